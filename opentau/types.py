@@ -1,0 +1,270 @@
+"""The words that every part of OpenTau shares: observations, chunks, episodes, plans and interfaces; numpy at most."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from opentau.errors import InterfaceMismatch
+
+# Shapes: T control steps of an episode, H predicted actions of a chunk, A action dimensions, S state dimensions,
+# N numbers of a simulator state, Y and X image rows and columns.
+
+
+class Source(enum.IntEnum):
+    """Who commanded a frame."""
+
+    DEMONSTRATION = 0
+    AUTONOMOUS = 1
+    INTERVENTION = 2
+
+
+class Outcome(enum.StrEnum):
+    """How an episode ended; `TIMEOUT` counts as a failure everywhere."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    TIMEOUT = "timeout"
+    ABORTED = "aborted"
+    ERROR = "error"
+
+
+class Actor(enum.StrEnum):
+    """Who is planned to act in an episode."""
+
+    POLICY = "policy"
+    EXPERT = "expert"
+
+
+class Indicator(enum.IntEnum):
+    """Advantage indicator of a training sample or of a served policy (π*0.6, arXiv:2511.14759, section IV)."""
+
+    ABSENT = -1
+    NEGATIVE = 0
+    POSITIVE = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What a policy sees at one control step."""
+
+    images: Mapping[str, np.ndarray]
+    """Camera name to uint8 [Y, X, 3], RGB, upright."""
+    state: np.ndarray
+    """Proprioception, float32 [S], in the units of the interface."""
+    prompt: str
+    """The instruction, as a person would say it."""
+    time_s: float
+    """Time since the episode began, seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionChunk:
+    """A policy's answer to one observation."""
+
+    actions: np.ndarray
+    """float32 [H, A], in the units of the interface."""
+    policy_version: str
+    """Id of the checkpoint that answered."""
+    value: float | None = None
+    """The critic's value of the observation in [-1, 0], where a critic is served beside the policy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyRequest:
+    """One row of an inference batch; the answer is a function of this alone."""
+
+    observation: Observation
+    episode_seed: int
+    tick: int
+    """Control step of the observation; flow noise is drawn from (episode_seed, tick)."""
+    prefix: np.ndarray | None = None
+    """Committed actions that will play before the answer arrives, float32 [d, A], d < H; None when d = 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodePlan:
+    """One numbered unit of rollout work: the episode is a function of this, the checkpoint and the environment."""
+
+    index: int
+    """Position in the plan, counted from zero; names the episode's file."""
+    episode_id: str
+    """Unique within a run, for example 'collect-1/000017'."""
+    task_id: str
+    """Task of the environment, for example 'libero_object/3'."""
+    seed: int
+    """Placement, flow noise, expert style, supervisor and perturbation all derive from it."""
+    actor: Actor
+    initial_state: int | None = None
+    """Index of an official initial state; None draws the placement from `seed`."""
+    policy_id: str = ""
+    """Which served policy answers; empty for experts."""
+    is_supervised: bool = False
+    """Whether the supervisor may let the expert take over."""
+    is_recorded: bool = True
+    """Whether frames are kept; evaluation keeps the outcome only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeResult:
+    """What is known of a finished episode without its frames."""
+
+    plan: EpisodePlan
+    outcome: Outcome
+    num_steps: int
+    """Control steps played."""
+    num_intervention_steps: int
+    policy_version: str
+    digest: str
+    """sha256 over what happened (states and executed actions), independent of time, process and machine load."""
+    message: str = ""
+    """Why, for errors."""
+
+    @property
+    def is_success(self) -> bool:
+        return self.outcome is Outcome.SUCCESS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Episode:
+    """A recorded episode: columns of common length T and what is constant over it."""
+
+    images: Mapping[str, np.ndarray]
+    """Camera name to uint8 [T, Y, X, 3]; what the actor saw before acting."""
+    state: np.ndarray
+    """float32 [T, S]."""
+    action: np.ndarray
+    """What the acting agent commanded within limits: the training target, float32 [T, A]."""
+    policy_action: np.ndarray
+    """What the policy proposed, float32 [T, A]; NaN rows where no policy was asked."""
+    executed_action: np.ndarray
+    """What reached the environment, injected perturbations included, float32 [T, A]."""
+    source: np.ndarray
+    """`Source` per frame, int8 [T]."""
+    reward: np.ndarray
+    """float32 [T]; 1 at success, else 0."""
+    value: np.ndarray
+    """The served critic's value, float32 [T]; NaN where none was served."""
+    sim_state: np.ndarray
+    """Simulator state before each action, float64 [T, N]; N = 0 on robots."""
+    prompt: str
+    task_id: str
+    outcome: Outcome
+    seed: int
+    episode_id: str
+    env_id: str
+    """Identity of environment, options and versions: the environment's part of the eval-spec id."""
+    policy_version: str
+
+    def __post_init__(self) -> None:
+        length = len(self.state)
+        for name, column in self.columns().items():
+            if len(column) != length:
+                raise ValueError(
+                    f"episode {self.episode_id}: column {name} has {len(column)} rows, the state has {length}; "
+                    "all columns of an episode have one length"
+                )
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Every per-frame array by name; cameras as 'images.<name>'."""
+        names = ("state", "action", "policy_action", "executed_action", "source", "reward", "value", "sim_state")
+        columns = {name: getattr(self, name) for name in names}
+        return columns | {f"images.{camera}": pixels for camera, pixels in sorted(self.images.items())}
+
+    @property
+    def num_intervention_steps(self) -> int:
+        return int(np.count_nonzero(self.source == Source.INTERVENTION))
+
+    def digest(self) -> str:
+        """Return a sha256 over all content; equal episodes have equal digests on any machine."""
+        digest = hashlib.sha256()
+        for name, column in self.columns().items():
+            digest.update(f"{name}{column.dtype.str}{column.shape}".encode())
+            digest.update(np.ascontiguousarray(column).tobytes())
+        constants = (self.prompt, self.task_id, str(self.outcome), self.seed, self.episode_id, self.env_id, self.policy_version)
+        digest.update(repr(constants).encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interface:
+    """What an environment or robot offers to a policy; its hash is the station's half of the handshake."""
+
+    cameras: Mapping[str, tuple[int, int, int]]
+    """Camera name to (Y, X, 3)."""
+    state_names: tuple[str, ...]
+    state_units: tuple[str, ...]
+    action_names: tuple[str, ...]
+    action_units: tuple[str, ...]
+    action_space: str
+    """'delta_ee', 'absolute_ee', 'delta_joint' or 'absolute_joint'."""
+    control_hz: float
+
+    def __post_init__(self) -> None:
+        if len(self.state_names) != len(self.state_units) or len(self.action_names) != len(self.action_units):
+            raise ValueError("an interface names one unit for every state and every action dimension")
+
+    @property
+    def state_dim(self) -> int:
+        return len(self.state_names)
+
+    @property
+    def action_dim(self) -> int:
+        return len(self.action_names)
+
+    def to_dict(self) -> dict[str, Any]:
+        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        plain["cameras"] = {name: list(shape) for name, shape in sorted(self.cameras.items())}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Interface:
+        """Build from an environment's `metadata["interface"]` or a message; unknown and missing keys are errors."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        if set(plain) != names:
+            raise ValueError(f"an interface has the keys {sorted(names)}, got {sorted(plain)}")
+        return cls(
+            cameras={name: (int(y), int(x), int(c)) for name, (y, x, c) in sorted(plain["cameras"].items())},
+            state_names=tuple(plain["state_names"]),
+            state_units=tuple(plain["state_units"]),
+            action_names=tuple(plain["action_names"]),
+            action_units=tuple(plain["action_units"]),
+            action_space=str(plain["action_space"]),
+            control_hz=float(plain["control_hz"]),
+        )
+
+    def hash(self) -> str:
+        return content_hash(self.to_dict())
+
+
+def require_same_interface(*, policy: Interface, station: Interface, station_id: str) -> None:
+    """Raise `InterfaceMismatch` with a table of both sides unless the station offers what the policy was trained on.
+
+    Cameras that the policy does not use are no mismatch; everything else is compared exactly.
+    """
+    wanted, offered = policy.to_dict(), station.to_dict()
+    offered["cameras"] = {name: shape for name, shape in offered["cameras"].items() if name in wanted["cameras"]}
+    rows = [(key, wanted[key], offered[key]) for key in wanted if wanted[key] != offered[key]]
+    if rows:
+        raise InterfaceMismatch(station_id=station_id, rows=rows)
+
+
+def content_hash(plain: Any) -> str:
+    """Return the sha256 of plain data (dicts, lists, strings, numbers), independent of key order."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def derive_seed(seed: int, *path: str | int) -> int:
+    """Return a seed for one purpose, e.g. ``derive_seed(episode_seed, "noise", tick)``; 63 bits, order matters."""
+    digest = hashlib.blake2b(repr((int(seed), *path)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
