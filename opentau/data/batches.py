@@ -1,0 +1,99 @@
+"""Training batches as a pure function of (seed, update): nothing to save or restore, any update in any order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from opentau.data.augmentation import Augmentation
+from opentau.data.codec import Codec
+from opentau.data.frames import FrameTable, chunk_stops
+from opentau.data.sampler import EQUAL_SHARES, FrameSampler
+from opentau.errors import DataError
+from opentau.types import Indicator, derive_seed
+
+# Shapes: F frames, B samples, H actions of a chunk, A action dimensions, S state dimensions, Y and X image rows and columns.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one update sees."""
+
+    images: dict[str, np.ndarray]
+    """Camera name to uint8 [B, Y, X, 3], augmented."""
+    state: np.ndarray
+    """Encoded, float32 [B, S]."""
+    action: np.ndarray
+    """Encoded chunks, float32 [B, H, A]; where `action_is_pad`, the chunk's last action that counts."""
+    action_is_pad: np.ndarray
+    """bool [B, H]: past the end of the episode, or from a takeover on in a chunk that starts before it."""
+    prompt: list[str]
+    indicator: np.ndarray
+    """`Indicator` values before dropout, int8 [B]."""
+    frame: np.ndarray
+    """Row of the table, int64 [B]."""
+    task: np.ndarray
+    """Position in the table's `task_ids`, int32 [B]."""
+
+
+class BatchSource:
+    """Batches of a frame table; `source(update)` is the same batch whenever and wherever it is asked for."""
+
+    def __init__(
+        self,
+        table: FrameTable,
+        *,
+        codec: Codec,
+        horizon: int,
+        batch_size: int,
+        seed: int,
+        shares: Mapping[str, float] = EQUAL_SHARES,
+        eligible: np.ndarray | None = None,
+        indicator: np.ndarray | None = None,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        """Prepare to draw.
+
+        `shares` are the groups' shares of a batch (see `FrameSampler`); `eligible` bool [F] leaves frames out; `indicator`
+        int8 [F] holds `Indicator` values, absent everywhere when None; no augmentation when None.
+        """
+        if horizon < 1 or batch_size < 1:
+            raise DataError(f"horizon is {horizon}, batch_size {batch_size}; both are at least 1")
+        for name, column in (("eligible", eligible), ("indicator", indicator)):
+            if column is not None and column.shape != (len(table),):
+                raise DataError(f"{name} has the shape {column.shape}, the table {len(table)} frames; give one value per frame")
+        self.table = table
+        self.batch_size = batch_size
+        self._codec = codec
+        self._horizon = horizon
+        self._seed = seed
+        self._sampler = FrameSampler(table, shares=shares, eligible=eligible)
+        self._indicator = np.full(len(table), Indicator.ABSENT, np.int8) if indicator is None else indicator
+        self._augmentation = augmentation or Augmentation(shift_share=0.0)
+        self._stops = chunk_stops(table)
+
+    def __call__(self, update: int) -> Batch:
+        """Return the batch of one update."""
+        rng = np.random.default_rng(derive_seed(self._seed, "batch", update))
+        return self.batch_of(self._sampler.draw(self.batch_size, rng), rng)
+
+    def batch_of(self, frames: np.ndarray, rng: np.random.Generator) -> Batch:
+        """Return a batch of chosen rows int64 [B]; `rng` is used by the augmentation alone."""
+        table = self.table
+        steps = frames[:, None] + np.arange(self._horizon)
+        stops = self._stops[frames][:, None]
+        state = self._codec.encode_state(table.state[frames])
+        return Batch(
+            images={
+                camera: self._augmentation.take_images(table.images[camera], frames, rng) for camera in sorted(table.images)
+            },
+            state=self._augmentation.add_state_noise(state, rng),
+            action=self._codec.encode_action(table.action[np.minimum(steps, stops - 1)]),
+            action_is_pad=steps >= stops,
+            prompt=[table.episodes[episode].prompt for episode in table.episode[frames]],
+            indicator=self._indicator[frames].astype(np.int8),
+            frame=frames,
+            task=table.task[frames],
+        )

@@ -1,0 +1,236 @@
+"""One episode as one self-describing parquet table, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from opentau.data import layout
+from opentau.data.png import decode_frames, encode_frames
+from opentau.errors import DataError
+from opentau.types import Episode, Interface, Outcome, Source
+
+# Shapes: T frames, S state dimensions, A action dimensions, N numbers of a simulator state, Y and X image rows and columns.
+
+CONSTANTS_KEY = b"opentau"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeInfo:
+    """What is constant over a recorded episode; `Dataset.load(info.index)` gives its frames."""
+
+    index: int
+    """Position in the dataset, counted from zero; in an unfinished dataset the plan index."""
+    episode_id: str
+    task_id: str
+    prompt: str
+    length: int
+    """Frames."""
+    outcome: Outcome
+    seed: int
+    policy_version: str
+    env_id: str
+    num_intervention_steps: int
+    digest: str
+    """`Episode.digest()` when it was recorded; empty for datasets of others."""
+
+    @property
+    def is_success(self) -> bool:
+        return self.outcome is Outcome.SUCCESS
+
+
+def check_episode(episode: Episode, interface: Interface) -> None:
+    """Raise `DataError` unless the episode has frames, fits the interface and holds finite states and actions."""
+    where = f"episode {episode.episode_id}"
+    if not len(episode):
+        raise DataError(f"{where} has no frames; only episodes of at least one control step are recorded")
+    if set(episode.images) != set(interface.cameras):
+        raise DataError(
+            f"{where} has the cameras {sorted(episode.images)}, the dataset {sorted(interface.cameras)}; "
+            "record environments of one interface into one dataset"
+        )
+    wanted = {f"images.{camera}": ("uint8", tuple(shape)) for camera, shape in interface.cameras.items()}
+    wanted["state"] = ("float32", (interface.state_dim,))
+    wanted |= {name: ("float32", (interface.action_dim,)) for name in ("action", "policy_action", "executed_action")}
+    wanted |= {"source": ("int8", ()), "reward": ("float32", ()), "value": ("float32", ())}
+    columns = episode.columns()
+    for name, (dtype, shape) in wanted.items():
+        if columns[name].dtype != np.dtype(dtype) or columns[name].shape[1:] != shape:
+            raise DataError(
+                f"{where}: {name} is {columns[name].dtype} {columns[name].shape}, the dataset's interface needs "
+                f"{dtype} {('T', *shape)}; record with the interface the dataset was opened with"
+            )
+    for name in ("state", "action", "executed_action"):
+        finite = np.isfinite(columns[name]).all(axis=1)
+        if not finite.all():
+            raise DataError(
+                f"{where}: {name} is not finite at frame {int(finite.argmin())}; find out who produced it, it is not recorded"
+            )
+
+
+def to_table(plan_index: int, episode: Episode, *, fps: int) -> pa.Table:
+    """Return the table of an episode as first committed.
+
+    What depends on the other episodes of the dataset (episode_index, index, task_index, the width of sim_state) is
+    provisional; `place` sets it when the dataset is finished.
+    """
+    ticks = np.arange(len(episode))
+    arrays = {f"{layout.IMAGE_PREFIX}{camera}": _image_array(frames) for camera, frames in sorted(episode.images.items())}
+    arrays |= {
+        layout.STATE: _array(episode.state),
+        layout.ACTION: _array(episode.action),
+        layout.POLICY_ACTION: _array(episode.policy_action),
+        layout.EXECUTED_ACTION: _array(episode.executed_action),
+        layout.SOURCE: _array(episode.source),
+        layout.REWARD: _array(episode.reward),
+        layout.VALUE: _array(episode.value),
+        layout.TIMESTAMP: _array((ticks / fps).astype(np.float32)),
+        layout.FRAME_INDEX: _array(ticks),
+        layout.EPISODE_INDEX: _array(np.full(len(episode), plan_index)),
+        layout.INDEX: _array(ticks),
+        layout.TASK_INDEX: _array(np.zeros(len(episode), np.int64)),
+    }
+    if episode.sim_state.shape[1]:
+        arrays[layout.SIM_STATE] = _array(episode.sim_state.astype(np.float64, copy=False))
+    return pa.table(arrays).replace_schema_metadata({CONSTANTS_KEY: json.dumps(_constants(episode), sort_keys=True)})
+
+
+def place(table: pa.Table, schema: pa.Schema, *, episode_index: int, first_frame: int, task_index: int) -> pa.Table:
+    """Return a committed table with its place in the finished dataset and the dataset's own schema."""
+    num_frames = len(table)
+    placed = {
+        layout.EPISODE_INDEX: np.full(num_frames, episode_index),
+        layout.INDEX: np.arange(first_frame, first_frame + num_frames),
+        layout.TASK_INDEX: np.full(num_frames, task_index),
+    }
+    columns = []
+    for field in schema:
+        if field.name in placed:
+            columns.append(_array(placed[field.name]))
+        elif field.name == layout.SIM_STATE:
+            # Simulators of different tasks have states of different lengths; a LeRobot column has one.
+            own_width = read_constants(table.schema)["sim_state_dim"]
+            rows = numbers(table, field.name)[:, :own_width] if own_width else np.zeros((num_frames, 0))
+            width = field.type.list_size if pa.types.is_fixed_size_list(field.type) else 1
+            columns.append(_array(np.pad(rows, ((0, 0), (0, width - own_width)))))
+        else:
+            columns.append(table[field.name])
+    metadata = {**(schema.metadata or {}), CONSTANTS_KEY: table.schema.metadata[CONSTANTS_KEY]}
+    return pa.table(columns, schema=schema.with_metadata(metadata))
+
+
+def read_constants(schema: pa.Schema) -> dict[str, Any]:
+    """Return what `to_table` wrote beside the columns."""
+    return json.loads(schema.metadata[CONSTANTS_KEY])
+
+
+def info_from_constants(constants: Mapping[str, Any], *, index: int) -> EpisodeInfo:
+    """Return the description of an episode from its file's constants or from its row in meta/episodes."""
+    return EpisodeInfo(
+        index=index,
+        episode_id=constants["episode_id"],
+        task_id=constants["task_id"],
+        prompt=constants["prompt"],
+        length=constants["length"],
+        outcome=Outcome(constants["outcome"]),
+        seed=constants["seed"],
+        policy_version=constants["policy_version"],
+        env_id=constants["env_id"],
+        num_intervention_steps=constants["num_intervention_steps"],
+        digest=constants["digest"],
+    )
+
+
+def from_table(
+    table: pa.Table,
+    info: EpisodeInfo,
+    *,
+    cameras: Mapping[str, tuple[str, tuple[int, int, int]]],
+    sim_state_dim: int,
+    where: str,
+) -> Episode:
+    """Return the episode; `cameras` maps names to (column, (Y, X, 3)). Columns that are missing get a default.
+
+    The defaults describe a successful demonstration: source demonstration, executed action = action, no policy action (NaN),
+    no value (NaN), reward 1 at the last frame, no simulator state.
+    """
+    num_frames = len(table)
+    images = {}
+    for camera, (column, shape) in cameras.items():
+        images[camera] = np.empty((num_frames, *shape), np.uint8)
+        decode_frames(pc.struct_field(table[column], "bytes").to_pylist(), images[camera], where=f"{where}, camera {camera}")
+    action = _rows(table, layout.ACTION, np.zeros((num_frames, 0)), np.float32)
+    reward = np.zeros(num_frames)
+    reward[-1] = info.is_success
+    return Episode(
+        images=images,
+        state=_rows(table, layout.STATE, np.zeros((num_frames, 0)), np.float32),
+        action=action,
+        policy_action=_rows(table, layout.POLICY_ACTION, np.full(action.shape, np.nan), np.float32),
+        executed_action=_rows(table, layout.EXECUTED_ACTION, action, np.float32),
+        source=_rows(table, layout.SOURCE, np.full(num_frames, Source.DEMONSTRATION), np.int8),
+        reward=_rows(table, layout.REWARD, reward, np.float32),
+        value=_rows(table, layout.VALUE, np.full(num_frames, np.nan), np.float32),
+        sim_state=_rows(table, layout.SIM_STATE, np.zeros((num_frames, 0)), np.float64)[:, :sim_state_dim],
+        prompt=info.prompt,
+        task_id=info.task_id,
+        outcome=info.outcome,
+        seed=info.seed,
+        episode_id=info.episode_id,
+        env_id=info.env_id,
+        policy_version=info.policy_version,
+    )
+
+
+def numbers(table: pa.Table, column: str) -> np.ndarray:
+    """Return a column of numbers or of lists of fixed length as [T, D]."""
+    chunks = table[column].chunks
+    flat = [chunk.flatten() if pa.types.is_nested(chunk.type) else chunk for chunk in chunks]
+    return np.concatenate([chunk.to_numpy(zero_copy_only=False) for chunk in flat]).reshape(len(table), -1)
+
+
+def _rows(table: pa.Table, column: str, default: np.ndarray, dtype: type[np.generic]) -> np.ndarray:
+    """Return a writable column in the dtype and with the axes that `Episode` has, those of the default."""
+    if column not in table.column_names:
+        return default.astype(dtype)
+    rows = numbers(table, column).astype(dtype)
+    return rows[:, 0] if default.ndim == 1 else rows
+
+
+def _constants(episode: Episode) -> dict[str, Any]:
+    texts = ("episode_id", "task_id", "prompt", "policy_version", "env_id", "seed", "num_intervention_steps")
+    histograms = {camera: _histogram(frames).tolist() for camera, frames in sorted(episode.images.items())}
+    constants = {name: getattr(episode, name) for name in texts}
+    return constants | {
+        "outcome": str(episode.outcome),
+        "length": len(episode),
+        "digest": episode.digest(),
+        "sim_state_dim": episode.sim_state.shape[1],
+        "histograms": histograms,
+    }
+
+
+def _histogram(frames: np.ndarray) -> np.ndarray:
+    """Return how often each of the 256 pixel values occurs per channel, int64 [3, 256]."""
+    return np.stack([np.bincount(frames[..., channel].ravel(), minlength=256) for channel in range(frames.shape[-1])])
+
+
+def _array(rows: np.ndarray) -> pa.Array:
+    """Return an arrow column of [T] or [T, D]; D = 1 becomes a scalar column, as LeRobot has it."""
+    rows = np.ascontiguousarray(rows)
+    if rows.ndim == 1 or rows.shape[1] == 1:
+        return pa.array(rows.reshape(-1))
+    element = pa.field("element", pa.from_numpy_dtype(rows.dtype))
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), type=pa.list_(element, rows.shape[1]))
+
+
+def _image_array(frames: np.ndarray) -> pa.Array:
+    blocks: Sequence[bytes] = encode_frames(frames)
+    names = [f"frame-{tick:06d}.png" for tick in range(len(blocks))]
+    return pa.StructArray.from_arrays([pa.array(blocks, pa.binary()), pa.array(names, pa.string())], names=["bytes", "path"])

@@ -1,0 +1,143 @@
+"""What a finished dataset says about itself: meta/ of LeRobot v3.0, with statistics whose quantiles are those of the data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from opentau.data import layout
+from opentau.data.episode_table import numbers
+from opentau.data.parquet import commit_bytes, commit_table
+from opentau.data.statistics import QUANTILES, DimStatistics, StreamingStatistics
+from opentau.types import Interface
+
+# Shapes: C colour channels.
+
+STAT_COLUMNS = (
+    layout.STATE,
+    layout.ACTION,
+    layout.EXECUTED_ACTION,
+    layout.SOURCE,
+    layout.REWARD,
+    layout.TIMESTAMP,
+    layout.FRAME_INDEX,
+    layout.EPISODE_INDEX,
+    layout.INDEX,
+    layout.TASK_INDEX,
+)
+"""Columns that are numbers in every frame; policy_action and value are NaN where nobody was asked."""
+
+PIXEL_VALUES = np.arange(256) / 255
+EPISODE_KEYS = (
+    "episode_id",
+    "task_id",
+    "outcome",
+    "seed",
+    "env_id",
+    "policy_version",
+    "num_intervention_steps",
+    "digest",
+    "sim_state_dim",
+)
+"""Constants of an episode that LeRobot has no column for."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Collected:
+    """What is gathered while the data files of a dataset are gone through in order."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """One row of meta/episodes per episode."""
+    streams: dict[str, StreamingStatistics] = field(default_factory=dict)
+    """Feature to its statistics so far."""
+    histograms: dict[str, np.ndarray] = field(default_factory=dict)
+    """Image feature to its pixel values, counts [C, 256]."""
+
+    def add(self, table: pa.Table, constants: Mapping[str, Any], *, plan_index: int, first_frame: int) -> None:
+        """Take in one placed episode table."""
+        stats: dict[str, Any] = {}
+        for column in STAT_COLUMNS:
+            rows = numbers(table, column)
+            self.streams.setdefault(column, StreamingStatistics(rows.shape[1])).add(rows)
+            stats |= _stats_columns(column, _plain_stats(DimStatistics.of(rows)))
+        for camera, counts in constants["histograms"].items():
+            column, histogram = layout.IMAGE_PREFIX + camera, np.array(counts)
+            self.histograms[column] = self.histograms.get(column, 0) + histogram
+            stats |= _stats_columns(column, _image_stats(histogram, num_frames=len(table)))
+        self.rows.append(
+            {
+                "episode_index": len(self.rows),
+                "tasks": [constants["prompt"]],
+                "length": len(table),
+                "data/chunk_index": plan_index // layout.CHUNK_FILES,
+                "data/file_index": plan_index % layout.CHUNK_FILES,
+                "dataset_from_index": first_frame,
+                "dataset_to_index": first_frame + len(table),
+                **{key: constants[key] for key in EPISODE_KEYS},
+                "success": constants["outcome"] == "success",
+                **stats,
+                "meta/episodes/chunk_index": 0,
+                "meta/episodes/file_index": 0,
+            }
+        )
+
+    def stats(self) -> dict[str, dict[str, Any]]:
+        """Return the content of stats.json."""
+        num_frames = sum(row["length"] for row in self.rows)
+        images = {column: _image_stats(counts, num_frames=num_frames) for column, counts in sorted(self.histograms.items())}
+        return images | {column: _plain_stats(stream.finish()) for column, stream in self.streams.items()}
+
+
+def write_meta(
+    root: Path,
+    collected: Collected,
+    *,
+    features: layout.Features,
+    prompts: Sequence[str],
+    interface: Interface,
+    env_id: str,
+    fps: int,
+    robot_type: str,
+) -> None:
+    """Write meta/; info.json comes last, and its presence says that the dataset is finished."""
+    info = layout.build_info(
+        features,
+        fps=fps,
+        robot_type=robot_type,
+        num_episodes=len(collected.rows),
+        num_frames=collected.rows[-1]["dataset_to_index"],
+        num_tasks=len(prompts),
+    )
+    commit_table(layout.tasks_table(prompts), root / layout.TASKS_PATH)
+    commit_table(pa.Table.from_pylist(collected.rows), root / layout.EPISODES_PATH)
+    commit_bytes(_json(collected.stats()), root / layout.STATS_PATH)
+    commit_bytes(_json({"interface": interface.to_dict(), "env_id": env_id}), root / layout.EXTRAS_PATH)
+    commit_bytes(_json(info), root / layout.INFO_PATH)
+
+
+def _plain_stats(statistics: DimStatistics) -> dict[str, Any]:
+    """Return statistics under LeRobot's names."""
+    plain = statistics.to_dict()
+    named = {"min": plain["minimum"], "max": plain["maximum"], "mean": plain["mean"], "std": plain["std"]}
+    return named | {"count": [statistics.count]} | {name: plain[name] for name in QUANTILES}
+
+
+def _image_stats(histogram: np.ndarray, *, num_frames: int) -> dict[str, Any]:
+    """Return LeRobot's statistics of pixels in 0..1 per channel, shaped (C, 1, 1), counted in frames."""
+    plain = _plain_stats(DimStatistics.of_histogram(histogram, PIXEL_VALUES))
+    nested = {name: [[[number]] for number in numbers_C] for name, numbers_C in plain.items() if name != "count"}
+    return nested | {"count": [num_frames]}
+
+
+def _stats_columns(feature: str, stats: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"stats/{feature}/{name}": value for name, value in stats.items()}
+
+
+def _json(plain: Mapping[str, Any]) -> bytes:
+    return (json.dumps(plain, indent=4) + "\n").encode()

@@ -1,0 +1,167 @@
+"""The frames of many episodes in flat arrays: what a trainer, a critic and a labeller work on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from opentau.data.lerobot_v3 import Dataset
+from opentau.data.statistics import DimStatistics, Statistics
+from opentau.errors import DataError
+from opentau.types import Episode, Outcome, Source
+
+# Shapes: F frames, E episodes, S state dimensions, A action dimensions, Y and X image rows and columns.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeRecord:
+    """One episode of a table."""
+
+    dataset_id: str
+    """`Dataset.dataset_id`; with `episode_id` it is the key of labels."""
+    episode_id: str
+    task_id: str
+    prompt: str
+    outcome: Outcome
+    policy_version: str
+    start: int
+    """Row of its first frame."""
+    length: int
+    """Frames."""
+
+    @property
+    def is_success(self) -> bool:
+        return self.outcome is Outcome.SUCCESS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameTable:
+    """All frames of all episodes, one episode after another; arrays are read-only."""
+
+    images: dict[str, np.ndarray]
+    """Camera name to uint8 [F, Y, X, 3]; empty when built without images."""
+    state: np.ndarray
+    """float32 [F, S], raw."""
+    action: np.ndarray
+    """Training target, float32 [F, A], raw."""
+    source: np.ndarray
+    """`Source` values, int8 [F]."""
+    episode: np.ndarray
+    """Position in `episodes`, int32 [F]."""
+    tick: np.ndarray
+    """Control step within the episode, int32 [F]."""
+    task: np.ndarray
+    """Position in `task_ids`, int32 [F]."""
+    episodes: tuple[EpisodeRecord, ...]
+    task_ids: tuple[str, ...]
+    """Sorted."""
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+    @property
+    def length(self) -> np.ndarray:
+        """Frames per episode, int64 [E]."""
+        return np.array([record.length for record in self.episodes])
+
+    @property
+    def start(self) -> np.ndarray:
+        """First row per episode, int64 [E]."""
+        return np.array([record.start for record in self.episodes])
+
+    def statistics(self) -> Statistics:
+        """Return the statistics of all states and actions of the table."""
+        return Statistics(state=DimStatistics.of(self.state), action=DimStatistics.of(self.action))
+
+    def rows_of_episodes(self, positions: Iterable[int]) -> np.ndarray:
+        """Return bool [F], true in the frames of the episodes at `positions`."""
+        chosen = np.zeros(len(self.episodes), bool)
+        chosen[list(positions)] = True
+        return chosen[self.episode]
+
+    @classmethod
+    def from_datasets(cls, datasets: Sequence[Dataset]) -> FrameTable:
+        """Load every episode of every dataset; datasets of different cameras or dimensions raise `DataError`."""
+        lengths = [info.length for dataset in datasets for info in dataset.episodes]
+        episodes = ((dataset.dataset_id, episode) for dataset in datasets for episode in dataset)
+        return _build(episodes, lengths=lengths)
+
+    @classmethod
+    def from_episodes(cls, episodes: Sequence[Episode], *, dataset_id: str) -> FrameTable:
+        """Build from episodes in memory; cameras or dimensions that differ raise `DataError`."""
+        return _build(((dataset_id, episode) for episode in episodes), lengths=[len(episode) for episode in episodes])
+
+
+def _build(episodes: Iterable[tuple[str, Episode]], *, lengths: Sequence[int]) -> FrameTable:
+    """Copy episodes of known lengths into arrays that are allocated once."""
+    if not lengths:
+        raise DataError("a frame table of no episodes; name a dataset that holds some")
+    num_frames = sum(lengths)
+    columns: dict[str, np.ndarray] = {}
+    records: list[EpisodeRecord] = []
+    start = 0
+    for dataset_id, episode in episodes:
+        kept = _kept_columns(episode)
+        if not records:
+            columns = {name: np.empty((num_frames, *column.shape[1:]), column.dtype) for name, column in kept.items()}
+        _check_same_columns(episode, kept, columns, first=records[0].episode_id if records else "")
+        for name, column in kept.items():
+            columns[name][start : start + len(episode)] = column
+        records.append(_record(dataset_id, episode, start=start))
+        start += len(episode)
+    task_ids = tuple(sorted({record.task_id for record in records}))
+    tasks = [task_ids.index(record.task_id) for record in records]
+    columns["episode"] = np.repeat(np.arange(len(records), dtype=np.int32), lengths)
+    columns["task"] = np.repeat(np.array(tasks, np.int32), lengths)
+    columns["tick"] = np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])
+    for column in columns.values():
+        column.flags.writeable = False
+    return FrameTable(
+        images={name.removeprefix("images."): column for name, column in columns.items() if name.startswith("images.")},
+        **{name: columns[name] for name in ("state", "action", "source", "episode", "tick", "task")},
+        episodes=tuple(records),
+        task_ids=task_ids,
+    )
+
+
+def _kept_columns(episode: Episode) -> dict[str, np.ndarray]:
+    names = ("state", "action", "source")
+    return {name: column for name, column in episode.columns().items() if name in names or name.startswith("images.")}
+
+
+def _check_same_columns(episode: Episode, kept: dict[str, np.ndarray], columns: dict[str, np.ndarray], *, first: str) -> None:
+    shapes = {name: column.shape[1:] for name, column in kept.items()}
+    wanted = {name: column.shape[1:] for name, column in columns.items()}
+    if shapes != wanted:
+        raise DataError(
+            f"episode {episode.episode_id} has the columns {shapes}, episode {first} {wanted}; "
+            "train on datasets of one interface, recorded with the same cameras, image size, state and action"
+        )
+
+
+def _record(dataset_id: str, episode: Episode, *, start: int) -> EpisodeRecord:
+    return EpisodeRecord(
+        dataset_id=dataset_id,
+        episode_id=episode.episode_id,
+        task_id=episode.task_id,
+        prompt=episode.prompt,
+        outcome=episode.outcome,
+        policy_version=episode.policy_version,
+        start=start,
+        length=len(episode),
+    )
+
+
+def chunk_stops(table: FrameTable) -> np.ndarray:
+    """Return per frame the row at which an action chunk that starts there stops, int64 [F].
+
+    That is one past the episode or, unless the frame is an intervention itself, the next frame where somebody took over: from
+    there on the actions answer other observations than the ones a policy would have seen.
+    """
+    rows = np.arange(len(table))
+    is_intervention = table.source == Source.INTERVENTION
+    takeover = np.minimum.accumulate(np.where(is_intervention, rows, len(table))[::-1])[::-1]
+    end = (table.start + table.length)[table.episode]
+    return np.where(is_intervention, end, np.minimum(takeover, end))

@@ -1,0 +1,183 @@
+"""The layout of a LeRobot v3.0 dataset as LeRobot 0.6.1 reads it: paths, features, schemas and metadata tables.
+
+Columns of ours, declared as ordinary features so that LeRobot loads them: policy_action, executed_action, source, next.reward,
+value and, for simulators, sim_state. What LeRobot's info.json has no key for stands in meta/opentau.json.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from opentau.types import Interface
+
+CODEBASE_VERSION = "v3.0"
+CHUNK_FILES = 1000
+DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+EPISODES_PATH = "meta/episodes/chunk-000/file-000.parquet"
+TASKS_PATH = "meta/tasks.parquet"
+INFO_PATH = "meta/info.json"
+STATS_PATH = "meta/stats.json"
+EXTRAS_PATH = "meta/opentau.json"
+
+STATE = "observation.state"
+ACTION = "action"
+IMAGE_PREFIX = "observation.images."
+POLICY_ACTION, EXECUTED_ACTION = "policy_action", "executed_action"
+SOURCE, REWARD, VALUE, SIM_STATE = "source", "next.reward", "value", "sim_state"
+TIMESTAMP, FRAME_INDEX, EPISODE_INDEX, INDEX, TASK_INDEX = "timestamp", "frame_index", "episode_index", "index", "task_index"
+
+COMMON_COLUMNS = (STATE, ACTION, REWARD)
+"""What is read of any dataset, beside cameras."""
+OUR_COLUMNS = (*COMMON_COLUMNS, POLICY_ACTION, EXECUTED_ACTION, SOURCE, VALUE, SIM_STATE)
+
+Features = dict[str, dict[str, Any]]
+
+
+def data_path(plan_index: int) -> str:
+    """Return where an episode's file lies, relative to the dataset; names sort in plan order up to a million episodes."""
+    return DATA_PATH.format(chunk_index=plan_index // CHUNK_FILES, file_index=plan_index % CHUNK_FILES)
+
+
+def plan_index_of(path: Path) -> int:
+    """Return the plan index in a data file's path: the inverse of `data_path`."""
+    chunk, file = path.parent.name.removeprefix("chunk-"), path.stem.removeprefix("file-")
+    return int(chunk) * CHUNK_FILES + int(file)
+
+
+def build_features(interface: Interface, *, sim_state_dim: int) -> Features:
+    """Return info.json's features, in the order of the columns of a data file."""
+    features: Features = {
+        IMAGE_PREFIX + camera: {"dtype": "image", "shape": list(shape), "names": ["height", "width", "channels"]}
+        for camera, shape in sorted(interface.cameras.items())
+    }
+    features[STATE] = _vector("float32", interface.state_names)
+    for key in (ACTION, POLICY_ACTION, EXECUTED_ACTION):
+        features[key] = _vector("float32", interface.action_names)
+    features |= {SOURCE: _scalar("int8"), REWARD: _scalar("float32"), VALUE: _scalar("float32")}
+    if sim_state_dim:
+        features[SIM_STATE] = {"dtype": "float64", "shape": [sim_state_dim], "names": None}
+    features |= {TIMESTAMP: _scalar("float32"), FRAME_INDEX: _scalar("int64"), EPISODE_INDEX: _scalar("int64")}
+    return features | {INDEX: _scalar("int64"), TASK_INDEX: _scalar("int64")}
+
+
+def _vector(dtype: str, names: Sequence[str]) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": [len(names)], "names": list(names)}
+
+
+def _scalar(dtype: str) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": [1], "names": None}
+
+
+def arrow_schema(features: Features) -> pa.Schema:
+    """Return the schema of a data file, with the metadata from which Hugging Face `datasets` knows images and lengths."""
+    fields: list[pa.Field] = []
+    hints: dict[str, dict[str, Any]] = {}
+    for key, feature in features.items():
+        if feature["dtype"] == "image":
+            fields.append(pa.field(key, pa.struct({"bytes": pa.binary(), "path": pa.string()})))
+            hints[key] = {"_type": "Image"}
+            continue
+        element = pa.type_for_alias(feature["dtype"])
+        hint: dict[str, Any] = {"dtype": feature["dtype"], "_type": "Value"}
+        (length,) = feature["shape"]
+        if length == 1:
+            fields.append(pa.field(key, element))
+            hints[key] = hint
+        else:
+            fields.append(pa.field(key, pa.list_(pa.field("element", element), length)))
+            hints[key] = {"feature": hint, "length": length, "_type": "List"}
+    return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": hints}})})
+
+
+def build_info(
+    features: Features, *, fps: int, robot_type: str, num_episodes: int, num_frames: int, num_tasks: int
+) -> dict[str, Any]:
+    """Return the content of info.json."""
+    return {
+        "codebase_version": CODEBASE_VERSION,
+        "fps": fps,
+        "features": features,
+        "total_episodes": num_episodes,
+        "total_frames": num_frames,
+        "total_tasks": num_tasks,
+        "chunks_size": CHUNK_FILES,
+        "data_files_size_in_mb": 100,
+        "video_files_size_in_mb": 200,
+        "data_path": DATA_PATH,
+        "video_path": None,
+        "robot_type": robot_type,
+        "splits": {"train": f"0:{num_episodes}"},
+    }
+
+
+def tasks_table(prompts: Sequence[str]) -> pa.Table:
+    """Return tasks.parquet; LeRobot reads it with pandas and looks tasks up in its index, so the index is described here."""
+    described = [
+        {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64", "metadata": None},
+        {"name": "task", "field_name": "task", "pandas_type": "unicode", "numpy_type": "object", "metadata": None},
+    ]
+    axis = {
+        "name": None,
+        "field_name": None,
+        "pandas_type": "unicode",
+        "numpy_type": "object",
+        "metadata": {"encoding": "UTF-8"},
+    }
+    pandas = {
+        "index_columns": ["task"],
+        "column_indexes": [axis],
+        "columns": described,
+        "attributes": {},
+        "creator": {"library": "pyarrow", "version": pa.__version__},
+        "pandas_version": "2.3.3",
+    }
+    schema = pa.schema([("task_index", pa.int64()), ("task", pa.string())], metadata={"pandas": json.dumps(pandas)})
+    return pa.table({"task_index": list(range(len(prompts))), "task": list(prompts)}, schema=schema)
+
+
+def interface_from_info(info: Mapping[str, Any]) -> Interface:
+    """Return what a foreign dataset says of its robot; units and action space are not recorded there and stay 'unknown'."""
+    features: Features = info["features"]
+    state_names = _dim_names(features.get(STATE))
+    action_names = _dim_names(features.get(ACTION))
+    return Interface(
+        cameras={camera_of(key): _image_shape(features[key]) for key in camera_keys(features)},
+        state_names=state_names,
+        state_units=("unknown",) * len(state_names),
+        action_names=action_names,
+        action_units=("unknown",) * len(action_names),
+        action_space="unknown",
+        control_hz=float(info["fps"]),
+    )
+
+
+def camera_keys(features: Features) -> list[str]:
+    """Return the features that are cameras, whether stored as images or as video."""
+    return sorted(key for key, feature in features.items() if feature["dtype"] in ("image", "video"))
+
+
+def camera_of(key: str) -> str:
+    """Return the camera's name: 'front' of 'observation.images.front'; 'image' of the older 'observation.image'."""
+    return key.removeprefix(IMAGE_PREFIX).removeprefix("observation.")
+
+
+def _dim_names(feature: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return one name per dimension; LeRobot's `names` may be a list, a dict holding one list, or missing."""
+    if feature is None:
+        return ()
+    (length,) = feature["shape"]
+    names = feature.get("names")
+    if isinstance(names, dict) and len(names) == 1:
+        (names,) = names.values()
+    return tuple(names) if isinstance(names, list) and len(names) == length else tuple(str(dim) for dim in range(length))
+
+
+def _image_shape(feature: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Return (Y, X, 3), also for features that are declared channel first."""
+    first, second, third = feature["shape"]
+    return (second, third, first) if first == 3 and third != 3 else (first, second, third)

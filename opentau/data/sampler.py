@@ -1,0 +1,84 @@
+"""Which frames a batch holds: groups by who acted, then task, episode and frame, so that long episodes weigh no more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from opentau.data.frames import FrameTable
+from opentau.errors import DataError, near_matches
+from opentau.types import Source
+
+# Shapes: F frames, B samples.
+
+GROUPS: Mapping[str, tuple[Source, ...]] = {
+    "human": (Source.DEMONSTRATION, Source.INTERVENTION),
+    "autonomous": (Source.AUTONOMOUS,),
+}
+EQUAL_SHARES: Mapping[str, float] = {"human": 0.5, "autonomous": 0.5}
+
+
+class FrameSampler:
+    """Draw rows of a table: a group by its share, then task, episode and frame uniformly within what the group holds.
+
+    A frame's group is that of its source; an episode with interventions has frames in both groups. A group without frames
+    leaves its share to the others.
+    """
+
+    def __init__(
+        self, table: FrameTable, *, shares: Mapping[str, float] = EQUAL_SHARES, eligible: np.ndarray | None = None
+    ) -> None:
+        for name, share in shares.items():
+            if name not in GROUPS:
+                raise DataError(f"unknown group of frames {name!r}.{near_matches(name, GROUPS)}")
+            if share < 0:
+                raise DataError(f"the share of group {name!r} is {share}; shares are at least 0")
+        allowed = np.ones(len(table), bool) if eligible is None else eligible
+        rows = {name: np.flatnonzero(allowed & np.isin(table.source, GROUPS[name])) for name in GROUPS}
+        held = {name: shares[name] for name in shares if shares[name] and len(rows[name])}
+        if not held:
+            counts = {name: len(group) for name, group in rows.items()}
+            raise DataError(
+                f"no frames to draw from: the groups hold {counts}, their shares are {dict(shares)}; add episodes or shares"
+            )
+        self._groups = [_Group(table, rows[name]) for name in held]
+        self._cumulative = np.cumsum(list(held.values())) / sum(held.values())
+
+    def draw(self, num_samples: int, rng: np.random.Generator) -> np.ndarray:
+        """Return rows int64 [B]; group counts are shares of B rounded up or down, in random order."""
+        levels = rng.permutation((np.arange(num_samples) + rng.random()) / num_samples)
+        group = np.minimum(np.searchsorted(self._cumulative, levels, side="right"), len(self._groups) - 1)
+        uniform = rng.random((num_samples, 3))
+        rows = np.empty(num_samples, np.int64)
+        for position, members in enumerate(self._groups):
+            rows[group == position] = members.pick(uniform[group == position])
+        return rows
+
+
+class _Group:
+    """Rows of one group in nested ranges: tasks hold episodes, episodes hold rows."""
+
+    def __init__(self, table: FrameTable, rows: np.ndarray) -> None:
+        order = np.lexsort((rows, table.episode[rows], table.task[rows]))
+        self._rows = rows[order]
+        episode_starts = _starts(table.episode[self._rows])
+        self._episodes = np.append(episode_starts, len(rows))
+        task_starts = _starts(table.task[self._rows[episode_starts]])
+        self._tasks = np.append(task_starts, len(episode_starts))
+
+    def pick(self, uniform: np.ndarray) -> np.ndarray:
+        """Return one row for each of the numbers in [0, 1) [B, 3]."""
+        task = _scale(uniform[:, 0], 0, len(self._tasks) - 1)
+        episode = _scale(uniform[:, 1], self._tasks[task], self._tasks[task + 1])
+        return self._rows[_scale(uniform[:, 2], self._episodes[episode], self._episodes[episode + 1])]
+
+
+def _starts(sorted_ids: np.ndarray) -> np.ndarray:
+    """Return where a new id begins in ids that lie together."""
+    return np.flatnonzero(np.append(True, sorted_ids[1:] != sorted_ids[:-1]))
+
+
+def _scale(uniform: np.ndarray, low: np.ndarray | int, high: np.ndarray | int) -> np.ndarray:
+    """Return whole numbers in [low, high) from numbers in [0, 1)."""
+    return low + (uniform * (np.asarray(high) - low)).astype(np.int64)
