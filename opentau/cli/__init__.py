@@ -1,0 +1,1 @@
+"""The command line: a table of commands, their options composed by Hydra, progress drawn by Rich."""

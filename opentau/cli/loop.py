@@ -1,0 +1,92 @@
+"""`opentau loop`: compose the options, run or resume the cycle, say what came of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from opentau.cli.compose import compose_config, parser
+from opentau.cli.progress import StageProgress
+from opentau.config import locate, runs_dir
+from opentau.loop.budget import estimate
+from opentau.loop.iteration import planned_stages
+from opentau.loop.options import LoopOptions
+from opentau.loop.run import RunStopped, cpu_seconds, open_run
+
+DESCRIPTION = """Run the improvement cycle: demonstrations, SFT, then per iteration autonomous episodes with interventions,
+value function, advantage labels, policy update, and a gate that promotes on evidence only. Kill it at any moment;
+the same command resumes."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the loop, or print its plan."""
+    arguments = parser("loop", DESCRIPTION)
+    arguments.add_argument("--dry-run", action="store_true", help="print the plan, its CPU-minutes and its disk, and stop")
+    arguments.add_argument("--tui", action="store_true", help="run it in the background and open the screen on it")
+    parsed = arguments.parse_args(argv)
+    config = compose_config("loop", parsed.options)
+    options = LoopOptions.from_config(config)
+    directory = runs_dir() / (options.run_id or options.default_run_id(config))
+    if parsed.dry_run:
+        _print_plan(options, directory)
+        return 0
+    if parsed.tui:
+        return _run_behind_screen(parsed.options, directory)
+    return run_in_foreground(options, config, directory, command=" ".join(["opentau", "loop", *parsed.options]))
+
+
+def run_in_foreground(options: LoopOptions, config: Mapping[str, Any], directory: Path, *, command: str) -> int:
+    """Run or resume with progress bars and print the result."""
+    console = Console()
+    plan = planned_stages(options.iterations)
+    try:
+        with open_run(directory, config=config, command=command, plan=plan) as run, StageProgress(console) as progress:
+            run.events.listen(progress.listen)
+            locate("opentau.loop.setting:run_cycle")(run, options)
+    except RunStopped as stop:
+        console.print(str(stop))
+        return 0
+    _print_result(console, directory)
+    return 0
+
+
+def _print_result(console: Console, directory: Path) -> None:
+    scores = json.loads((directory / "scores.json").read_text())
+    table = Table("policy", "official states", "succeeded", "95 % interval")
+    for name, score in scores.items():
+        low, high = score["interval"]
+        table.add_row(name, str(score["episodes"]), str(score["successes"]), f"{low:.0%} to {high:.0%}")
+    console.print(table)
+    console.print(f"CPU time of this process and its children: {cpu_seconds() / 60:.1f} minutes (user + system)")
+    console.print(f"report: {directory / 'report.html'}", highlight=False)
+
+
+def _print_plan(options: LoopOptions, directory: Path) -> None:
+    table = Table("stage", "work", "CPU min", "disk MB")
+    costs = estimate(options)
+    for cost in costs:
+        table.add_row(cost.stage, cost.work, f"{cost.cpu_s / 60:.1f}", f"{cost.disk_bytes / 1e6:.0f}")
+    total_cpu, total_disk = sum(cost.cpu_s for cost in costs), sum(cost.disk_bytes for cost in costs)
+    table.add_row("total", "", f"{total_cpu / 60:.0f}", f"{total_disk / 1e6:.0f}")
+    console = Console()
+    console.print(table)
+    state = "resumes" if directory.exists() else "would be made"
+    console.print(f"run directory: {directory} ({state})", highlight=False)
+
+
+def _run_behind_screen(overrides: Sequence[str], directory: Path) -> int:
+    directory.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-P", "-m", "opentau.cli.main", "loop", *overrides]
+    with open(directory / "console.log", "ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
+    code = int(locate("opentau.cli.tui:main")([directory.name]))
+    state = f"still running as process {process.pid}" if process.poll() is None else f"ended with {process.returncode}"
+    print(f"the loop is {state}; its console: {directory / 'console.log'}")
+    return code

@@ -1,0 +1,62 @@
+"""The table from command to function; the one place where imports are late, so that every command starts fast."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from opentau.errors import OpenTauError, near_matches
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "loop": ("opentau.cli.loop:main", "run the improvement cycle; the same command resumes it"),
+    "sft": ("opentau.cli.sft:main", "train a policy from recorded datasets or scripted demonstrations"),
+    "collect": ("opentau.cli.stages:collect", "record episodes with a checkpoint or an expert"),
+    "value": ("opentau.cli.stages:value", "fit the value function on recorded episodes"),
+    "label": ("opentau.cli.stages:label", "label recorded episodes with advantages"),
+    "update": ("opentau.cli.stages:update", "update a policy on labelled episodes"),
+    "eval": ("opentau.cli.evaluate:main", "score a checkpoint; --json for scripts"),
+    "status": ("opentau.cli.status:main", "where a run stands; --json for scripts"),
+    "ctl": ("opentau.cli.ctl:main", "pause, resume or stop a run; promote or roll back a policy"),
+    "tui": ("opentau.cli.tui:main", "watch and steer a run in the terminal"),
+    "report": ("opentau.cli.report:main", "write a run's report again"),
+    "runs": ("opentau.cli.runs:main", "list runs, prune what they no longer need"),
+    "doctor": ("opentau.cli.doctor:main", "check this machine: rendering, packages, cores, disk"),
+}
+
+USAGE = "usage: opentau COMMAND [options]   (opentau COMMAND --help teaches each)"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; errors that a user can act on are printed without a traceback."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    name, *rest = arguments
+    if name in ("--version", "version"):
+        from opentau import __version__
+
+        print(__version__)
+        return 0
+    if name not in COMMANDS:
+        print(f"opentau: unknown command {name!r}.{near_matches(name, COMMANDS)}\n{USAGE}", file=sys.stderr)
+        return 2
+    from opentau.config import locate
+
+    try:
+        return int(locate(COMMANDS[name][0])(rest) or 0)
+    except OpenTauError as error:
+        print(f"opentau {name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nopentau {name}: interrupted; nothing recorded is lost, the same command resumes.", file=sys.stderr)
+        return 130
+
+
+def _overview() -> str:
+    rows = "\n".join(f"  {name:<9} {text}" for name, (_, text) in COMMANDS.items())
+    return f"OpenTau improves robot policies in a loop.\n\n{USAGE}\n\n{rows}\n\nStart with: opentau loop --dry-run"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""The improvement cycle of RECAP (π*0.6, arXiv:2511.14759, algorithm 1), read from top to bottom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from opentau.loop import collecting, judging, learning
+from opentau.loop.run import Product
+from opentau.loop.setting import Setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopResult:
+    """What a finished loop leaves."""
+
+    first: Product
+    """The policy of iteration 0."""
+    final: Product
+    """The policy that stands after the last gate; the same as `first` where nothing was promoted."""
+    scores: Product
+    """Both on the official initial states."""
+
+
+def run_loop(setting: Setting) -> LoopResult:
+    """Run all iterations; every stage that is complete is found instead of made."""
+    options = setting.options
+
+    # Iteration 0: demonstrations, supervised fine-tuning with the indicator positive, a critic of the demonstrations.
+    demonstrations = collecting.demonstrate(setting)
+    first_policy = learning.fine_tune(setting, demonstrations)
+    first_critic = learning.fit_critic(setting, 0, policy=first_policy, episodes=[demonstrations])
+    judging.evaluate(setting, 0, policy=first_policy)
+
+    incumbent, critic, episodes = first_policy, first_critic, [demonstrations]
+    for iteration in range(1, options.iterations + 1):
+        # Autonomous episodes with interventions join all that came before.
+        episodes = [*episodes, collecting.collect(setting, iteration, policy=incumbent, critic=critic)]
+
+        # Critic and candidate start from the pre-trained ones each time, which keeps iterations from drifting.
+        critic = learning.fit_critic(setting, iteration, policy=first_policy, episodes=episodes, start=first_critic)
+        labels = learning.label(setting, iteration, critic=critic, episodes=episodes)
+        start = first_policy if options.improve.start == "pretrained" else incumbent
+        candidate = learning.update(setting, iteration, start=start, episodes=episodes, labels=labels)
+
+        # Both face the same placements; the candidate replaces the incumbent only on evidence.
+        if judging.face(setting, iteration, incumbent=incumbent, candidate=candidate):
+            incumbent = candidate
+
+    scores = judging.score_final(setting, first=first_policy, final=incumbent)
+    return LoopResult(first=first_policy, final=incumbent, scores=scores)
+
+
+def planned_stages(iterations: int) -> list[str]:
+    """Return the names of all stages in order."""
+    work = ("collect", "value", "label", "update", "gate")
+    cycle = [f"{name}-{iteration}" for iteration in range(1, iterations + 1) for name in work]
+    return ["demonstrations-0", "sft-0", "value-0", "evaluate-0", *cycle, "final"]

@@ -1,0 +1,197 @@
+"""Stages that score policies: the first evaluation, the paired gate, and the final score on the official states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from opentau import events
+from opentau.checkpoint import write_json
+from opentau.loop.gate import Decision, Gate, Pair, Verdict
+from opentau.loop.ledger import LEDGER_FILE, Ledger
+from opentau.loop.plans import CANDIDATE, INCUMBENT, paired_plans
+from opentau.loop.run import Product, StageWork
+from opentau.loop.setting import Setting
+from opentau.rollout.evaluation import eval_spec, evaluation_plans, score
+from opentau.rollout.session import RolloutSession
+from opentau.types import EpisodePlan, EpisodeResult, derive_seed
+
+FINAL = "final"
+VERDICT_FILE = "verdict.json"
+
+
+def evaluate(setting: Setting, iteration: int, *, policy: Product) -> Product:
+    """Score one policy on placements of its own."""
+    options, stage = setting.options, f"evaluate-{iteration}"
+    plans = evaluation_plans(
+        setting.task_ids,
+        name=stage,
+        policy_id=CANDIDATE,
+        num_episodes=options.evaluation.episodes,
+        seed=derive_seed(options.seed, stage),
+    )
+
+    def work(work: StageWork) -> None:
+        ledger = Ledger(work.output / LEDGER_FILE)
+        with setting.session(stage, iteration, policies={CANDIDATE: setting.load_policy(policy.path)}) as session:
+            results = _play(setting, session, plans, ledger)
+        ledger.write_ordered(results)
+        work.summary.update(_score(setting, policy, plans, results))
+
+    inputs = {**setting.env_inputs, **setting.play_inputs, "policy": policy.id, "episodes": options.evaluation.episodes}
+    product = setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work)
+    _announce(setting, stage, iteration, events.CANDIDATE, product.summary)
+    return product
+
+
+def face(setting: Setting, iteration: int, *, incumbent: Product, candidate: Product) -> bool:
+    """Let both policies play the same placements until the gate decides; return whether the candidate is promoted.
+
+    A person's promote or rollback stands above the verdict.
+    """
+    options, stage = setting.options, f"gate-{iteration}"
+
+    def work(work: StageWork) -> None:
+        served = {INCUMBENT: setting.load_policy(incumbent.path), CANDIDATE: setting.load_policy(candidate.path)}
+        gate, ledger = Gate(options=options.gate), Ledger(work.output / LEDGER_FILE)
+        with setting.session(stage, iteration, policies=served) as session:
+            results, verdict = _play_until_decided(setting, session, iteration, gate, ledger)
+        ledger.write_ordered(results)
+        write_json(work.output / VERDICT_FILE, _verdict_dict(verdict))
+        work.summary.update(verdict=str(verdict.decision), **_verdict_dict(verdict))
+        for role, policy in ((INCUMBENT, incumbent), (CANDIDATE, candidate)):
+            of_role = [result for result in results if result.plan.policy_id == role]
+            work.summary[role] = _score(setting, policy, [result.plan for result in of_role], of_role)
+
+    inputs = {
+        **setting.env_inputs,
+        **setting.play_inputs,
+        "incumbent": incumbent.id,
+        "candidate": candidate.id,
+        "gate": {"looks": options.gate.looks, "levels": options.gate.levels, "veto_level": options.gate.veto_level},
+    }
+    product = setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work)
+    return _conclude(setting, stage, iteration, product.summary)
+
+
+def _play_until_decided(
+    setting: Setting, session: RolloutSession, iteration: int, gate: Gate, ledger: Ledger
+) -> tuple[list[EpisodeResult], Verdict]:
+    num_pairs = 0
+    while (look := gate.next_look(num_pairs)) is not None:
+        num_pairs = look
+        plans = paired_plans(tasks=setting.task_ids, iteration=iteration, num_pairs=num_pairs, seed=setting.options.seed)
+        results = _play(setting, session, plans, ledger)
+        verdict = gate.decide(_pairs(results))
+        if verdict is not None:
+            return results, verdict
+    raise AssertionError("the last look always decides")
+
+
+def _conclude(setting: Setting, stage: str, iteration: int, summary: Mapping[str, Any]) -> bool:
+    is_better = summary["verdict"] == Decision.BETTER
+    override = setting.run.gate_override(iteration)
+    is_promoted = is_better if override is None else override
+    text = summary["text"]
+    if override is not None and override != is_better:
+        text += f" A person decided otherwise: {'promoted' if override else 'rolled back'}."
+    _announce(setting, stage, iteration, events.INCUMBENT, summary[INCUMBENT])
+    _announce(setting, stage, iteration, events.CANDIDATE, summary[CANDIDATE])
+    setting.run.events.emit(
+        events.VERDICT,
+        iteration=iteration,
+        verdict=summary["verdict"],
+        pairs=summary["pairs"],
+        wins=summary["wins"],
+        losses=summary["losses"],
+        p_value=summary["p_value"],
+        text=text,
+        promoted=is_promoted,
+    )
+    return is_promoted
+
+
+def score_final(setting: Setting, *, first: Product, final: Product) -> Product:
+    """Score iteration 0 and the final policy on the official initial states."""
+    options = setting.options
+    policies = {"first": first, "final": final}
+
+    def work(work: StageWork) -> None:
+        for role, policy in policies.items():
+            if role == "final" and final.id == first.id:
+                work.summary["final"] = work.summary["first"]
+                continue
+            plans = evaluation_plans(
+                setting.task_ids,
+                name=f"{FINAL}/{role}",
+                policy_id=role,
+                num_episodes=options.evaluation.final_states,
+                seed=derive_seed(options.seed, FINAL),
+                is_official=True,
+            )
+            ledger = Ledger(work.output / f"{role}-{LEDGER_FILE}")
+            with setting.session(FINAL, options.iterations, policies={role: setting.load_policy(policy.path)}) as session:
+                results = _play(setting, session, plans, ledger)
+            ledger.write_ordered(results)
+            work.summary[role] = _score(setting, policy, plans, results)
+
+    inputs = {
+        **setting.env_inputs,
+        **setting.play_inputs,
+        **{role: policy.id for role, policy in policies.items()},
+        "states": options.evaluation.final_states,
+    }
+    product = setting.run.stage(FINAL, iteration=options.iterations, inputs=inputs, work=work)
+    for iteration, role in ((0, "first"), (options.iterations, "final")):
+        _announce(setting, FINAL, iteration, events.FINAL, product.summary[role])
+    return product
+
+
+def _play(setting: Setting, session: RolloutSession, plans: Sequence[EpisodePlan], ledger: Ledger) -> list[EpisodeResult]:
+    """Play what the ledger lacks and return the results of all plans in their order."""
+
+    def on_episode(result: EpisodeResult, _: object) -> None:
+        ledger.add(result)
+        setting.run.obey_commands()
+
+    session.run(ledger.missing(plans), on_episode=on_episode)
+    return ledger.results(plans)
+
+
+def _pairs(results: Sequence[EpisodeResult]) -> list[Pair]:
+    return [
+        Pair(task_id=incumbent.plan.task_id, is_incumbent_success=incumbent.is_success, is_candidate_success=candidate.is_success)
+        for incumbent, candidate in zip(results[::2], results[1::2], strict=True)
+    ]
+
+
+def _verdict_dict(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "pairs": verdict.num_pairs,
+        "wins": verdict.wins,
+        "losses": verdict.losses,
+        "p_value": verdict.p_value,
+        "level": verdict.level,
+        "vetoes": list(verdict.vetoes),
+        "text": verdict.explain(),
+    }
+
+
+def _score(setting: Setting, policy: Product, plans: Sequence[EpisodePlan], results: Sequence[EpisodeResult]) -> dict[str, Any]:
+    """Return what is told of a score; failures are charged their full step limit in the simulated time."""
+    spec = eval_spec(
+        plans,
+        env_ids={task.task_id: task.env_id for task in setting.tasks},
+        max_steps=setting.max_steps,
+        execute_horizon=setting.options.rollout.execute_horizon,
+        delay_ticks=setting.options.rollout.delay_ticks,
+        rendering=setting.tasks[0].rendering,
+    )
+    limits, hz = setting.max_steps, setting.interface.control_hz
+    steps = sum(result.num_steps if result.is_success else limits[result.plan.task_id] for result in results)
+    return {**score(results, eval_spec_id=spec.id).to_dict(), "policy": policy.id, "simulated_s": steps / hz}
+
+
+def _announce(setting: Setting, stage: str, iteration: int, role: str, score: Mapping[str, Any]) -> None:
+    names = ("policy", "episodes", "successes", "interval", "eval_spec", "simulated_s")
+    setting.run.events.emit(events.EVALUATED, stage=stage, iteration=iteration, role=role, **{name: score[name] for name in names})

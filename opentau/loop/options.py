@@ -1,0 +1,202 @@
+"""The typed options of a loop, one dataclass per group of `configs`; wrong ones fail here, before anything heavy loads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from opentau.config import check_args, options_from
+from opentau.errors import OptionError
+from opentau.loop.gate import GateOptions
+from opentau.training.objectives import ObjectiveOptions
+from opentau.training.trainer import TrainOptions
+from opentau.types import content_hash
+from opentau.value.options import ValueOptions
+
+Plugin = Mapping[str, Any]
+"""{"target": "pkg.mod:Attr", "args": {…}}."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvOptions:
+    """An environment, the expert that knows it, and what their episodes cost."""
+
+    target: str
+    args: Mapping[str, Any]
+    """Arguments of the environment; the task's number is added as `task_id`."""
+    num_tasks: int
+    expert: Plugin
+    """Gives demonstrations, in a style drawn from the episode's seed, and clean interventions."""
+    perturbation: Plugin | None = None
+    """Disturbs what demonstrations execute, never what they record as the right action."""
+    episode_cpu_s: float = 4.0
+    """CPU seconds of one autonomous episode, for `--dry-run`."""
+    demonstration_cpu_s: float = 4.0
+    """CPU seconds of one recorded demonstration, for `--dry-run`."""
+    frame_bytes: int = 12_000
+    """Bytes of one recorded frame, for `--dry-run`."""
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return {"target": self.target, "args": dict(self.args)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataOptions:
+    """Where iteration 0 learns from."""
+
+    demonstrations: int = 60
+    """Scripted demonstrations per task; 0 with `datasets`."""
+    datasets: tuple[str, ...] = ()
+    """Folders of recorded LeRobot v3 datasets that are used as demonstrations."""
+    max_tries: float = 2.0
+    """Failed demonstrations are not learned from; this many attempts per wanted demonstration before giving up."""
+
+    def __post_init__(self) -> None:
+        if self.demonstrations < 1 and not self.datasets:
+            raise OptionError("data.demonstrations is 0 and data.datasets is empty; give at least one of them")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchOptions:
+    """How training batches are drawn and augmented."""
+
+    shift_share: float = 0.0625
+    """Random shift of the images, as a share of their width (4 of 64 pixels)."""
+    state_noise: float = 0.02
+    """Standard deviation of noise on the encoded state."""
+    human_share: float = 0.5
+    """Share of demonstrations and interventions in an update's batches; the rest is autonomous."""
+    held_out_share: float = 0.1
+    """Share of the episodes kept out of training, on which the held-out loss is measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceOptions:
+    """How a policy is asked."""
+
+    guidance: float = 1.0
+    """Classifier-free guidance β; 1 samples with the positive indicator alone."""
+    num_flow_steps: int = 5
+    """Euler steps of the flow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectOptions:
+    """The autonomous episodes of an iteration."""
+
+    episodes: int = 60
+    """Per task."""
+    supervised_share: float = 0.4
+    """Share of the episodes in which the supervisor may intervene; at least half run unsupervised."""
+    supervisor: Plugin | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.supervised_share <= 0.5:
+            raise OptionError(f"collect.supervised_share is {self.supervised_share}; it must lie in 0 to 0.5, so that half is autonomous")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationOptions:
+    """How policies are scored."""
+
+    episodes: int = 20
+    """Episodes of the first score of iteration 0, per task; later iterations are scored by the gate's pairs."""
+    final_states: int = 50
+    """Official initial states of the final score, per task; nothing else ever sees them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutSettings:
+    """How episodes are played."""
+
+    num_stations: int = 2
+    """Simulators side by side, one thread each."""
+    execute_horizon: int = 8
+    """Actions of a chunk played before planning again."""
+    delay_ticks: int = 0
+    """Control steps between asking for a chunk and having it, injected in virtual time."""
+    batch_size: int = 2
+    """Rows of an inference batch; smaller ones are padded to it, so that company never changes a result."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImproveOptions:
+    """What an iteration learns from its episodes."""
+
+    label_rule: str = "recap"
+    """'recap', 'random_labels' or 'source_labels'."""
+    start: str = "pretrained"
+    """'pretrained' restarts from iteration 0's policy and critic each time (the paper's way), 'incumbent' goes on."""
+
+    def __post_init__(self) -> None:
+        if self.start not in ("pretrained", "incumbent"):
+            raise OptionError(f"improve.start is {self.start!r}; use 'pretrained' or 'incumbent'")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostOptions:
+    """CPU seconds and bytes measured on two shared cores, for `--dry-run` alone."""
+
+    update_cpu_s: float = 0.8
+    """One policy update."""
+    feature_cpu_s: float = 0.001
+    """The critic's features of one frame."""
+    critic_update_cpu_s: float = 0.02
+    checkpoint_bytes: int = 12_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopOptions:
+    """Everything a run depends on."""
+
+    run_id: str | None = None
+    """Name of the run directory; by default derived from the options, so that the same command resumes the same run."""
+    seed: int = 0
+    task_id: tuple[int, ...] = (0,)
+    iterations: int = 2
+    torch_threads: int = 2
+    """Threads of training and inference; part of the result, and recorded."""
+    experiment: str = "default"
+    env: EnvOptions
+    policy: Plugin
+    """Returns a `PolicyConfig`; cameras, image size and dimensions are added from the environment's interface."""
+    objective: ObjectiveOptions = field(default_factory=ObjectiveOptions)
+    data: DataOptions = field(default_factory=DataOptions)
+    batch: BatchOptions = field(default_factory=BatchOptions)
+    sft: TrainOptions
+    update: TrainOptions
+    inference: InferenceOptions = field(default_factory=InferenceOptions)
+    value: ValueOptions = field(default_factory=ValueOptions)
+    improve: ImproveOptions = field(default_factory=ImproveOptions)
+    collect: CollectOptions = field(default_factory=CollectOptions)
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    gate: GateOptions = field(default_factory=GateOptions)
+    rollout: RolloutSettings = field(default_factory=RolloutSettings)
+    cost: CostOptions = field(default_factory=CostOptions)
+
+    def __post_init__(self) -> None:
+        for task in self.task_id:
+            if not 0 <= task < self.env.num_tasks:
+                raise OptionError(f"task_id={task} is not a task of this environment; it has the tasks 0 to {self.env.num_tasks - 1}")
+        if self.iterations < 0:
+            raise OptionError(f"iterations is {self.iterations}; it must be 0 or more")
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> LoopOptions:
+        """Build from a composed configuration and check every plug-in's arguments; raises `OptionError`."""
+        options = options_from(cls, config, where="loop")
+        check_args(options.env.spec, "task_id")
+        check_args(options.env.expert, "env")
+        check_args(options.policy, "cameras", "image_size", "state_dim", "action_dim")
+        for plugin in (options.env.perturbation, options.collect.supervisor):
+            if plugin is not None:
+                check_args(plugin)
+        return options
+
+    def default_run_id(self, config: Mapping[str, Any]) -> str:
+        """Return '<environment>-<tasks>-<experiment>-<hash of all options>'."""
+        name = str(self.env.args.get("suite") or self.env.target.split(".")[1]).replace("libero_", "")
+        tasks = "_".join(map(str, self.task_id))
+        return f"{name}-{tasks}-{self.experiment}-{content_hash(dict(config))[:6]}"

@@ -1,0 +1,61 @@
+"""Numbered episode plans: every seed of a run comes from here, so that nothing depends on who plays what when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from opentau.rollout.evaluation import evaluation_plans
+from opentau.types import Actor, EpisodePlan, derive_seed
+
+INCUMBENT, CANDIDATE = "incumbent", "candidate"
+
+
+def demonstration_plans(*, tasks: Sequence[str], first: int, count: int, seed: int) -> list[EpisodePlan]:
+    """Return `count` expert episodes numbered from `first`, the tasks in turn."""
+    return [
+        EpisodePlan(
+            index=index,
+            episode_id=f"demonstrations/{index:06d}",
+            task_id=tasks[index % len(tasks)],
+            seed=derive_seed(seed, "demonstrations", index),
+            actor=Actor.EXPERT,
+        )
+        for index in range(first, first + count)
+    ]
+
+
+def collection_plans(*, tasks: Sequence[str], iteration: int, episodes: int, supervised_share: float, seed: int) -> list[EpisodePlan]:
+    """Return the autonomous episodes of an iteration; a seeded share of them is supervised."""
+    plans = []
+    for index in range(episodes * len(tasks)):
+        episode_seed = derive_seed(seed, "collect", iteration, index)
+        # Spread evenly over the plan, so that every prefix of it has the same share.
+        is_supervised = int((index + 1) * supervised_share) > int(index * supervised_share)
+        plans.append(
+            EpisodePlan(
+                index=index,
+                episode_id=f"collect-{iteration}/{index:06d}",
+                task_id=tasks[index % len(tasks)],
+                seed=episode_seed,
+                actor=Actor.POLICY,
+                policy_id=INCUMBENT,
+                is_supervised=is_supervised,
+            )
+        )
+    return plans
+
+
+def paired_plans(*, tasks: Sequence[str], iteration: int, num_pairs: int, seed: int) -> list[EpisodePlan]:
+    """Return the episodes of the first `num_pairs` pairs: incumbent and candidate on one placement, seed and noise."""
+    per_task = -(-num_pairs // len(tasks))
+    members = [
+        evaluation_plans(
+            tasks,
+            name=f"gate-{iteration}/{policy_id}",
+            policy_id=policy_id,
+            num_episodes=per_task,
+            seed=derive_seed(seed, "gate", iteration),
+        )
+        for policy_id in (INCUMBENT, CANDIDATE)
+    ]
+    return [plan for pair in list(zip(*members, strict=True))[:num_pairs] for plan in pair]

@@ -1,0 +1,209 @@
+"""A run directory: its lock, its options, its events, and stages that are complete or absent."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import resource
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from opentau import control, events
+from opentau.checkpoint import building, is_complete, read_manifest, storage_errors, write_json
+from opentau.errors import OpenTauError, RunError
+from opentau.events import EventLog
+from opentau.types import content_hash
+
+CONFIG_FILE = "config.yaml"
+STATE_FILE = "state.json"
+LOCK_FILE = "lock"
+STAGES_FOLDER = "stages"
+WORK_FOLDER = "work"
+OVERRIDES_FOLDER = "overrides"
+
+
+class RunStopped(OpenTauError):
+    """The run was asked to stop after a stage; it resumes with the same command."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """What a stage made: later stages take its path and id."""
+
+    stage: str
+    """Name with iteration, for example 'collect-1'."""
+    path: Path
+    """The complete directory."""
+    id: str
+    """Content id: equal ids mean equal bytes."""
+    summary: Mapping[str, Any]
+    """Numbers and words for the screen and the report."""
+
+
+@dataclass(slots=True)
+class StageWork:
+    """What a stage's work is given: where to write, and where to keep state that an interrupted attempt left."""
+
+    output: Path
+    """The partial directory; it becomes the product."""
+    scratch: Path
+    """Kept between attempts, deleted with the stage's end."""
+    summary: dict[str, Any]
+    """To be filled; part of the manifest and of the stage's content."""
+
+
+class Run:
+    """One run directory, held by one process at a time."""
+
+    def __init__(self, directory: Path, *, config: Mapping[str, Any], log: EventLog) -> None:
+        self.directory = directory
+        self.config = config
+        self.events = log
+        self.products: dict[str, Product] = {}
+        self._is_stopping = False
+
+    @property
+    def run_id(self) -> str:
+        return self.directory.name
+
+    def stage(
+        self, name: str, *, iteration: int, inputs: Mapping[str, Any], work: Callable[[StageWork], None], verify: bool = False
+    ) -> Product:
+        """Return the product of a stage: the one that is there for the same inputs, else the one that `work` makes.
+
+        The directory's name holds the hash of name and inputs, so that a changed option re-runs only what depends on it.
+        """
+        self.obey_commands()
+        if self._is_stopping:
+            raise RunStopped(f"stopped before {name}, as asked. The same command resumes run {self.run_id}.")
+        key = f"{name}-{content_hash({'stage': name, 'inputs': inputs})[:10]}"
+        directory = self.directory / STAGES_FOLDER / key
+        started = time.monotonic()
+        is_reused = is_complete(directory)
+        self.events.emit(events.STAGE_STARTED, stage=name, iteration=iteration)
+        if not is_reused:
+            self._work(name, directory, inputs=inputs, work=work)
+        manifest = read_manifest(directory, verify=verify)
+        product = Product(stage=name, path=directory, id=manifest["id"], summary=manifest["content"]["summary"])
+        self.products[name] = product
+        seconds = manifest["seconds"] if is_reused else time.monotonic() - started
+        self.events.emit(
+            events.STAGE_FINISHED, stage=name, iteration=iteration, seconds=seconds, is_reused=is_reused, summary=dict(product.summary)
+        )
+        self._write_state()
+        return product
+
+    def _work(self, name: str, directory: Path, *, inputs: Mapping[str, Any], work: Callable[[StageWork], None]) -> None:
+        scratch = self.directory / WORK_FOLDER / directory.name
+        scratch.mkdir(parents=True, exist_ok=True)
+        started, summary = time.monotonic(), dict[str, Any]()
+        info: dict[str, Any] = {"content": {"stage": name, "inputs": inputs, "summary": summary}}
+        with building(directory, info, fresh=False) as output:
+            work(StageWork(output=output, scratch=scratch, summary=summary))
+            info["seconds"] = time.monotonic() - started
+        shutil.rmtree(scratch, ignore_errors=True)
+
+    def obey_commands(self) -> None:
+        """Take what waits in the inbox; a pause holds here until resume or stop. Called wherever nothing is half done."""
+        is_paused = self._take_commands(is_paused=False)
+        while is_paused and not self._is_stopping:
+            time.sleep(0.2)
+            is_paused = self._take_commands(is_paused=True)
+
+    def _take_commands(self, *, is_paused: bool) -> bool:
+        for command in control.take_commands(self.directory):
+            self.events.emit(events.COMMAND, verb=command.verb, args=dict(command.args), state="received", text="")
+            if command.verb == control.PAUSE:
+                is_paused = True
+            elif command.verb == control.RESUME:
+                is_paused = False
+            elif command.verb == control.STOP:
+                self._is_stopping = True
+            else:
+                self._override_gate(command)
+            self.events.emit(events.COMMAND, verb=command.verb, args=dict(command.args), state="done", text="")
+        return is_paused
+
+    def _override_gate(self, command: control.Command) -> None:
+        iteration = int(command.args["iteration"])
+        folder = self.directory / OVERRIDES_FOLDER
+        folder.mkdir(exist_ok=True)
+        write_json(folder / f"gate-{iteration}.json", {"promote": command.verb == control.PROMOTE})
+
+    def gate_override(self, iteration: int) -> bool | None:
+        """Return a person's decision on the gate of an iteration, None where nobody spoke."""
+        path = self.directory / OVERRIDES_FOLDER / f"gate-{iteration}.json"
+        return json.loads(path.read_text())["promote"] if path.is_file() else None
+
+    def _write_state(self) -> None:
+        stages = {name: product.id for name, product in self.products.items()}
+        directories = [product.path.name for product in self.products.values()]
+        write_json(self.directory / STATE_FILE, {"stages": stages, "directories": directories})
+
+
+@contextmanager
+def open_run(directory: Path, *, config: Mapping[str, Any], command: str, plan: list[str]) -> Iterator[Run]:
+    """Lock a run directory, note its options, and report how it ends; everything else resumes from what lies there."""
+    with storage_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    with _locked(directory), EventLog(directory, "main") as log:
+        is_resumed = (directory / STAGES_FOLDER).is_dir()
+        with storage_errors(directory):
+            (directory / CONFIG_FILE).write_text(yaml.safe_dump(dict(config), sort_keys=False))
+        log.emit(events.RUN_STARTED, run_id=directory.name, command=command, plan=plan, resumed=is_resumed)
+        started = time.monotonic()
+        run = Run(directory, config=config, log=log)
+        try:
+            yield run
+        except (RunStopped, KeyboardInterrupt) as stop:
+            log.emit(events.RUN_STOPPED, text=str(stop) or "interrupted", cpu_seconds=cpu_seconds())
+            raise
+        except BaseException as error:
+            log.emit(events.RUN_FAILED, error=f"{type(error).__name__}: {error}", cpu_seconds=cpu_seconds())
+            raise
+        log.emit(events.RUN_FINISHED, seconds=time.monotonic() - started, cpu_seconds=cpu_seconds())
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    with open(directory / LOCK_FILE, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise RunError(
+                f"run {directory.name} is already being run by process {holder}. "
+                f"Watch it with `opentau tui {directory.name}`, or choose another run_id=…"
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def is_running(directory: Path) -> bool:
+    """Return whether a process holds the run now."""
+    path = directory / LOCK_FILE
+    if not path.is_file():
+        return False
+    with open(path, encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def cpu_seconds() -> float:
+    """Return user and system seconds of this process and of all its finished children."""
+    usages = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)

@@ -1,0 +1,157 @@
+"""What every stage of a run shares: the run, its options, the described tasks, and open rollout sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from opentau import events
+from opentau.checkpoint import write_json
+from opentau.config import build
+from opentau.loop.iteration import run_loop
+from opentau.loop.options import LoopOptions
+from opentau.loop.report import write_report
+from opentau.loop.report_data import gather_report
+from opentau.loop.run import Run
+from opentau.policies.config import PolicyConfig
+from opentau.policies.policy import VLAPolicy
+from opentau.protocols import Critic, Policy
+from opentau.rollout.options import RolloutOptions
+from opentau.rollout.session import RolloutSession
+from opentau.types import Indicator, Interface, content_hash
+from robot_bridge.describe import EnvDescription, describe
+
+SCORES_FILE = "scores.json"
+RENDERING = "envs.rendering:describe_backend"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One run's surroundings."""
+
+    run: Run
+    options: LoopOptions
+    tasks: tuple[EnvDescription, ...]
+    """In the order of `options.task_id`."""
+
+    @property
+    def task_ids(self) -> list[str]:
+        return [task.task_id for task in self.tasks]
+
+    @property
+    def max_steps(self) -> dict[str, int]:
+        """Return the step limit of every task."""
+        return {task.task_id: task.max_steps for task in self.tasks}
+
+    @property
+    def interface(self) -> Interface:
+        return Interface.from_dict(self.tasks[0].interface)
+
+    @property
+    def env_id(self) -> str:
+        """Identity of the environments: what they are, not what is asked of them."""
+        return content_hash([task.env_id for task in self.tasks])
+
+    @property
+    def env_inputs(self) -> dict[str, Any]:
+        """What a stage that plays episodes depends on."""
+        return {"env": self.env_id, "tasks": self.task_ids, "seed": self.options.seed}
+
+    @property
+    def play_inputs(self) -> dict[str, Any]:
+        """What an episode of a policy depends on beside the checkpoint."""
+        options = self.options
+        return {
+            "execute_horizon": options.rollout.execute_horizon,
+            "delay_ticks": options.rollout.delay_ticks,
+            "batch_size": options.rollout.batch_size,
+            "guidance": options.inference.guidance,
+            "num_flow_steps": options.inference.num_flow_steps,
+            "torch_threads": options.torch_threads,
+        }
+
+    def policy_config(self) -> PolicyConfig:
+        """Return the policy's configuration at the sizes of this interface."""
+        interface = self.interface
+        image_size = next(iter(interface.cameras.values()))[0]
+        cameras = tuple(sorted(interface.cameras))
+        return build(
+            self.options.policy,
+            cameras=cameras,
+            image_size=image_size,
+            state_dim=interface.state_dim,
+            action_dim=interface.action_dim,
+        )
+
+    def load_policy(self, checkpoint: Path, *, indicator: Indicator = Indicator.POSITIVE) -> VLAPolicy:
+        """Load a checkpoint to be served with the options of `inference`."""
+        return load_policy(checkpoint, self.options, indicator=indicator)
+
+    def rollout_options(self) -> RolloutOptions:
+        """Return how stations are set up."""
+        options = self.options
+        return RolloutOptions(
+            num_stations=options.rollout.num_stations,
+            env=options.env.spec,
+            tasks={task.task_id: {"task_id": number} for task, number in zip(self.tasks, options.task_id, strict=True)},
+            expert=options.env.expert,
+            supervisor=options.collect.supervisor,
+            perturbation=options.env.perturbation,
+            execute_horizon=options.rollout.execute_horizon,
+            delay_ticks=options.rollout.delay_ticks,
+            batch_size=options.rollout.batch_size,
+        )
+
+    @contextmanager
+    def session(self, stage: str, iteration: int, *, policies: Mapping[str, Policy], critic: Critic | None = None) -> Iterator[RolloutSession]:
+        """Yield stations that play what they are given."""
+        with RolloutSession(
+            self.rollout_options(),
+            policies=policies,
+            critic=critic,
+            events=self.run.events,
+            stage=stage,
+            iteration=iteration,
+            log_dir=self.run.directory / "stations",
+        ) as session:
+            yield session
+
+
+def load_policy(checkpoint: Path, options: LoopOptions, *, indicator: Indicator = Indicator.POSITIVE) -> VLAPolicy:
+    """Load a checkpoint to be served as the options say."""
+    return VLAPolicy.load(
+        checkpoint,
+        indicator=indicator,
+        guidance=options.inference.guidance,
+        num_flow_steps=options.inference.num_flow_steps,
+        batch_size=options.rollout.batch_size,
+    )
+
+
+def describe_tasks(options: LoopOptions, *, on_line: Callable[[str], None]) -> tuple[EnvDescription, ...]:
+    """Return the constants of every task of the run; builds scenes that are not cached yet."""
+    tasks = [{"task_id": number} for number in options.task_id]
+    return tuple(describe(options.env.spec, tasks, rendering=RENDERING, on_line=on_line))
+
+
+def open_setting(run: Run, options: LoopOptions) -> Setting:
+    """Describe the tasks and fix the number of threads; results depend on it."""
+    torch.set_num_threads(options.torch_threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    tasks = describe_tasks(options, on_line=lambda line: run.events.emit(events.NOTE, level="info", text=line))
+    return Setting(run=run, options=options, tasks=tasks)
+
+
+def run_cycle(run: Run, options: LoopOptions) -> None:
+    """Run the loop in an open run, then write its scores and its report."""
+    setting = open_setting(run, options)
+    result = run_loop(setting)
+    write_json(run.directory / SCORES_FILE, {"iteration 0": result.scores.summary["first"], "final": result.scores.summary["final"]})
+    write_report(run.directory, gather_report(setting, result))
+
+
