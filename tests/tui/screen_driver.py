@@ -1,0 +1,87 @@
+"""A person in front of the screen: opens it on a recorded run, presses keys, reads what is shown."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import json
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from textual.pilot import Pilot
+
+from opentau.control import LocalRunClient, RunClient
+from tests.unit.report.synthetic_run import RUN_ID
+from tui.app import LoopApp
+
+DEADLINE_S = 10.0
+CELL_WIDTH = 12.2
+"""Of a character in Textual's SVG."""
+
+
+class Driver:
+    """One open screen."""
+
+    def __init__(self, app: LoopApp, pilot: Pilot[None]) -> None:
+        self.app = app
+        self._pilot = pilot
+
+    async def press(self, *keys: str) -> None:
+        await self._pilot.press(*keys)
+
+    def lines(self) -> list[str]:
+        """Return the text of the screen, row by row."""
+        rows: dict[float, str] = {}
+        for x, y, text in re.findall(
+            r'<text class="[^"]*-r\d+" x="([\d.]+)" y="([\d.]+)"[^>]*>(.*?)</text>', self.svg(), re.DOTALL
+        ):
+            shown = html.unescape(text).replace("\xa0", " ").strip("\n")
+            row = rows.setdefault(float(y), "").ljust(round(float(x) / CELL_WIDTH))
+            rows[float(y)] = row + shown
+        return [row for _, row in sorted(rows.items())]
+
+    def svg(self) -> str:
+        return self.app.export_screenshot()
+
+    async def sees(self, *texts: str) -> str:
+        """Wait until all texts are on the screen and return it."""
+        return await self._until(lambda: all(text in "\n".join(self.lines()) for text in texts), f"{texts} on the screen")
+
+    async def waits_for(self, happened: Callable[[], Any]) -> None:
+        """Wait until something has happened."""
+        await self._until(happened, "what was waited for")
+
+    async def _until(self, is_so: Callable[[], Any], what: str) -> str:
+        for _ in range(round(DEADLINE_S / 0.05)):
+            if is_so():
+                return "\n".join(self.lines())
+            await self._pilot.pause(0.05)
+        raise AssertionError(f"no {what} within {DEADLINE_S} s:\n" + "\n".join(self.lines()))
+
+
+def record(run_dir: Path, run: list[dict[str, Any]]) -> None:
+    """Append events to a run's log, as its process would."""
+    folder = run_dir / "events"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "main-1.jsonl", "a", encoding="utf-8") as file:
+        file.writelines(json.dumps(event) + "\n" for event in run)
+
+
+def drive(
+    run_dir: Path,
+    play: Callable[[Driver], Awaitable[None]],
+    *,
+    now: float,
+    size: tuple[int, int] = (80, 24),
+    client: RunClient | None = None,
+) -> None:
+    """Open the screen on a run directory at a fixed time and play a scene on it."""
+
+    async def scene() -> None:
+        app = LoopApp(client or LocalRunClient(run_dir), RUN_ID, now=lambda: now)
+        async with app.run_test(size=size, notifications=True) as pilot:
+            await play(Driver(app, pilot))
+
+    asyncio.run(scene())
