@@ -68,3 +68,11 @@ def near_matches(name: str, known: Iterable[str]) -> str:
         return " Did you mean " + " or ".join(repr(match) for match in close) + "?"
     shown = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
     return f" Known: {shown}."
+
+
+class LinkError(OpenTauError):
+    """A message or a socket of the bridge that is refused, or a peer that stopped answering."""
+
+
+class PolicyError(OpenTauError):
+    """A served policy cannot answer, or proposes actions that are not finite."""

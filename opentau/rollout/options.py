@@ -1,0 +1,65 @@
+"""What a rollout session can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from opentau.errors import OptionError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutOptions:
+    """Stations, what they play, and how patient the server is; plug-ins are {"target": "pkg.mod:Name", "args": {…}}."""
+
+    env: Mapping[str, Any]
+    """Spec of the environment."""
+    tasks: Mapping[str, Mapping[str, Any]]
+    """Task id to the arguments that are added to the environment's for this task."""
+    num_stations: int = 2
+    """Stations run as processes of this machine; a run of fewer episodes starts fewer."""
+    expert: Mapping[str, Any] | None = None
+    """Spec of the expert that demonstrates and intervenes."""
+    supervisor: Mapping[str, Any] | None = None
+    """Spec of the supervisor that lets the expert take over."""
+    perturbation: Mapping[str, Any] | None = None
+    """Spec of what disturbs demonstrations."""
+    execute_horizon: int = 8
+    """Control steps played before the next chunk."""
+    delay_ticks: int = 0
+    """Control steps between an observation and the first step that its chunk may decide."""
+    batch_size: int = 8
+    """Most rows of one inference call."""
+    gather_ms: float = 2.0
+    """How long a first request waits for others; not at all when every playing station waits."""
+    max_losses: int = 3
+    """How often one plan may lose its station, and one station may fail to start, before the session gives up."""
+    max_episode_errors: int = 5
+    """Episodes of one run that may end in an error before the run gives up."""
+    station_silence_s: float = 60.0
+    """Silence after which a station is replaced."""
+    build_silence_s: float = 900.0
+    """The same while a station starts or builds an environment."""
+    answer_timeout_s: float = 120.0
+    """How long a station waits for a chunk or an acknowledgement."""
+    max_open_envs: int = 4
+    """Environments that a station keeps open."""
+    host: str = "127.0.0.1"
+    """Loopback address to listen on."""
+    control_port: int = 0
+    """0 takes any that is free."""
+    inference_port: int = 0
+    """0 takes any that is free."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_stations", "execute_horizon", "batch_size", "max_losses", "max_open_envs"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not 0 <= self.delay_ticks < self.execute_horizon:
+            raise OptionError(
+                f"delay_ticks is {self.delay_ticks} and execute_horizon {self.execute_horizon}; "
+                "the delay must be shorter than what a chunk plays: raise execute_horizon"
+            )
+        if not self.tasks:
+            raise OptionError("a rollout needs at least one task; set `tasks`")

@@ -1,0 +1,227 @@
+"""The control plane of the server: a thread that welcomes stations, assigns plans, and takes finished episodes in."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import zmq
+
+from opentau.errors import InterfaceMismatch, LinkError, OpenTauError
+from opentau.rollout.schedule import LostPlan, PlanQueue
+from opentau.types import EpisodePlan, Interface, require_same_interface
+from robot_bridge.link import Plane, receive_from, send_to, wait
+from robot_bridge.liveness import Silence
+from robot_bridge.messages import Assign, Bye, Heartbeat, Hello, Reject, Upload, UploadAck, Welcome, decode
+from robot_bridge.payloads import PlayedEpisode, played_from
+
+POLL_S = 0.01
+GOODBYE_MS = 200
+"""How long the goodbyes may take to leave."""
+MAX_UNREAD_EPISODES = 8
+"""Finished episodes that may wait for the session's thread before stations have to wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A station was welcomed."""
+
+    station_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The first result of a plan."""
+
+    station_id: str
+    played: PlayedEpisode
+    plans: PlanQueue
+    """The run it belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """A station has not been heard for too long."""
+
+    station_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The plan of a station that is gone."""
+
+    station_id: str
+    lost: LostPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The session cannot go on."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Something that was not a message of this session was dropped."""
+
+    text: str
+
+
+ServerEvent: TypeAlias = Connected | Finished | Silent | Lost | Failed | Refused
+
+
+@dataclass(slots=True)
+class _Peer:
+    is_welcome: bool = False
+    is_building: bool = True
+    is_reported_silent: bool = False
+    plan: EpisodePlan | None = None
+    last_task: str | None = None
+    silence: Silence = field(default_factory=Silence)
+
+
+class ControlServer(threading.Thread):
+    """Own the control socket; what matters to the session comes out of `events`, methods may be called from any thread."""
+
+    def __init__(
+        self,
+        socket: zmq.Socket[bytes],
+        *,
+        session: str,
+        interfaces: Mapping[str, Interface],
+        station_silence_s: float,
+        build_silence_s: float,
+    ) -> None:
+        """`interfaces`: served policy id to what it was trained on."""
+        super().__init__(name="control", daemon=True)
+        self._socket = socket
+        self._session = session
+        self._interfaces = interfaces
+        self._station_silence_s = station_silence_s
+        self._build_silence_s = build_silence_s
+        self._peers: dict[str, _Peer] = {}
+        self._plans = PlanQueue(())
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._is_stopping = threading.Event()
+        self.events: queue.SimpleQueue[ServerEvent] = queue.SimpleQueue()
+        self.num_playing_policies = 0
+        """Stations that play a policy's episode at the moment."""
+
+    def submit(self, plans: PlanQueue) -> None:
+        """Assign these plans from now on; what is left of earlier ones is forgotten."""
+        self._calls.put(lambda: setattr(self, "_plans", plans))
+
+    def expect(self, station_id: str) -> None:
+        """Watch over a station that was just started."""
+        self._calls.put(lambda: self._expect(station_id))
+
+    def remove(self, station_id: str) -> None:
+        """Forget a station whose process is gone; a plan it leaves unfinished comes back as `Lost`."""
+        self._calls.put(lambda: self._remove(station_id))
+
+    def stop(self) -> None:
+        """Say goodbye to all stations and end."""
+        self._is_stopping.set()
+
+    def run(self) -> None:
+        try:
+            while not self._is_stopping.is_set():
+                self._turn()
+            for station_id in self._peers:
+                send_to(self._socket, station_id.encode(), Bye(session=self._session))
+        except Exception as error:  # noqa: BLE001  (the border of the thread: the session raises it)
+            self.events.put(Failed(error))
+        finally:
+            self._socket.close(linger=GOODBYE_MS)
+
+    def _turn(self) -> None:
+        if wait(self._socket, timeout_s=POLL_S):
+            self._handle(*receive_from(self._socket))
+        while not self._calls.empty():
+            self._calls.get()()
+        self._assign()
+        self._report_silence()
+        self.num_playing_policies = self._plans.num_playing_policies
+
+    def _handle(self, identity: bytes, frames: list[bytes | memoryview]) -> None:
+        station_id = identity.decode(errors="replace")
+        try:
+            message, arrays = decode(frames, max_bytes=Plane.CONTROL.value.max_bytes)
+            if message.session != self._session:
+                raise LinkError(f"the station belongs to session {message.session}, this is {self._session}")
+            if isinstance(message, Upload):
+                self._take_in(station_id, played_from(message, arrays))
+            elif isinstance(message, Hello):
+                self._welcome(station_id, message)
+            elif isinstance(message, Heartbeat):
+                self._peer(station_id).is_building = message.is_building or not self._peer(station_id).is_welcome
+                send_to(self._socket, identity, Heartbeat(session=self._session))
+            else:
+                raise LinkError(f"a station does not send {type(message).__name__}")
+            self._peer(station_id).silence.heard()
+        except LinkError as error:
+            send_to(self._socket, identity, Reject(session=self._session, text=str(error)))
+            self.events.put(Refused(f"{station_id}: {error}"))
+
+    def _expect(self, station_id: str) -> None:
+        self._peers.setdefault(station_id, _Peer())
+
+    def _peer(self, station_id: str) -> _Peer:
+        return self._peers.setdefault(station_id, _Peer())
+
+    def _welcome(self, station_id: str, message: Hello) -> None:
+        if message.station_id != station_id:
+            raise LinkError(f"a station that calls itself {message.station_id!r} came as {station_id!r}")
+        try:
+            for interface in self._interfaces.values():
+                require_same_interface(policy=interface, station=message.interface, station_id=station_id)
+        except InterfaceMismatch as error:
+            send_to(self._socket, station_id.encode(), Reject(session=self._session, text=str(error)))
+            self.events.put(Failed(error))
+            return
+        peer = self._peer(station_id)
+        peer.is_welcome, peer.is_building = True, False
+        send_to(self._socket, station_id.encode(), Welcome(session=self._session))
+        self.events.put(Connected(station_id))
+
+    def _take_in(self, station_id: str, played: PlayedEpisode) -> None:
+        """Accept the first result of a plan, acknowledge every one."""
+        episode_id = played.result.plan.episode_id
+        if self._plans.finish(station_id, episode_id):
+            self.events.put(Finished(station_id, played, self._plans))
+        self._peer(station_id).plan = None
+        send_to(self._socket, station_id.encode(), UploadAck(session=self._session, episode_id=episode_id))
+
+    def _assign(self) -> None:
+        for station_id, peer in self._peers.items():
+            if not peer.is_welcome or peer.plan is not None or self.events.qsize() >= MAX_UNREAD_EPISODES:
+                continue
+            plan = self._plans.take(station_id, prefer_task=peer.last_task)
+            if plan is None:
+                return
+            peer.plan, peer.last_task = plan, plan.task_id
+            send_to(self._socket, station_id.encode(), Assign(session=self._session, plan=plan))
+
+    def _remove(self, station_id: str) -> None:
+        self._peers.pop(station_id, None)
+        lost = self._plans.lose(station_id)
+        if lost is not None:
+            self.events.put(Lost(station_id, lost))
+
+    def _report_silence(self) -> None:
+        for station_id, peer in self._peers.items():
+            limit = self._build_silence_s if peer.is_building else self._station_silence_s
+            if peer.silence.advance() > limit and not peer.is_reported_silent:
+                peer.is_reported_silent = True
+                self.events.put(Silent(station_id))
+
+
+def raise_failure(error: Exception) -> None:
+    """Raise what a server thread ended with."""
+    if isinstance(error, OpenTauError):
+        raise error
+    raise RuntimeError(f"the server ended: {type(error).__name__}: {error}") from error

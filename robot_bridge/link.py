@@ -1,0 +1,130 @@
+"""The sockets of both ends: what is bound and dialled, their limits, and messages in and out of them."""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import zmq
+
+from opentau.errors import LinkError
+from robot_bridge.messages import AnyMessage, Frame, decode, encode
+
+SEND_TIMEOUT_MS = 10_000
+HANDSHAKE_TIMEOUT_MS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaneLimits:
+    """How much one plane holds and carries."""
+
+    queued_messages: int
+    """Messages of one peer that wait in a socket, each way."""
+    max_bytes: int
+    """Largest message; larger frames close the connection before they are read."""
+
+
+class Plane(enum.Enum):
+    """Kinds of traffic that must not wait for each other; each has its own socket."""
+
+    CONTROL = PlaneLimits(queued_messages=100, max_bytes=1 << 29)
+    """Handshake, plans, signs of life and finished episodes."""
+    INFERENCE = PlaneLimits(queued_messages=4, max_bytes=1 << 24)
+    """Observations and chunks."""
+
+
+def bind(context: zmq.Context[zmq.Socket[bytes]], plane: Plane, *, host: str, port: int = 0) -> tuple[zmq.Socket[bytes], str]:
+    """Return a bound ROUTER and its endpoint; port 0 takes any that is free.
+
+    Raises `LinkError` for a busy port and for any address but a loopback one: links between machines need keys.
+    """
+    if not ipaddress.ip_address(host).is_loopback:
+        raise LinkError(f"the bridge was asked to listen on {host}; without keys it listens on 127.0.0.1 only")
+    socket = context.socket(zmq.ROUTER)
+    _configure(socket, plane)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    try:
+        socket.bind(f"tcp://{host}:{port or '*'}")
+    except zmq.ZMQError as error:
+        socket.close(0)
+        raise LinkError(
+            f"cannot listen on {host}:{port}: {error.strerror}. Another program, perhaps another run, has this port; "
+            "stop it, or set port=0 to take any that is free"
+        ) from error
+    return socket, socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+def dial(context: zmq.Context[zmq.Socket[bytes]], plane: Plane, *, endpoint: str, identity: str) -> zmq.Socket[bytes]:
+    """Return a DEALER that connects to `endpoint`, now and again after every loss.
+
+    Without zmq.IMMEDIATE, which drops what has arrived but was not read yet when the other side closes.
+    """
+    socket = context.socket(zmq.DEALER)
+    _configure(socket, plane)
+    socket.setsockopt_string(zmq.IDENTITY, identity)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2_000)
+    socket.connect(endpoint)
+    return socket
+
+
+def _configure(socket: zmq.Socket[bytes], plane: Plane) -> None:
+    """Set what both ends share; no heartbeats of the transport, which would cut a link because a program was suspended."""
+    options = {
+        zmq.LINGER: 0,
+        zmq.SNDHWM: plane.value.queued_messages,
+        zmq.RCVHWM: plane.value.queued_messages,
+        zmq.MAXMSGSIZE: plane.value.max_bytes,
+        zmq.SNDTIMEO: SEND_TIMEOUT_MS,
+        zmq.HANDSHAKE_IVL: HANDSHAKE_TIMEOUT_MS,
+        zmq.TCP_KEEPALIVE: 1,
+    }
+    for option, value in options.items():
+        socket.setsockopt(option, value)
+
+
+def wait(socket: zmq.Socket[bytes], *, timeout_s: float) -> bool:
+    """Return whether a message is there, after at most `timeout_s`."""
+    return bool(socket.poll(max(0, int(timeout_s * 1000)), zmq.POLLIN))
+
+
+def send(socket: zmq.Socket[bytes], plane: Plane, message: AnyMessage, arrays: Mapping[str, np.ndarray] | None = None) -> None:
+    """Send from a DEALER; raises `LinkError` for too large a message and when the server takes nothing for ten seconds."""
+    frames = encode(message, arrays)
+    num_bytes = sum(len(frame) for frame in frames)
+    if num_bytes > plane.value.max_bytes:
+        raise LinkError(f"a message of {num_bytes} bytes cannot be sent; the limit is {plane.value.max_bytes}")
+    try:
+        socket.send_multipart(frames, copy=False)
+    except zmq.Again as error:
+        raise LinkError(f"the server has not taken a {type(message).__name__} for {SEND_TIMEOUT_MS / 1000:g} s") from error
+
+
+def receive(socket: zmq.Socket[bytes], plane: Plane) -> tuple[AnyMessage, dict[str, np.ndarray]]:
+    """Read the message that `wait` announced on a DEALER; raises `LinkError` for anything that is none."""
+    return decode(_frames(socket), max_bytes=plane.value.max_bytes)
+
+
+def send_to(
+    socket: zmq.Socket[bytes], identity: bytes, message: AnyMessage, arrays: Mapping[str, np.ndarray] | None = None
+) -> bool:
+    """Send from a ROUTER; return False where the peer is gone or takes nothing."""
+    try:
+        socket.send_multipart([identity, *encode(message, arrays)], flags=zmq.DONTWAIT, copy=False)
+    except zmq.ZMQError as error:
+        if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+            raise
+        return False
+    return True
+
+
+def receive_from(socket: zmq.Socket[bytes]) -> tuple[bytes, list[Frame]]:
+    """Read who sent the message that `wait` announced on a ROUTER, and its frames, not decoded yet."""
+    identity, *frames = _frames(socket)
+    return bytes(identity), frames
+
+
+def _frames(socket: zmq.Socket[bytes]) -> list[Frame]:
+    return [frame.buffer for frame in socket.recv_multipart(flags=zmq.DONTWAIT, copy=False)]

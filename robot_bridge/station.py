@@ -1,0 +1,171 @@
+"""The station program, `python -P -m robot_bridge.station resolved.yaml`: plays what the server assigns and uploads it.
+
+Simulators now, robots the same way: it loads an environment, an expert, a supervisor and a perturbation by `target`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import traceback
+from collections import OrderedDict
+from pathlib import Path
+from typing import NoReturn
+
+from opentau.config import build
+from opentau.errors import LinkError, OpenTauError, OptionError, near_matches
+from opentau.protocols import StepEnv
+from opentau.types import EpisodePlan, EpisodeResult, Interface, Outcome, require_same_interface
+from robot_bridge.config import StationConfig
+from robot_bridge.link import Plane
+from robot_bridge.messages import MAX_HEADER_BYTES
+from robot_bridge.payloads import PlayedEpisode
+from robot_bridge.player import EpisodePlayer
+from robot_bridge.station_link import Dismissed, StationLink
+
+EXIT_DONE, EXIT_LINK_LOST, EXIT_UNUSABLE = 0, 1, 2
+"""Exit codes; a station that is unusable (options, rendering) would fail again, so nobody restarts it."""
+
+_PR_SET_PDEATHSIG = 1
+_MESSAGE_LENGTH = 2_000
+
+
+class Station:
+    """Environments by task, opened when first needed, and the players on them."""
+
+    def __init__(self, config: StationConfig, link: StationLink) -> None:
+        self._config = config
+        self._link = link
+        self._players: OrderedDict[str, tuple[StepEnv, EpisodePlayer]] = OrderedDict()
+        self._interface: Interface | None = None
+
+    def open_task(self, task_id: str) -> EpisodePlayer:
+        """Return the player of a task, building its environment and plug-ins if need be."""
+        if task_id in self._players:
+            self._players.move_to_end(task_id)
+            return self._players[task_id][1]
+        if task_id not in self._config.tasks:
+            raise OptionError(f"this station has no task {task_id!r}.{near_matches(task_id, self._config.tasks)}")
+        while len(self._players) >= self._config.max_open_envs:
+            self._players.popitem(last=False)[1][0].close()
+        self._link.keep_alive(is_building=True)
+        env: StepEnv = build(self._config.env, **self._config.tasks[task_id])
+        interface = Interface.from_dict(env.metadata["interface"])
+        if self._interface is None:
+            self._interface = interface
+        require_same_interface(policy=self._interface, station=interface, station_id=f"{self._config.station_id} ({task_id})")
+        player = self._make_player(env)
+        self._players[task_id] = (env, player)
+        return player
+
+    def introduce(self) -> None:
+        """Open the first task and offer its interface to the server."""
+        self.open_task(next(iter(self._config.tasks)))
+        assert self._interface is not None, "opening a task sets the interface"
+        self._link.hello(self._interface)
+
+    def serve(self) -> NoReturn:
+        """Play plan after plan until the server says goodbye (`Dismissed`)."""
+        while True:
+            self._link.upload(self._play(self._link.next_plan()))
+
+    def _play(self, plan: EpisodePlan) -> PlayedEpisode:
+        try:
+            played = self.open_task(plan.task_id).play(plan)
+            _require_uploadable(played)
+            return played
+        except (Dismissed, LinkError):
+            raise
+        except Exception as error:  # noqa: BLE001  (the border to plug-ins: the episode fails, the station goes on)
+            traceback.print_exc()
+            self._drop(plan.task_id)
+            return _failed(plan, error)
+
+    def _make_player(self, env: StepEnv) -> EpisodePlayer:
+        config = self._config
+        inner = getattr(env, "unwrapped", env)
+        return EpisodePlayer(
+            env,
+            expert=build(config.expert, inner) if config.expert else None,
+            supervisor=build(config.supervisor, max_steps=env.max_steps) if config.supervisor else None,
+            perturbation=build(config.perturbation) if config.perturbation else None,
+            link=self._link,
+            execute_horizon=config.execute_horizon,
+            delay_ticks=config.delay_ticks,
+            on_tick=self._link.keep_alive,
+        )
+
+    def _drop(self, task_id: str) -> None:
+        """Forget an environment that failed; the next episode gets a fresh one."""
+        env, _ = self._players.pop(task_id, (None, None))
+        if env is not None:
+            try:
+                env.close()
+            except Exception:  # noqa: BLE001  (what failed to play may fail to close)
+                traceback.print_exc()
+
+
+def _require_uploadable(played: PlayedEpisode) -> None:
+    if played.episode is None:
+        return
+    num_bytes = sum(column.nbytes for column in played.episode.columns().values())
+    limit = Plane.CONTROL.value.max_bytes - MAX_HEADER_BYTES
+    if num_bytes > limit:
+        raise OptionError(f"the recording has {num_bytes} bytes, the limit is {limit}; lower image_size or max_steps")
+
+
+def _failed(plan: EpisodePlan, error: Exception) -> PlayedEpisode:
+    message = f"{type(error).__name__}: {error}"[:_MESSAGE_LENGTH]
+    result = EpisodeResult(
+        plan=plan,
+        outcome=Outcome.ERROR,
+        num_steps=0,
+        num_intervention_steps=0,
+        policy_version="",
+        digest="",
+        message=message,
+    )
+    return PlayedEpisode(result=result, episode=None, prompt="", env_id="", num_clipped_actions=0)
+
+
+def die_with_parent(parent_pid: int | None) -> None:
+    """Have the kernel kill this process when its parent dies (Linux; elsewhere the link's checks end it)."""
+    if parent_pid is None or not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent_pid:
+        sys.exit(EXIT_DONE)
+
+
+def main() -> int:
+    """Run a station until the server dismisses it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to everybody in the terminal; the parent decides
+    try:
+        config = StationConfig.load(Path(sys.argv[1]))
+        die_with_parent(config.parent_pid)
+        with StationLink(config) as link:
+            return _run(Station(config, link))
+    except OpenTauError as error:
+        print(error, file=sys.stderr)
+        return EXIT_UNUSABLE
+
+
+def _run(station: Station) -> int:
+    try:
+        try:
+            station.introduce()
+        except (ValueError, RuntimeError) as error:  # the environment cannot be made: options, rendering
+            print(error, file=sys.stderr)
+            return EXIT_UNUSABLE
+        station.serve()
+    except Dismissed:
+        return EXIT_DONE
+    except LinkError as error:
+        print(error, file=sys.stderr)
+        return EXIT_LINK_LOST
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""Small real parts for tests: an environment, an expert, a policy and a critic in numpy, all deterministic."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from opentau.types import ActionChunk, Interface, PolicyRequest, derive_seed
+
+CAMERAS = ("agentview", "wrist")
+REACH = 0.1
+"""How far one full action moves the point."""
+SUCCESS_DISTANCE = 0.05
+
+
+class CountingEnv:
+    """A point in the plane that has to reach a target, seen as a few pixels; obeys `StepEnv`.
+
+    Accidents for tests: `fail_at_step` raises in that step, `hang_at_step` stops answering; with `accident_file` only
+    the first process to get there has the accident.
+    """
+
+    num_initial_states = 10
+
+    def __init__(
+        self,
+        *,
+        task_id: int = 0,
+        image_size: int = 8,
+        max_steps: int = 60,
+        step_s: float = 0.0,
+        fail_at_step: int | None = None,
+        hang_at_step: int | None = None,
+        accident_file: str = "",
+        action_names: Sequence[str] = ("dx", "dy"),
+        fail_at_start: str = "",
+    ) -> None:
+        if fail_at_start:
+            raise ValueError(fail_at_start)
+        self.task_id = f"counting/{task_id}"
+        self.prompt = f"reach target {task_id}"
+        self.env_id = f"counting-v0 {image_size}px steps={max_steps}"
+        self.max_steps = max_steps
+        self.action_space = SimpleNamespace(low=np.full(2, -1.0, np.float32), high=np.full(2, 1.0, np.float32))
+        self.metadata: dict[str, Any] = {"interface": counting_interface(image_size, tuple(action_names)).to_dict()}
+        self._image_size = image_size
+        self._step_s = step_s
+        self._accidents = {fail_at_step: self._fail, hang_at_step: self._hang}
+        self._accident_file = Path(accident_file) if accident_file else None
+        self.num_observations = 0
+        """How often pixels were made; for tests of what is rendered when."""
+        self.reset(seed=0)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
+        rng = np.random.default_rng(seed if not options else options["initial_state"])
+        self.position = rng.uniform(-1.0, 1.0, 2)
+        self.target = rng.uniform(-1.0, 1.0, 2)
+        self.num_steps = 0
+        return self.observe(), {"is_success": False}
+
+    def advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict]:
+        if self.num_steps in self._accidents and self._takes_accident():
+            self._accidents[self.num_steps]()
+        if self._step_s:
+            time.sleep(self._step_s)
+        self.position = self.position + REACH * np.asarray(action, np.float64)
+        self.num_steps += 1
+        is_success = bool(np.linalg.norm(self.position - self.target) < SUCCESS_DISTANCE)
+        return float(is_success), is_success, self.num_steps >= self.max_steps, {"is_success": is_success}
+
+    def observe(self) -> dict[str, Any]:
+        self.num_observations += 1
+        state = np.concatenate([self.position, self.target]).astype(np.float32)
+        shade = np.uint8(127 + 60 * np.tanh(state[:3]))
+        shape = (self._image_size, self._image_size, 3)
+        return {"images": {camera: np.broadcast_to(shade, shape).copy() for camera in CAMERAS}, "state": state}
+
+    def get_state(self) -> np.ndarray:
+        return np.concatenate([self.position, self.target])
+
+    def set_state(self, state: np.ndarray) -> None:
+        self.position, self.target = state[:2].copy(), state[2:].copy()
+
+    def close(self) -> None: ...
+
+    def _takes_accident(self) -> bool:
+        if self._accident_file is None:
+            return True
+        try:
+            os.close(os.open(self._accident_file, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return False
+        return True
+
+    def _fail(self) -> None:
+        raise RuntimeError(f"the point broke in step {self.num_steps}")
+
+    def _hang(self) -> None:
+        while True:
+            time.sleep(1.0)
+
+
+def counting_interface(image_size: int = 8, action_names: tuple[str, ...] = ("dx", "dy")) -> Interface:
+    return Interface(
+        cameras={camera: (image_size, image_size, 3) for camera in CAMERAS},
+        state_names=("x", "y", "target_x", "target_y"),
+        state_units=("m",) * 4,
+        action_names=action_names,
+        action_units=("0.1 m",) * len(action_names),
+        action_space="delta_ee",
+        control_hz=20.0,
+    )
+
+
+def counting_env(**args: Any) -> dict[str, Any]:
+    """Spec of the environment for a station."""
+    return {"target": "tests.fakes:CountingEnv", "args": args}
+
+
+COUNTING_EXPERT = {"target": "tests.fakes:CountingExpert", "args": {}}
+SHAKY_HAND = {"target": "tests.fakes:ShakyHand", "args": {}}
+
+
+class CountingExpert:
+    """Moves straight to the target; sloppy demonstrations wander."""
+
+    phase = "reach"
+
+    def __init__(self, env: CountingEnv) -> None:
+        self._env = env
+
+    def start(self, *, seed: int, is_clean: bool) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._wander = 0.0 if is_clean else 0.2
+
+    def act(self) -> np.ndarray:
+        aim = (self._env.target - self._env.position) / REACH
+        aim = aim / max(1.0, np.abs(aim).max()) + self._wander * self._rng.standard_normal(2)
+        return aim.astype(np.float32)
+
+
+class ShakyHand:
+    """A perturbation that adds noise to every action."""
+
+    def start(self, *, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+
+    def apply(self, action: np.ndarray) -> np.ndarray:
+        return (action + 0.1 * self._rng.standard_normal(action.shape)).astype(np.float32)
+
+
+class ScriptedPolicy:
+    """Aims at the target with flow noise from (episode seed, tick); a pure function of each request."""
+
+    def __init__(
+        self,
+        *,
+        version: str = "scripted-1",
+        action_horizon: int = 12,
+        noise: float = 0.3,
+        speed: float = 0.5,
+        bad_at_tick: int | None = None,
+        interface: Interface | None = None,
+    ) -> None:
+        """`bad_at_tick`: from this tick on actions are NaN."""
+        self.policy_version = version
+        self.action_horizon = action_horizon
+        self.interface = interface or counting_interface()
+        self.batch_sizes: list[int] = []
+        self._noise = noise
+        self._speed = speed
+        self._bad_at_tick = bad_at_tick
+
+    def infer(self, requests: Sequence[PolicyRequest]) -> list[ActionChunk]:
+        self.batch_sizes.append(len(requests))
+        return [self._chunk(request) for request in requests]
+
+    def _chunk(self, request: PolicyRequest) -> ActionChunk:
+        rng = np.random.default_rng(derive_seed(request.episode_seed, "noise", request.tick))
+        state = request.observation.state.astype(np.float64)
+        aim = (state[2:] - state[:2]) / REACH / self.action_horizon
+        noise = self._noise * rng.standard_normal((self.action_horizon, len(self.interface.action_names)))
+        actions = (self._speed * aim + noise).astype(np.float32)
+        if request.prefix is not None:
+            actions[: len(request.prefix)] = request.prefix
+        if self._bad_at_tick is not None and request.tick >= self._bad_at_tick:
+            actions[:] = np.nan
+        return ActionChunk(actions=actions, policy_version=self.policy_version)
+
+
+class DistanceCritic:
+    """Values a point by its distance to the target."""
+
+    def values(self, requests: Sequence[PolicyRequest]) -> np.ndarray:
+        states = np.stack([request.observation.state for request in requests])
+        return -np.clip(np.linalg.norm(states[:, :2] - states[:, 2:], axis=1) / 3.0, 0.0, 1.0).astype(np.float32)

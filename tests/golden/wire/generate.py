@@ -1,0 +1,116 @@
+"""One example of every message of the bridge, and the frames that version 1 of the protocol makes of them.
+
+`python -m tests.golden.wire.generate` rewrites v1.json; changing a recorded frame breaks every peer of version 1.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from opentau.types import Actor, EpisodePlan, EpisodeResult, Interface, Outcome
+from robot_bridge.messages import (
+    AnyMessage,
+    Assign,
+    Bye,
+    Chunk,
+    Heartbeat,
+    Hello,
+    Obs,
+    Reject,
+    Upload,
+    UploadAck,
+    Welcome,
+    encode,
+)
+
+RECORDING = Path(__file__).with_name("v1.json")
+
+PLAN = EpisodePlan(
+    index=17,
+    episode_id="collect-1/000017",
+    task_id="libero_object/3",
+    seed=2**62 + 1,
+    actor=Actor.POLICY,
+    initial_state=4,
+    policy_id="incumbent",
+    is_supervised=True,
+)
+RESULT = EpisodeResult(
+    plan=PLAN,
+    outcome=Outcome.SUCCESS,
+    num_steps=2,
+    num_intervention_steps=1,
+    policy_version="sha256:abc",
+    digest="00ff",
+)
+INTERFACE = Interface(
+    cameras={"agentview": (2, 2, 3)},
+    state_names=("x", "y"),
+    state_units=("m", "rad"),
+    action_names=("dx",),
+    action_units=("m",),
+    action_space="delta_ee",
+    control_hz=20.0,
+)
+
+
+def examples() -> dict[str, tuple[AnyMessage, dict[str, np.ndarray]]]:
+    """Return a message and its arrays for every kind."""
+    pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    row = np.array([[0.5], [-0.25]], np.float32)
+    columns = {
+        "state": np.array([[0.0, 1.0], [2.0, 3.0]], np.float32),
+        "action": row,
+        "policy_action": np.array([[0.5], [np.nan]], np.float32),
+        "executed_action": row,
+        "source": np.array([1, 2], np.int8),
+        "reward": np.array([0.0, 1.0], np.float32),
+        "value": np.array([-0.5, np.nan], np.float32),
+        "sim_state": np.array([[0.125], [0.25]], np.float64),
+        "images.agentview": np.stack([pixels, pixels]),
+    }
+    obs = Obs(
+        session="s",
+        seq=3,
+        episode_id=PLAN.episode_id,
+        policy_id="incumbent",
+        episode_seed=PLAN.seed,
+        tick=8,
+        time_s=0.4,
+        prompt="pick up the milk",
+        wants_value=True,
+    )
+    seen = {"state": np.array([1.0, -1.0], np.float32), "images.agentview": pixels, "prefix": row}
+    chunk = Chunk(session="s", seq=3, episode_id=PLAN.episode_id, policy_version="sha256:abc", value=-0.5, infer_ms=12.5)
+    upload = Upload(session="s", result=RESULT, prompt="pick up the milk", env_id="libero", num_clipped_actions=1)
+    return {
+        "HELLO": (Hello(session="s", station_id="station-0-1", interface=INTERFACE), {}),
+        "WELCOME": (Welcome(session="s"), {}),
+        "REJECT": (Reject(session="s", text="cameras differ"), {}),
+        "ASSIGN": (Assign(session="s", plan=PLAN), {}),
+        "OBS": (obs, seen),
+        "CHUNK": (chunk, {"actions": np.concatenate([row, row])}),
+        "EPISODE": (upload, columns),
+        "EPISODE_ACK": (UploadAck(session="s", episode_id=PLAN.episode_id), {}),
+        "HEARTBEAT": (Heartbeat(session="s", is_building=True), {}),
+        "BYE": (Bye(session="s"), {}),
+    }
+
+
+def frames_of(kind: str) -> list[bytes]:
+    """Return what today's code sends for an example."""
+    message, arrays = examples()[kind]
+    return [bytes(frame) for frame in encode(message, arrays)]
+
+
+def recorded_frames() -> dict[str, list[bytes]]:
+    """Return the frames that version 1 is held to."""
+    recording = json.loads(RECORDING.read_text())
+    return {kind: [bytes.fromhex(frame) for frame in frames] for kind, frames in recording.items()}
+
+
+if __name__ == "__main__":
+    RECORDING.write_text(json.dumps({kind: [frame.hex() for frame in frames_of(kind)] for kind in examples()}, indent=1) + "\n")
