@@ -74,7 +74,9 @@ def read_manifest(directory: Path, *, verify: bool = False) -> dict[str, Any]:
     manifest = json.loads(path.read_text())
     for name, digest in manifest["files"].items() if verify else ():
         if not (directory / name).is_file() or file_sha256(directory / name) != digest:
-            raise CheckpointError(f"{directory / name} is damaged or missing: its sha256 is not the manifest's. Delete {directory} and resume the run, or fetch the checkpoint again.")
+            raise CheckpointError(
+                f"{directory / name} is damaged or missing: its sha256 is not the manifest's. Delete {directory} and resume the run, or fetch the checkpoint again."
+            )
     return manifest
 
 
@@ -94,4 +96,6 @@ def storage_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise
-        raise StorageError(f"cannot write {path}: {os.strerror(error.errno)}. Free some space and start the run again; it resumes, nothing recorded is lost.") from error
+        raise StorageError(
+            f"cannot write {path}: {os.strerror(error.errno)}. Free some space and start the run again; it resumes, nothing recorded is lost."
+        ) from error

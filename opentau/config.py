@@ -51,7 +51,9 @@ def check_args(spec: Mapping[str, Any], *extra: str) -> None:
     for name in args:
         if name not in parameters and not takes_any:
             raise OptionError(f"{spec['target']} takes no option {name!r}.{near_matches(name, parameters)}")
-    needed = {name for name, p in parameters.items() if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+    needed = {
+        name for name, p in parameters.items() if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    }
     missing = sorted(needed - set(args) - set(extra))
     if missing:
         raise OptionError(f"{spec['target']} needs the option {missing[0]!r}; set it under args")
@@ -80,8 +82,9 @@ def _convert(hint: Any, value: Any, *, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return options_from(typing.cast(type, hint), value, where=where)
-    if origin is tuple and isinstance(value, list | tuple):
-        return tuple(_convert(arguments[0], item, where=where) for item in value)
+    if origin is tuple:
+        items = value if isinstance(value, list | tuple) else [value]
+        return tuple(_convert(arguments[0], item, where=where) for item in items)
     if origin is not None and type(None) in arguments:
         if value is None:
             return None

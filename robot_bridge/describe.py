@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -33,7 +33,7 @@ class EnvDescription(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def describe(
-    spec: Mapping[str, Any], tasks: list[Mapping[str, Any]], *, rendering: str, on_line: Callable[[str], None]
+    spec: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]], *, rendering: str, on_line: Callable[[str], None]
 ) -> list[EnvDescription]:
     """Return one description per task (arguments added to the spec's); `on_line` gets what the process says meanwhile.
 

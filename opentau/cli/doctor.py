@@ -52,7 +52,9 @@ def main(argv: Sequence[str]) -> int:
 
 def _python() -> Check:
     is_good = (3, 11) <= sys.version_info[:2] < (3, 14)
-    return Check(name="python", is_good=is_good, finding=platform.python_version(), fix="" if is_good else "use Python 3.11 to 3.13")
+    return Check(
+        name="python", is_good=is_good, finding=platform.python_version(), fix="" if is_good else "use Python 3.11 to 3.13"
+    )
 
 
 def _cores() -> Check:

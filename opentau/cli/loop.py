@@ -16,7 +16,7 @@ from opentau.cli.compose import compose_config, parser
 from opentau.cli.progress import StageProgress
 from opentau.config import locate, runs_dir
 from opentau.loop.budget import estimate
-from opentau.loop.iteration import planned_stages
+from opentau.loop.plans import planned_stages
 from opentau.loop.options import LoopOptions
 from opentau.loop.run import RunStopped, cpu_seconds, open_run
 
@@ -49,7 +49,7 @@ def run_in_foreground(options: LoopOptions, config: Mapping[str, Any], directory
     try:
         with open_run(directory, config=config, command=command, plan=plan) as run, StageProgress(console) as progress:
             run.events.listen(progress.listen)
-            locate("opentau.loop.setting:run_cycle")(run, options)
+            locate("opentau.loop.cycle:run_cycle")(run, options)
     except RunStopped as stop:
         console.print(str(stop))
         return 0
@@ -85,7 +85,9 @@ def _run_behind_screen(overrides: Sequence[str], directory: Path) -> int:
     directory.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-P", "-m", "opentau.cli.main", "loop", *overrides]
     with open(directory / "console.log", "ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
+        )
     code = int(locate("opentau.cli.tui:main")([directory.name]))
     state = f"still running as process {process.pid}" if process.poll() is None else f"ended with {process.returncode}"
     print(f"the loop is {state}; its console: {directory / 'console.log'}")

@@ -1,4 +1,4 @@
-"""Progress of a command in the terminal: a bar with an ETA per stage, a line per decision, drawn from the command's own events."""
+"""Progress of a command in the terminal: a bar with an ETA per stage, a line per decision."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-from opentau import events
 
 COLUMNS = (
     TextColumn("[bold]{task.description:<18}"),
@@ -54,7 +52,9 @@ class StageProgress:
         self._update(completed=event["done"], total=event["total"])
 
     def _on_train_metrics(self, event: dict[str, Any]) -> None:
-        losses = [f"{name.split('/')[-1]} {value:.3f}" for name, value in event["metrics"].items() if "loss" in name or "flow" in name]
+        losses = [
+            f"{name.split('/')[-1]} {value:.3f}" for name, value in event["metrics"].items() if "loss" in name or "flow" in name
+        ]
         self._update(note=" ".join(losses)[:34])
 
     def _on_episode_finished(self, event: dict[str, Any]) -> None:
@@ -66,7 +66,9 @@ class StageProgress:
             self._progress.remove_task(self._bar)
             self._bar = None
         words = "already there" if event["is_reused"] else f"{event['seconds']:.0f} s"
-        summary = "  ".join(f"{key} {_short(value)}" for key, value in event["summary"].items() if not isinstance(value, dict | list))
+        summary = ", ".join(
+            f"{key.split('/')[-1]} {_short(value)}" for key, value in event["summary"].items() if _is_short(value)
+        )
         self.console.print(f"[green]✓[/] {event['stage']:<18} {words:<13} {summary}", highlight=False)
 
     def _on_verdict(self, event: dict[str, Any]) -> None:
@@ -83,6 +85,11 @@ class StageProgress:
     def _update(self, **fields: Any) -> None:
         if self._bar is not None:
             self._progress.update(self._bar, **fields)
+
+
+def _is_short(value: Any) -> bool:
+    """Whether a fact fits into the line; ids, texts and tables have places of their own."""
+    return isinstance(value, int | float) or (isinstance(value, str) and len(value) <= 12)
 
 
 def _short(value: Any) -> str:

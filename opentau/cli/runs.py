@@ -33,17 +33,20 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _list(*, as_json: bool) -> int:
-    rows = []
-    for run in all_runs():
-        summary = fold(LocalRunClient(run).new_events())
-        rows.append({"run": run.name, "phase": str(summary.phase), "bytes": _size(run), "last_event": summary.last_t})
+    runs = all_runs()
+    summaries = [fold(LocalRunClient(run).new_events()) for run in runs]
     if as_json:
-        print(json.dumps(rows))
+        rows = zip(runs, summaries, strict=True)
+        print(
+            json.dumps(
+                [{"run": run.name, "phase": str(s.phase), "bytes": _size(run), "last_event": s.last_t} for run, s in rows]
+            )
+        )
         return 0
     table = Table("run", "state", "size", "last event")
-    for row in rows:
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(row["last_event"])))
-        table.add_row(str(row["run"]), str(row["phase"]), f"{int(row['bytes']) / 1e6:.0f} MB", when)
+    for run, summary in zip(runs, summaries, strict=True):
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(summary.last_t))
+        table.add_row(run.name, str(summary.phase), f"{_size(run) / 1e6:.0f} MB", when)
     Console().print(table)
     return 0
 
@@ -66,9 +69,14 @@ def _prune(name: str | None, *, is_dry: bool) -> int:
 def superfluous(run: Path) -> list[Path]:
     """Return the stage directories of a run that its state does not name, and scratch of stages that are complete."""
     state = run / STATE_FILE
-    used = set(json.loads(state.read_text())["directories"]) if state.is_file() else set()
-    stages = sorted((run / STAGES_FOLDER).glob("*/")) if (run / STAGES_FOLDER).is_dir() else []
-    unused = [path for path in stages if path.name not in used and path.name not in {partial_path(Path(name)).name for name in used}]
+    stages = json.loads(state.read_text())["stages"] if state.is_file() else {}
+    used = {stage["directory"] for stage in stages.values()}
+    directories = sorted((run / STAGES_FOLDER).glob("*/")) if (run / STAGES_FOLDER).is_dir() else []
+    unused = [
+        path
+        for path in directories
+        if path.name not in used and path.name not in {partial_path(Path(name)).name for name in used}
+    ]
     scratch = [path for path in sorted((run / WORK_FOLDER).glob("*/")) if path.name in used]
     return unused + scratch
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from opentau.loop.iteration import planned_stages
+from opentau.loop.plans import planned_stages
 from opentau.loop.options import LoopOptions
 from opentau.runstate import iteration_of
 
@@ -37,11 +37,20 @@ def _stage_cost(name: str, options: LoopOptions) -> StageCost:
     demonstrations, collected = options.data.demonstrations * tasks, options.collect.episodes * tasks
     kind = name.split("-")[0]
     if kind == "demonstrations":
-        words = f"{demonstrations} scripted demonstrations" + (f" and {len(options.data.datasets)} datasets" if options.data.datasets else "")
-        return StageCost(stage=name, cpu_s=demonstrations * env.demonstration_cpu_s, disk_bytes=demonstrations * recorded, work=words)
+        words = f"{demonstrations} scripted demonstrations" + (
+            f" and {len(options.data.datasets)} datasets" if options.data.datasets else ""
+        )
+        return StageCost(
+            stage=name, cpu_s=demonstrations * env.demonstration_cpu_s, disk_bytes=demonstrations * recorded, work=words
+        )
     if kind in ("sft", "update"):
         updates = (options.sft if kind == "sft" else options.update).num_updates
-        return StageCost(stage=name, cpu_s=updates * options.cost.update_cpu_s, disk_bytes=options.cost.checkpoint_bytes, work=f"{updates} updates")
+        return StageCost(
+            stage=name,
+            cpu_s=updates * options.cost.update_cpu_s,
+            disk_bytes=options.cost.checkpoint_bytes,
+            work=f"{updates} updates",
+        )
     if kind in ("value", "label"):
         frames = (demonstrations + iteration * collected) * EXPECTED_STEPS
         if kind == "label":
@@ -50,10 +59,14 @@ def _stage_cost(name: str, options: LoopOptions) -> StageCost:
         cpu_s = frames * options.cost.feature_cpu_s + fits * options.value.fit.num_updates * options.cost.critic_update_cpu_s
         return StageCost(stage=name, cpu_s=cpu_s, disk_bytes=fits * 1_000_000, work=f"{fits} critics, {frames} frames")
     if kind == "collect":
-        return StageCost(stage=name, cpu_s=collected * env.episode_cpu_s, disk_bytes=collected * recorded, work=f"{collected} episodes")
+        return StageCost(
+            stage=name, cpu_s=collected * env.episode_cpu_s, disk_bytes=collected * recorded, work=f"{collected} episodes"
+        )
     episodes = {
         "evaluate": options.evaluation.episodes * tasks,
         "gate": 2 * min(EXPECTED_PAIRS, options.gate.looks[-1]),
         "final": 2 * options.evaluation.final_states * tasks,
     }[kind]
-    return StageCost(stage=name, cpu_s=episodes * env.episode_cpu_s, disk_bytes=episodes * 400, work=f"about {episodes} episodes")
+    return StageCost(
+        stage=name, cpu_s=episodes * env.episode_cpu_s, disk_bytes=episodes * 400, work=f"about {episodes} episodes"
+    )

@@ -12,10 +12,10 @@ from opentau.loop.setting import Setting
 from opentau.rollout.recorder import record
 from opentau.rollout.session import RolloutSession
 from opentau.types import EpisodePlan, Outcome, require_same_interface
-from opentau.value.served import load_served_critic
+from opentau.value.critic import load_critic
+from opentau.value.served import ServedCritic
 
 MAX_ATTEMPTS = 3
-
 
 
 def demonstrate(setting: Setting) -> Product:
@@ -35,7 +35,9 @@ def demonstrate(setting: Setting) -> Product:
 def _demonstrate(setting: Setting, work: StageWork) -> None:
     options = setting.options
     for folder in options.data.datasets:
-        require_same_interface(policy=setting.interface, station=Dataset(Path(folder)).interface, station_id=f"dataset {folder}")
+        require_same_interface(
+            policy=setting.interface, station=Dataset(Path(folder)).interface, station_id=f"dataset {folder}"
+        )
     wanted = options.data.demonstrations * len(setting.tasks)
     successes = planned = 0
     if wanted:
@@ -56,8 +58,11 @@ def _demonstrate(setting: Setting, work: StageWork) -> None:
     work.summary.update(demonstrations=successes, attempts=planned, given=len(options.data.datasets))
 
 
-def collect(setting: Setting, iteration: int, *, policy: Product, critic: Product) -> Product:
-    """Record the autonomous episodes of an iteration; in some the expert may take over and hand back."""
+def collect(setting: Setting, iteration: int, *, policy: Product, critic: Product, critic_eyes: Product) -> Product:
+    """Record the autonomous episodes of an iteration; in some the expert may take over and hand back.
+
+    `critic_eyes` is the policy whose frozen features the critic reads.
+    """
     options, stage = setting.options, f"collect-{iteration}"
     inputs = {
         **setting.env_inputs,
@@ -71,10 +76,15 @@ def collect(setting: Setting, iteration: int, *, policy: Product, critic: Produc
         "expert": options.env.expert,
         **setting.play_inputs,
     }
-    return setting.run.stage(stage, iteration=iteration, inputs=inputs, work=lambda work: _collect(setting, iteration, policy, critic, work))
+    return setting.run.stage(
+        stage,
+        iteration=iteration,
+        inputs=inputs,
+        work=lambda work: _collect(setting, iteration, policy, critic, critic_eyes, work),
+    )
 
 
-def _collect(setting: Setting, iteration: int, policy: Product, critic: Product, work: StageWork) -> None:
+def _collect(setting: Setting, iteration: int, policy: Product, critic: Product, critic_eyes: Product, work: StageWork) -> None:
     options, stage = setting.options, f"collect-{iteration}"
     plans = collection_plans(
         tasks=setting.task_ids,
@@ -85,7 +95,7 @@ def _collect(setting: Setting, iteration: int, policy: Product, critic: Product,
     )
     writer = _writer(setting, work.output)
     served = setting.load_policy(policy.path)
-    scorer = load_served_critic(critic.path, served)
+    scorer = ServedCritic(load_critic(critic.path), policy=setting.load_policy(critic_eyes.path))
     with setting.session(stage, iteration, policies={INCUMBENT: served}, critic=scorer) as session:
         _record(setting, session, plans, writer)
     writer.finish()
@@ -104,7 +114,7 @@ def _collect(setting: Setting, iteration: int, policy: Product, critic: Product,
 def _record(setting: Setting, session: RolloutSession, plans: list[EpisodePlan], writer: DatasetWriter) -> None:
     """Record what the dataset lacks; an episode that ended in an error is tried again before the stage gives up."""
     for _ in range(MAX_ATTEMPTS):
-        record(session, plans, writer, on_result=lambda _: setting.run.obey_commands())
+        record(session, plans, writer, on_result=lambda result: setting.run.obey_commands())
         if writer.recorded() >= {plan.index for plan in plans}:
             return
     missing = len({plan.index for plan in plans} - writer.recorded())
@@ -114,5 +124,3 @@ def _record(setting: Setting, session: RolloutSession, plans: list[EpisodePlan],
 def _writer(setting: Setting, root: Path) -> DatasetWriter:
     interface = setting.interface
     return DatasetWriter(root, interface=interface, fps=round(interface.control_hz), robot_type="panda", env_id=setting.env_id)
-
-

@@ -34,7 +34,8 @@ def run_loop(setting: Setting) -> LoopResult:
     incumbent, critic, episodes = first_policy, first_critic, [demonstrations]
     for iteration in range(1, options.iterations + 1):
         # Autonomous episodes with interventions join all that came before.
-        episodes = [*episodes, collecting.collect(setting, iteration, policy=incumbent, critic=critic)]
+        rollouts = collecting.collect(setting, iteration, policy=incumbent, critic=critic, critic_eyes=first_policy)
+        episodes = [*episodes, rollouts]
 
         # Critic and candidate start from the pre-trained ones each time, which keeps iterations from drifting.
         critic = learning.fit_critic(setting, iteration, policy=first_policy, episodes=episodes, start=first_critic)
@@ -48,10 +49,3 @@ def run_loop(setting: Setting) -> LoopResult:
 
     scores = judging.score_final(setting, first=first_policy, final=incumbent)
     return LoopResult(first=first_policy, final=incumbent, scores=scores)
-
-
-def planned_stages(iterations: int) -> list[str]:
-    """Return the names of all stages in order."""
-    work = ("collect", "value", "label", "update", "gate")
-    cycle = [f"{name}-{iteration}" for iteration in range(1, iterations + 1) for name in work]
-    return ["demonstrations-0", "sft-0", "value-0", "evaluate-0", *cycle, "final"]

@@ -160,7 +160,9 @@ def _play(setting: Setting, session: RolloutSession, plans: Sequence[EpisodePlan
 
 def _pairs(results: Sequence[EpisodeResult]) -> list[Pair]:
     return [
-        Pair(task_id=incumbent.plan.task_id, is_incumbent_success=incumbent.is_success, is_candidate_success=candidate.is_success)
+        Pair(
+            task_id=incumbent.plan.task_id, is_incumbent_success=incumbent.is_success, is_candidate_success=candidate.is_success
+        )
         for incumbent, candidate in zip(results[::2], results[1::2], strict=True)
     ]
 
@@ -194,4 +196,6 @@ def _score(setting: Setting, policy: Product, plans: Sequence[EpisodePlan], resu
 
 def _announce(setting: Setting, stage: str, iteration: int, role: str, score: Mapping[str, Any]) -> None:
     names = ("policy", "episodes", "successes", "interval", "eval_spec", "simulated_s")
-    setting.run.events.emit(events.EVALUATED, stage=stage, iteration=iteration, role=role, **{name: score[name] for name in names})
+    setting.run.events.emit(
+        events.EVALUATED, stage=stage, iteration=iteration, role=role, **{name: score[name] for name in names}
+    )

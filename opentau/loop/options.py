@@ -94,7 +94,9 @@ class CollectOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.supervised_share <= 0.5:
-            raise OptionError(f"collect.supervised_share is {self.supervised_share}; it must lie in 0 to 0.5, so that half is autonomous")
+            raise OptionError(
+                f"collect.supervised_share is {self.supervised_share}; it must lie in 0 to 0.5, so that half is autonomous"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +181,9 @@ class LoopOptions:
     def __post_init__(self) -> None:
         for task in self.task_id:
             if not 0 <= task < self.env.num_tasks:
-                raise OptionError(f"task_id={task} is not a task of this environment; it has the tasks 0 to {self.env.num_tasks - 1}")
+                raise OptionError(
+                    f"task_id={task} is not a task of this environment; it has the tasks 0 to {self.env.num_tasks - 1}"
+                )
         if self.iterations < 0:
             raise OptionError(f"iterations is {self.iterations}; it must be 0 or more")
 
@@ -190,9 +194,10 @@ class LoopOptions:
         check_args(options.env.spec, "task_id")
         check_args(options.env.expert, "env")
         check_args(options.policy, "cameras", "image_size", "state_dim", "action_dim")
-        for plugin in (options.env.perturbation, options.collect.supervisor):
-            if plugin is not None:
-                check_args(plugin)
+        if options.env.perturbation is not None:
+            check_args(options.env.perturbation)
+        if options.collect.supervisor is not None:
+            check_args(options.collect.supervisor, "max_steps")
         return options
 
     def default_run_id(self, config: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
-"""Numbered episode plans: every seed of a run comes from here, so that nothing depends on who plays what when."""
+"""The plan of a run: its stages and its numbered episodes; every seed of a run comes from here, so that nothing depends on who plays what when."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from opentau.rollout.evaluation import evaluation_plans
@@ -24,7 +25,9 @@ def demonstration_plans(*, tasks: Sequence[str], first: int, count: int, seed: i
     ]
 
 
-def collection_plans(*, tasks: Sequence[str], iteration: int, episodes: int, supervised_share: float, seed: int) -> list[EpisodePlan]:
+def collection_plans(
+    *, tasks: Sequence[str], iteration: int, episodes: int, supervised_share: float, seed: int
+) -> list[EpisodePlan]:
     """Return the autonomous episodes of an iteration; a seeded share of them is supervised."""
     plans = []
     for index in range(episodes * len(tasks)):
@@ -58,4 +61,12 @@ def paired_plans(*, tasks: Sequence[str], iteration: int, num_pairs: int, seed: 
         )
         for policy_id in (INCUMBENT, CANDIDATE)
     ]
-    return [plan for pair in list(zip(*members, strict=True))[:num_pairs] for plan in pair]
+    paired = [plan for pair in list(zip(*members, strict=True))[:num_pairs] for plan in pair]
+    return [dataclasses.replace(plan, index=index) for index, plan in enumerate(paired)]
+
+
+def planned_stages(iterations: int) -> list[str]:
+    """Return the names of all stages of a loop in order."""
+    work = ("collect", "value", "label", "update", "gate")
+    cycle = [f"{name}-{iteration}" for iteration in range(1, iterations + 1) for name in work]
+    return ["demonstrations-0", "sft-0", "value-0", "evaluate-0", *cycle, "final"]

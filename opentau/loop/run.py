@@ -96,7 +96,12 @@ class Run:
         self.products[name] = product
         seconds = manifest["seconds"] if is_reused else time.monotonic() - started
         self.events.emit(
-            events.STAGE_FINISHED, stage=name, iteration=iteration, seconds=seconds, is_reused=is_reused, summary=dict(product.summary)
+            events.STAGE_FINISHED,
+            stage=name,
+            iteration=iteration,
+            seconds=seconds,
+            is_reused=is_reused,
+            summary=dict(product.summary),
         )
         self._write_state()
         return product
@@ -144,9 +149,8 @@ class Run:
         return json.loads(path.read_text())["promote"] if path.is_file() else None
 
     def _write_state(self) -> None:
-        stages = {name: product.id for name, product in self.products.items()}
-        directories = [product.path.name for product in self.products.values()]
-        write_json(self.directory / STATE_FILE, {"stages": stages, "directories": directories})
+        stages = {name: {"id": product.id, "directory": product.path.name} for name, product in self.products.items()}
+        write_json(self.directory / STATE_FILE, {"stages": stages})
 
 
 @contextmanager

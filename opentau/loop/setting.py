@@ -11,12 +11,8 @@ from typing import Any
 import torch
 
 from opentau import events
-from opentau.checkpoint import write_json
 from opentau.config import build
-from opentau.loop.iteration import run_loop
 from opentau.loop.options import LoopOptions
-from opentau.loop.report import write_report
-from opentau.loop.report_data import gather_report
 from opentau.loop.run import Run
 from opentau.policies.config import PolicyConfig
 from opentau.policies.policy import VLAPolicy
@@ -26,7 +22,6 @@ from opentau.rollout.session import RolloutSession
 from opentau.types import Indicator, Interface, content_hash
 from robot_bridge.describe import EnvDescription, describe
 
-SCORES_FILE = "scores.json"
 RENDERING = "envs.rendering:describe_backend"
 
 
@@ -108,7 +103,9 @@ class Setting:
         )
 
     @contextmanager
-    def session(self, stage: str, iteration: int, *, policies: Mapping[str, Policy], critic: Critic | None = None) -> Iterator[RolloutSession]:
+    def session(
+        self, stage: str, iteration: int, *, policies: Mapping[str, Policy], critic: Critic | None = None
+    ) -> Iterator[RolloutSession]:
         """Yield stations that play what they are given."""
         with RolloutSession(
             self.rollout_options(),
@@ -145,13 +142,3 @@ def open_setting(run: Run, options: LoopOptions) -> Setting:
     torch.use_deterministic_algorithms(True, warn_only=True)
     tasks = describe_tasks(options, on_line=lambda line: run.events.emit(events.NOTE, level="info", text=line))
     return Setting(run=run, options=options, tasks=tasks)
-
-
-def run_cycle(run: Run, options: LoopOptions) -> None:
-    """Run the loop in an open run, then write its scores and its report."""
-    setting = open_setting(run, options)
-    result = run_loop(setting)
-    write_json(run.directory / SCORES_FILE, {"iteration 0": result.scores.summary["first"], "final": result.scores.summary["final"]})
-    write_report(run.directory, gather_report(setting, result))
-
-

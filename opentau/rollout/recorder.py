@@ -1,4 +1,4 @@
-"""Recording: plays the plans that a dataset does not hold yet and adds each episode as it arrives."""
+"""Recording: plays the plans that a dataset does not hold yet and adds each episode as it arrives; finishing it is the caller's."""
 
 from __future__ import annotations
 
@@ -20,10 +20,6 @@ class EpisodeWriter(Protocol):
         """Commit one episode."""
         ...
 
-    def finish(self) -> None:
-        """Complete the dataset."""
-        ...
-
 
 def record(
     session: RolloutSession,
@@ -33,7 +29,7 @@ def record(
     on_result: Callable[[EpisodeResult], None] = lambda result: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[EpisodeResult]:
-    """Record the missing episodes of the plans and complete the dataset once all were played.
+    """Record the missing episodes of the plans.
 
     Returns the results of this call in plan order. An episode that ended in an error is not recorded: it is played
     again when the recording is resumed. The index of a plan names its episode's file, so that the dataset does not
@@ -47,7 +43,4 @@ def record(
             writer.add(result.plan.index, episode)
         on_result(result)
 
-    results = session.run(missing, on_episode=add, should_stop=should_stop) if missing else []
-    if len(results) == len(missing):
-        writer.finish()
-    return results
+    return session.run(missing, on_episode=add, should_stop=should_stop) if missing else []

@@ -1,0 +1,1 @@
+"""The improvement cycle: iterations, stages, improvers, run directories, the gate and the report."""

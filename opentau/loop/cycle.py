@@ -1,0 +1,21 @@
+"""A whole run from its open directory to its report."""
+
+from __future__ import annotations
+
+from opentau.checkpoint import write_json
+from opentau.loop.iteration import run_loop
+from opentau.loop.options import LoopOptions
+from opentau.loop.report import write_report
+from opentau.loop.report_gather import gather_report
+from opentau.loop.run import Run
+from opentau.loop.setting import open_setting
+
+SCORES_FILE = "scores.json"
+
+
+def run_cycle(run: Run, options: LoopOptions) -> None:
+    """Run the loop in an open run, then write its scores and its report."""
+    result = run_loop(open_setting(run, options))
+    scores = {"iteration 0": result.scores.summary["first"], "final": result.scores.summary["final"]}
+    write_json(run.directory / SCORES_FILE, scores)
+    write_report(run.directory, gather_report(run.directory))

@@ -1,0 +1,240 @@
+"""Stages that learn: supervised fine-tuning, the critic, the labels, the policy update."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from opentau import events
+from opentau.checkpoint import write_json
+from opentau.data.augmentation import Augmentation
+from opentau.data.frames import FrameTable
+from opentau.data.labels import Labels
+from opentau.data.lerobot_v3 import Dataset
+from opentau.loop.run import Product, StageWork
+from opentau.loop.setting import Setting
+from opentau.policies.config import PolicyConfig
+from opentau.training.critic import CriticFit
+from opentau.training.policy import PolicyData, PolicyTraining, train_policy
+from opentau.training.trainer import TrainOptions
+from opentau.types import Indicator, Source, derive_seed
+from opentau.value.checks import measure_critic, require_usable
+from opentau.value.critic import CriticConfig, load_critic, save_critic
+from opentau.value.features import InputSizes
+from opentau.value.labels import label_rule
+from opentau.value.served import critic_inputs
+from opentau.value.table import ValueTable
+
+VALUES_FILE = "values.npy"
+QUALITY_FILE = "quality.json"
+LABELS_FOLDER = "labels"
+LABELLING_FILE = "labelling.json"
+FEATURES_FOLDER = "features"
+
+
+def fine_tune(setting: Setting, demonstrations: Product) -> Product:
+    """Train iteration 0's policy on successful demonstrations, the indicator fixed positive (π*0.6, section V)."""
+    options = setting.options
+    config = setting.policy_config()
+
+    def work(work: StageWork) -> None:
+        table = frame_table(setting, [demonstrations])
+        data = PolicyData(
+            table=table,
+            interface=setting.interface,
+            indicator=np.full(len(table), Indicator.POSITIVE, np.int8),
+            eligible=_is_worth_learning(table),
+        )
+        _train(setting, work, "sft-0", data, start=config, options=options.sft)
+
+    inputs = {"demonstrations": demonstrations.id, "policy": config.to_dict(), **_training_inputs(setting, options.sft)}
+    return setting.run.stage("sft-0", iteration=0, inputs=inputs, work=work)
+
+
+def update(setting: Setting, iteration: int, *, start: Product, episodes: Sequence[Product], labels: Product) -> Product:
+    """Train a candidate on all episodes so far, conditioned on their advantage indicators."""
+    options, stage = setting.options, f"update-{iteration}"
+
+    def work(work: StageWork) -> None:
+        table = frame_table(setting, episodes)
+        aligned = Labels.read(labels.path / LABELS_FOLDER).aligned_with(table)
+        data = PolicyData(
+            table=table, interface=setting.interface, indicator=aligned.indicator, eligible=_is_worth_learning(table)
+        )
+        _train(setting, work, stage, data, start=start.path, options=options.update)
+
+    inputs = {
+        "start": start.id,
+        "labels": labels.id,
+        "episodes": [product.id for product in episodes],
+        **_training_inputs(setting, options.update),
+    }
+    return setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work)
+
+
+def fit_critic(
+    setting: Setting, iteration: int, *, policy: Product, episodes: Sequence[Product], start: Product | None = None
+) -> Product:
+    """Fit the critic on all episodes so far: K out-of-fold ones for the labels, one on everything for supervisors.
+
+    A critic that is clearly no use stops the loop with a `CriticError`, once there are autonomous episodes to tell.
+    """
+    options, stage = setting.options, f"value-{iteration}"
+
+    def work(work: StageWork) -> None:
+        frames, fit = _critic_fit(setting, work, stage, policy=policy, episodes=episodes, start=start)
+        num_folds = options.value.fit.num_folds if iteration else 0
+        num_updates, num_fits = options.value.fit.num_updates, num_folds + 1
+        if iteration:
+            values = fit.out_of_fold(num_fits=num_fits)
+            np.save(work.output / VALUES_FILE, values, allow_pickle=False)
+            quality = measure_critic(values, frames=frames, takeover=options.value.takeover)
+            write_json(work.output / QUALITY_FILE, asdict(quality))
+            require_usable(quality)
+            work.summary.update({name: round(value, 4) for name, value in quality.metrics().items()})
+        critic = fit.on_all(num_done=num_folds * num_updates, num_total=num_fits * num_updates)
+        save_critic(critic, work.output)
+        work.summary.update(episodes=len(frames.episodes), frames=len(frames.table))
+
+    inputs = {
+        "policy": policy.id,
+        "episodes": [product.id for product in episodes],
+        "start": start.id if start else None,
+        "max_steps": setting.max_steps,
+        "value": asdict(options.value),
+        "seed": options.seed,
+    }
+    return setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work)
+
+
+def label(setting: Setting, iteration: int, *, critic: Product, episodes: Sequence[Product]) -> Product:
+    """Turn out-of-fold values into n-step advantages and indicators, in sidecar tables."""
+    options, stage = setting.options, f"label-{iteration}"
+
+    def work(work: StageWork) -> None:
+        frames = ValueTable(table=frame_table(setting, episodes, with_images=False), max_steps=setting.max_steps)
+        values = np.load(critic.path / VALUES_FILE, allow_pickle=False)
+        advantages = frames.advantages(values, lookahead=options.value.lookahead)
+        newest = Dataset(episodes[-1].path, with_images=False).dataset_id
+        is_newest = np.array([record.dataset_id == newest for record in frames.episodes])
+        labelling = label_rule(options.improve.label_rule)(
+            frames,
+            advantages=advantages,
+            is_newest=is_newest,
+            options=options.value.labels,
+            seed=derive_seed(options.seed, "labels", iteration),
+        )
+        for note in labelling.notes:
+            setting.run.events.emit(events.NOTE, level="info", text=note)
+        returns = frames.returns(takeover=options.value.takeover)
+        labels = Labels.of_table(
+            frames.table, returns=returns, values=values, advantages=advantages, indicator=labelling.indicator
+        )
+        labels.write(work.output / LABELS_FOLDER, info={"content": {"rule": options.improve.label_rule}})
+        write_json(work.output / LABELLING_FILE, {"thresholds": labelling.thresholds, "notes": list(labelling.notes)})
+        work.summary.update(_positive_shares(frames.table, labelling.indicator))
+
+    inputs = {
+        "critic": critic.id,
+        "episodes": [product.id for product in episodes],
+        "rule": options.improve.label_rule,
+        "labels": asdict(options.value.labels),
+        "lookahead": options.value.lookahead,
+        "seed": options.seed,
+    }
+    return setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work)
+
+
+def frame_table(setting: Setting, episodes: Sequence[Product], *, with_images: bool = True) -> FrameTable:
+    """Return the frames of recorded stages and of the given datasets."""
+    recorded = [product.path for product in episodes if (product.path / "meta").is_dir()]
+    folders = [Path(folder) for folder in setting.options.data.datasets] + recorded
+    return FrameTable.from_datasets([Dataset(folder, with_images=with_images) for folder in folders])
+
+
+def _train(
+    setting: Setting, work: StageWork, stage: str, data: PolicyData, *, start: PolicyConfig | Path, options: TrainOptions
+) -> None:
+    batch = setting.options.batch
+    training = PolicyTraining(
+        options=options,
+        objective=setting.options.objective,
+        augmentation=Augmentation(shift_share=batch.shift_share, state_noise=batch.state_noise),
+        human_share=batch.human_share,
+        held_out_share=batch.held_out_share,
+    )
+    summary = train_policy(
+        data,
+        start=start,
+        training=training,
+        seed=derive_seed(setting.options.seed, stage),
+        directory=work.output,
+        work_dir=work.scratch,
+        events=setting.run.events,
+        stage=stage,
+        between_updates=setting.run.obey_commands,
+    )
+    work.summary.update(updates=summary.num_updates, parameters=summary.num_parameters, **_rounded(summary.metrics))
+
+
+def _critic_fit(
+    setting: Setting, work: StageWork, stage: str, *, policy: Product, episodes: Sequence[Product], start: Product | None
+) -> tuple[ValueTable, CriticFit]:
+    options = setting.options
+    frames = ValueTable(table=frame_table(setting, episodes), max_steps=setting.max_steps)
+    served = setting.load_policy(policy.path)
+    prompts = tuple(task.prompt for task in setting.tasks)
+    sizes = InputSizes(
+        prefix_dim=served.model.config.feature_dim, state_dim=setting.interface.state_dim, num_prompts=len(prompts)
+    )
+    config = CriticConfig(options=options.value.critic, sizes=sizes, prompts=prompts, policy_version=policy.id)
+    inputs = critic_inputs(frames.table, policy=served, config=config, cache_dir=setting.run.directory / FEATURES_FOLDER)
+    fit = CriticFit(
+        frames=frames,
+        inputs=inputs,
+        config=config,
+        options=options.value,
+        seed=derive_seed(options.seed, stage),
+        work_dir=work.scratch,
+        start=load_critic(start.path) if start else None,
+        events=setting.run.events,
+        stage=stage,
+        between_updates=setting.run.obey_commands,
+    )
+    return frames, fit
+
+
+def _training_inputs(setting: Setting, options: TrainOptions) -> dict[str, Any]:
+    """Return what a training depends on beside its data and its start; how often it reports or saves is no part of it."""
+    train = {name: value for name, value in asdict(options).items() if name not in ("log_interval", "snapshot_interval")}
+    settings = setting.options
+    return {"train": train, "batch": asdict(settings.batch), "objective": asdict(settings.objective), "seed": settings.seed}
+
+
+def _is_worth_learning(table: FrameTable) -> np.ndarray:
+    """Return which frames a policy may learn from, bool [F]: all but failed demonstrations."""
+    is_success = np.array([record.is_success for record in table.episodes])
+    return is_success[table.episode] | (table.source != Source.DEMONSTRATION)
+
+
+def _positive_shares(table: FrameTable, indicator: np.ndarray) -> dict[str, float]:
+    """Return the share of positive frames per source."""
+    is_positive = indicator == Indicator.POSITIVE
+    of_source = {source: table.source == source for source in Source}
+    return {
+        f"positive_{source.name.lower()}": round(float(is_positive[rows].mean()), 4)
+        for source, rows in of_source.items()
+        if rows.any()
+    }
+
+
+def _rounded(metrics: Any) -> dict[str, float]:
+    return {
+        name: round(value, 5)
+        for name, value in metrics.items()
+        if name in ("train/loss", "train/held_out_loss", "train/cond_gap")
+    }

@@ -1,0 +1,79 @@
+"""The one attention: grouped queries, rotary positions, an optional context of keys and values computed elsewhere."""
+
+# Shapes: B batch, T tokens, C tokens attended to, W width, N query heads, G key/value heads, D head size, E = D / 2 angles.
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class KeysValues(NamedTuple):
+    """What one layer offers to be attended to; keys are already rotated."""
+
+    keys_BGTD: Tensor
+    values_BGTD: Tensor
+
+    def followed_by(self, later: KeysValues) -> KeysValues:
+        """Return both, this one first."""
+        return KeysValues(*(torch.cat(pair, dim=2) for pair in zip(self, later, strict=True)))
+
+
+class Rotation(NamedTuple):
+    """Cosine and sine of every token's rotary angles, laid out for one multiplication and one multiply-add."""
+
+    cos_B1TD: Tensor
+    """Every cosine twice: for dimension i and for its partner i + D/2."""
+    sin_B1TD: Tensor
+    """Every sine twice, first negative, then positive."""
+
+    @classmethod
+    def at(cls, positions_BT: Tensor, *, head_dim: int, theta: float) -> Rotation:
+        """Return the rotation of positions [B, T] (RoPE, arXiv:2104.09864), float32."""
+        half = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions_BT.device) / head_dim
+        angles_B1TE = positions_BT[:, None, :, None].float() * theta**-half
+        cos, sin = angles_B1TE.cos(), angles_B1TE.sin()
+        return cls(torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1))
+
+    def __call__(self, x_BNTD: Tensor) -> Tensor:
+        """Return x with dimension i and i + D/2 turned as a pair, [B, N, T, D]."""
+        partner_BNTD = x_BNTD.roll(x_BNTD.shape[-1] // 2, dims=-1)
+        return torch.addcmul(x_BNTD * self.cos_B1TD, partner_BNTD, self.sin_B1TD)
+
+
+class Attention(nn.Module):
+    """Attention whose keys and values can be taken apart from its queries, so that another stream can attend to them."""
+
+    def __init__(self, width: int, *, num_heads: int, num_kv_heads: int, head_dim: int, has_bias: bool = False) -> None:
+        super().__init__()
+        self.head_dim = head_dim
+        self.is_grouped = num_heads != num_kv_heads
+        self.q_proj = nn.Linear(width, num_heads * head_dim, bias=has_bias)
+        self.k_proj = nn.Linear(width, num_kv_heads * head_dim, bias=has_bias)
+        self.v_proj = nn.Linear(width, num_kv_heads * head_dim, bias=has_bias)
+        self.o_proj = nn.Linear(num_heads * head_dim, width, bias=has_bias)
+
+    def keys_values(self, x_BTW: Tensor, rotation: Rotation | None) -> KeysValues:
+        """Return what this layer's tokens offer, [B, G, T, D] each."""
+        keys_BGTD = self._split(self.k_proj(x_BTW))
+        return KeysValues(rotation(keys_BGTD) if rotation else keys_BGTD, self._split(self.v_proj(x_BTW)))
+
+    def forward(
+        self, x_BTW: Tensor, keys_values: KeysValues, *, rotation: Rotation | None, mask_B1TC: Tensor | None = None
+    ) -> Tensor:
+        """Return what the tokens read from `keys_values`, [B, T, W]; the mask is added to the scores."""
+        queries_BNTD = self._split(self.q_proj(x_BTW))
+        read_BNTD = F.scaled_dot_product_attention(
+            rotation(queries_BNTD) if rotation else queries_BNTD,
+            keys_values.keys_BGTD,
+            keys_values.values_BGTD,
+            attn_mask=mask_B1TC,
+            enable_gqa=self.is_grouped,
+        )
+        return self.o_proj(read_BNTD.transpose(1, 2).flatten(2))
+
+    def _split(self, x_BTX: Tensor) -> Tensor:
+        return x_BTX.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)

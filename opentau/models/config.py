@@ -1,0 +1,120 @@
+"""The sizes and switches of model parts, as plain dataclasses that need no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from opentau.errors import OptionError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformerConfig:
+    """One transformer: the backbone, or the action expert that attends to it."""
+
+    width: int
+    """Size of the residual stream."""
+    depth: int
+    """Number of layers."""
+    num_heads: int
+    """Query heads."""
+    num_kv_heads: int
+    """Key and value heads; divides `num_heads`."""
+    head_dim: int
+    """Size of one head; even, because rotary positions turn pairs."""
+    mlp_dim: int
+    """Hidden size of the gated MLP."""
+    rope_theta: float = 10_000.0
+    """Base of the rotary frequencies."""
+    norm_eps: float = 1e-6
+    """Added to the mean square inside every norm."""
+    gelu: str = "tanh"
+    """'tanh' is Gemma's approximation; 'none', the exact function, is five times as fast on a CPU."""
+    dropout: float = 0.0
+    """Share of each block output that is zeroed in training."""
+    is_adaptive: bool = False
+    """Whether norms are modulated by a conditioning vector (adaRMS); needs one at every call."""
+    gate_offset: float = 0.0
+    """Added to the adaptive residual gates, which start at zero: 0 starts as the identity (π0.5), 1 as a plain block."""
+
+    def __post_init__(self) -> None:
+        for name in ("width", "depth", "num_heads", "num_kv_heads", "head_dim", "mlp_dim"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.num_heads % self.num_kv_heads:
+            raise OptionError(
+                f"num_heads is {self.num_heads} and num_kv_heads {self.num_kv_heads}; the second must divide the first"
+            )
+        if self.head_dim % 2:
+            raise OptionError(f"head_dim is {self.head_dim}; rotary positions need an even number")
+        if self.gelu not in ("tanh", "none"):
+            raise OptionError(f"gelu is {self.gelu!r}; choose 'tanh' or 'none'")
+        if not 0.0 <= self.dropout < 1.0:
+            raise OptionError(f"dropout is {self.dropout}; it must lie in [0, 1)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvTowerConfig:
+    """A stack of stride-2 convolutions, small enough to learn from scratch."""
+
+    kind: ClassVar[str] = "conv"
+    image_size: int
+    """Rows and columns of an image, pixels."""
+    channels: tuple[int, ...]
+    """Channels after each convolution but the last, which gives the backbone's width; each halves the image."""
+    num_groups: int = 8
+    """Groups of each group norm."""
+
+    def __post_init__(self) -> None:
+        if self.image_size % self.stride:
+            raise OptionError(
+                f"image_size is {self.image_size}; {len(self.channels) + 1} halvings need a multiple of {self.stride}"
+            )
+        for channels in self.channels:
+            if channels % self.num_groups:
+                raise OptionError(f"channels holds {channels}; choose multiples of num_groups, {self.num_groups}")
+
+    @property
+    def stride(self) -> int:
+        """Pixels between neighbouring tokens."""
+        return 2 ** (len(self.channels) + 1)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of one image."""
+        return (self.image_size // self.stride) ** 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViTTowerConfig:
+    """A vision transformer laid out as SigLIP's, with a linear projection into the backbone."""
+
+    kind: ClassVar[str] = "vit"
+    image_size: int
+    """Rows and columns of an image, pixels."""
+    patch_size: int
+    """Rows and columns of a patch, pixels; each patch is a token."""
+    width: int
+    """Size of the tower's residual stream."""
+    depth: int
+    """Number of layers."""
+    num_heads: int
+    """Attention heads; divides `width`."""
+    mlp_dim: int
+    """Hidden size of the MLP."""
+    norm_eps: float = 1e-6
+    """Added to the variance inside every norm."""
+
+    def __post_init__(self) -> None:
+        if self.image_size % self.patch_size:
+            raise OptionError(f"image_size is {self.image_size}; it must be a multiple of patch_size, {self.patch_size}")
+        if self.width % self.num_heads:
+            raise OptionError(f"width is {self.width}; it must be a multiple of num_heads, {self.num_heads}")
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of one image."""
+        return (self.image_size // self.patch_size) ** 2
+
+
+VisionConfig = ConvTowerConfig | ViTTowerConfig

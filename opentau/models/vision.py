@@ -1,0 +1,83 @@
+"""Vision towers: from pixels to tokens of the backbone's width."""
+
+# Shapes: M images, Y and X rows and columns, R channels, P tokens of an image, V width of the tower, W width of the backbone.
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+from opentau.models.attention import Attention
+from opentau.models.config import ConvTowerConfig, VisionConfig, ViTTowerConfig
+from opentau.models.mlp import MLP
+
+
+def scaled_pixels(images_MYXR: Tensor) -> Tensor:
+    """Return float32 [M, R, Y, X] in [-1, 1], channels last in memory, from uint8 [M, Y, X, R]."""
+    return images_MYXR.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
+
+
+class ConvTower(nn.Module):
+    """Stride-2 convolutions with group norm, then learned positions."""
+
+    def __init__(self, config: ConvTowerConfig, *, width: int) -> None:
+        super().__init__()
+        sizes = (3, *config.channels)
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(sizes):
+            layers += [
+                nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1, bias=False),
+                nn.GroupNorm(config.num_groups, after),
+                nn.GELU(),
+            ]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(sizes[-1], width, kernel_size=3, stride=2, padding=1))
+        self.position_embedding = nn.Parameter(torch.zeros(config.num_tokens, width))
+
+    def forward(self, pixels_MRYX: Tensor) -> Tensor:
+        """Return tokens, [M, P, W], from pixels in [-1, 1]."""
+        return self.layers(pixels_MRYX).flatten(2).transpose(1, 2) + self.position_embedding
+
+
+class ViTLayer(nn.Module):
+    """A pre-norm encoder layer."""
+
+    def __init__(self, config: ViTTowerConfig) -> None:
+        super().__init__()
+        heads, head_dim = config.num_heads, config.width // config.num_heads
+        self.layer_norm1 = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.self_attn = Attention(config.width, num_heads=heads, num_kv_heads=heads, head_dim=head_dim, has_bias=True)
+        self.layer_norm2 = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.mlp = MLP(config.width, mlp_dim=config.mlp_dim)
+
+    def forward(self, x_MPV: Tensor) -> Tensor:
+        """Return [M, P, V]; every token sees every other of its image."""
+        normed_MPV = self.layer_norm1(x_MPV)
+        own = self.self_attn.keys_values(normed_MPV, None)
+        x_MPV = x_MPV + self.self_attn(normed_MPV, own, rotation=None)
+        return x_MPV + self.mlp(self.layer_norm2(x_MPV))
+
+
+class ViTTower(nn.Module):
+    """Patches, learned positions, encoder layers, a norm and the projection into the backbone (SigLIP, arXiv:2303.15343)."""
+
+    def __init__(self, config: ViTTowerConfig, *, width: int) -> None:
+        super().__init__()
+        self.patch_embedding = nn.Conv2d(3, config.width, kernel_size=config.patch_size, stride=config.patch_size)
+        self.position_embedding = nn.Parameter(torch.zeros(config.num_tokens, config.width))
+        self.layers = nn.ModuleList(ViTLayer(config) for _ in range(config.depth))
+        self.post_layernorm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.projection = nn.Linear(config.width, width)
+
+    def forward(self, pixels_MRYX: Tensor) -> Tensor:
+        """Return tokens, [M, P, W], from pixels in [-1, 1]."""
+        x_MPV = self.patch_embedding(pixels_MRYX).flatten(2).transpose(1, 2) + self.position_embedding
+        for layer in self.layers:
+            x_MPV = layer(x_MPV)
+        return self.projection(self.post_layernorm(x_MPV))
+
+
+def vision_tower(config: VisionConfig, *, width: int) -> ConvTower | ViTTower:
+    """Return the tower that a configuration describes, with tokens of this width."""
+    return ConvTower(config, width=width) if isinstance(config, ConvTowerConfig) else ViTTower(config, width=width)

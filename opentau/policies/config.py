@@ -1,0 +1,183 @@
+"""What a policy is made of: one frozen configuration, plain data in files and free of torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from opentau.config import options_from
+from opentau.errors import OptionError, near_matches
+from opentau.models.config import ConvTowerConfig, TransformerConfig, VisionConfig, ViTTowerConfig
+
+TOWERS: dict[str, type[ConvTowerConfig] | type[ViTTowerConfig]] = {
+    config.kind: config for config in (ConvTowerConfig, ViTTowerConfig)
+}
+
+
+class StateInput(enum.StrEnum):
+    """Where the state enters the model."""
+
+    TOKEN = "token"
+    """One projected token of the prefix, after the prompt."""
+    TEXT = "text"
+    """Binned numbers in the prompt's text (π0.5); the prompt template says where."""
+    EXPERT = "expert"
+    """One projected token before the actions (π0)."""
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyConfig:
+    """One policy of the family; π0, π0.5 and `nano` are values of this."""
+
+    cameras: tuple[str, ...]
+    """Camera names in the order of their tokens; one that an observation lacks is masked out."""
+    vision: VisionConfig
+    """The tower that every camera passes through."""
+    backbone: TransformerConfig
+    """Reads images, text and state."""
+    expert: TransformerConfig
+    """Reads the backbone's keys and values; its depth, key/value heads and head size are the backbone's."""
+    state_dim: int
+    """S."""
+    action_dim: int
+    """A."""
+    action_horizon: int
+    """H, predicted actions of a chunk."""
+    text_vocab_size: int
+    """Ids of the text tokenizer."""
+    fast_vocab_size: int
+    """Ids of the action tokenizer; they follow the text's in one vocabulary."""
+    max_prompt_tokens: int
+    """Prompts are padded to this; a longer one is an error."""
+    max_fast_tokens: int
+    """Chunks that need more tokens take no part in the discrete loss."""
+    prompt_template: str = "{prompt}"
+    """Text of the prompt with {prompt} and, exactly if the state is text, {state}."""
+    state_input: StateInput = StateInput.TOKEN
+    """Where the state enters."""
+    num_state_bins: int = 256
+    """Bins over [-1, 1] for a state in text."""
+    has_camera_embedding: bool = True
+    """Whether a learned vector per camera is added to its tokens."""
+    has_indicator_text: bool = True
+    """Whether the indicator is written as text after the prompt."""
+    has_indicator_embedding: bool = True
+    """Whether the indicator is added to the expert's actions, from zero at initialisation."""
+    max_committed: int = 0
+    """Largest number of committed actions drawn in training and accepted at inference; 0 trains none."""
+
+    def __post_init__(self) -> None:
+        for name in ("state_dim", "action_dim", "action_horizon", "text_vocab_size", "fast_vocab_size", "max_prompt_tokens"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not self.cameras or len(set(self.cameras)) != len(self.cameras):
+            raise OptionError(f"cameras are {self.cameras}; name at least one camera, each once")
+        for name in ("depth", "num_kv_heads", "head_dim"):
+            ours, theirs = getattr(self.backbone, name), getattr(self.expert, name)
+            if ours != theirs:
+                raise OptionError(
+                    f"expert.{name} is {theirs} and backbone.{name} {ours}; the expert attends to the backbone layer by layer, "
+                    "so they must be equal"
+                )
+        if self.backbone.is_adaptive:
+            raise OptionError("backbone.is_adaptive is true, but only the expert has a flow time to adapt to; set it false")
+        if not 0 <= self.max_committed < self.action_horizon:
+            raise OptionError(
+                f"max_committed is {self.max_committed}; it must lie in [0, action_horizon - 1 = {self.action_horizon - 1}]"
+            )
+        self._check_template()
+
+    def _check_template(self) -> None:
+        is_text = self.state_input is StateInput.TEXT
+        if "{prompt}" not in self.prompt_template or ("{state}" in self.prompt_template) != is_text:
+            raise OptionError(
+                f"prompt_template is {self.prompt_template!r} with state_input {self.state_input.value!r}; "
+                "it must hold {prompt}, and {state} if and only if state_input is 'text'"
+            )
+
+    @property
+    def vocab_size(self) -> int:
+        """All ids that the backbone reads and predicts: text, then actions."""
+        return self.text_vocab_size + self.fast_vocab_size
+
+    @property
+    def feature_dim(self) -> int:
+        """Numbers of one observation's pooled prefix: one mean per camera, one of the prompt, one of the state token."""
+        return self.backbone.width * (len(self.cameras) + 1 + (self.state_input is StateInput.TOKEN))
+
+    def to_dict(self) -> dict[str, Any]:
+        plain = dataclasses.asdict(self)
+        plain["vision"] = {"kind": self.vision.kind, **plain["vision"]}
+        plain["state_input"] = self.state_input.value
+        return _listed(plain)
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> PolicyConfig:
+        """Build from `to_dict` or from a yaml group; unknown keys, values and types raise `OptionError`."""
+        values = dict(plain)
+        if isinstance(values.get("vision"), Mapping):
+            values["vision"] = _vision_from(values["vision"])
+        if isinstance(values.get("state_input"), str):
+            known = [member.value for member in StateInput]
+            if values["state_input"] not in known:
+                raise OptionError(f"unknown state_input {values['state_input']!r}.{near_matches(values['state_input'], known)}")
+            values["state_input"] = StateInput(values["state_input"])
+        return options_from(cls, values, where="policy")
+
+
+def nano(
+    *,
+    cameras: tuple[str, ...],
+    state_dim: int,
+    action_dim: int,
+    image_size: int = 64,
+    action_horizon: int = 16,
+    width: int = 128,
+    depth: int = 4,
+    dropout: float = 0.0,
+    max_committed: int = 0,
+) -> PolicyConfig:
+    """Return the small policy that trains from scratch on a CPU in minutes: about three million parameters."""
+    stack = TransformerConfig(
+        width=width,
+        depth=depth,
+        num_heads=width // 32,
+        num_kv_heads=width // 32,
+        head_dim=32,
+        mlp_dim=4 * width,
+        gelu="none",
+        dropout=dropout,
+    )
+    return PolicyConfig(
+        cameras=tuple(cameras),
+        vision=ConvTowerConfig(image_size=image_size, channels=(32, 64, 128)),
+        backbone=stack,
+        expert=dataclasses.replace(stack, is_adaptive=True, gate_offset=1.0),
+        state_dim=state_dim,
+        action_dim=action_dim,
+        action_horizon=action_horizon,
+        text_vocab_size=1024,
+        fast_vocab_size=512,
+        max_prompt_tokens=24,
+        max_fast_tokens=48,
+        max_committed=max_committed,
+    )
+
+
+def _vision_from(plain: Mapping[str, Any]) -> VisionConfig:
+    kind = plain.get("kind")
+    if kind not in TOWERS:
+        raise OptionError(f"unknown vision.kind {kind!r}.{near_matches(str(kind), TOWERS)}")
+    sizes = {key: value for key, value in plain.items() if key != "kind"}
+    return options_from(TOWERS[kind], sizes, where="policy.vision")
+
+
+def _listed(plain: Any) -> Any:
+    """Return plain data with tuples as lists, as JSON and yaml read it back."""
+    if isinstance(plain, Mapping):
+        return {key: _listed(value) for key, value in plain.items()}
+    return [_listed(value) for value in plain] if isinstance(plain, list | tuple) else plain

@@ -1,0 +1,184 @@
+"""The policy that answers requests: a model, its processor, and how its actions are drawn."""
+
+# Shapes: B requests of one forward pass, H actions of a chunk, A action dimensions, d committed actions, D features.
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from opentau.checkpoint import read_manifest
+from opentau.errors import OptionError, PolicyError
+from opentau.models.flow import integrate
+from opentau.policies.inputs import PrefixInputs
+from opentau.policies.processor import Processor
+from opentau.policies.vla import VLA
+from opentau.policies.weights import load_model
+from opentau.types import ActionChunk, Indicator, PolicyRequest, derive_seed
+
+
+class VLAPolicy:
+    """Answers observations with action chunks (protocol `Policy`).
+
+    Requests pass through the model in groups of exactly `batch_size` rows, the last one filled up, and all shapes are fixed, so
+    that an answer depends neither on the row nor on the company. With `batch_size` 1 there is no company.
+    """
+
+    def __init__(
+        self,
+        model: VLA,
+        *,
+        processor: Processor,
+        policy_version: str,
+        indicator: Indicator = Indicator.POSITIVE,
+        guidance: float = 1.0,
+        num_flow_steps: int = 5,
+        batch_size: int = 1,
+    ) -> None:
+        if num_flow_steps < 1 or batch_size < 1:
+            raise OptionError(f"num_flow_steps is {num_flow_steps} and batch_size {batch_size}; both must be at least 1")
+        if guidance != 1.0 and indicator is Indicator.ABSENT:
+            raise OptionError(f"guidance is {guidance} without an indicator to guide by; set guidance=1 or indicator=positive")
+        self.model = model.eval()
+        self.processor = processor
+        self.interface = processor.interface
+        self.action_horizon = model.config.action_horizon
+        self.policy_version = policy_version
+        self.batch_size = batch_size
+        self._indicator = indicator
+        self._guidance = guidance
+        self._num_flow_steps = num_flow_steps
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: Path,
+        *,
+        indicator: Indicator = Indicator.POSITIVE,
+        guidance: float = 1.0,
+        num_flow_steps: int = 5,
+        batch_size: int = 1,
+        device: str = "cpu",
+    ) -> VLAPolicy:
+        """Load a sealed checkpoint directory, checking every file's hash; raises `CheckpointError`."""
+        manifest = read_manifest(checkpoint, verify=True)
+        model, processor = load_model(checkpoint)
+        return cls(
+            model.to(device),
+            processor=processor,
+            policy_version=str(manifest["id"]),
+            indicator=indicator,
+            guidance=guidance,
+            num_flow_steps=num_flow_steps,
+            batch_size=batch_size,
+        )
+
+    def infer(self, requests: Sequence[PolicyRequest]) -> list[ActionChunk]:
+        """Return one chunk per request, in the interface's units; committed actions come back unchanged.
+
+        Raises `PolicyError` for actions that are not finite, `OptionError` for more committed actions than were trained.
+        """
+        chunks: list[ActionChunk] = []
+        for group in self._groups(requests):
+            chunks += self._infer_group(group)
+        return chunks[: len(requests)]
+
+    def features(self, requests: Sequence[PolicyRequest]) -> np.ndarray:
+        """Return one vector per request for a value function, float32 [len(requests), D], whatever the indicator."""
+        groups = [
+            self._pooled(self.processor.request_inputs(group, indicator=Indicator.ABSENT)) for group in self._groups(requests)
+        ]
+        return np.concatenate(groups)[: len(requests)]
+
+    def batch_features(self, *, images: Mapping[str, np.ndarray], prompts: Sequence[str], state: np.ndarray) -> np.ndarray:
+        """Return the same for recorded frames in one pass, float32 [N, D].
+
+        `images` maps cameras to uint8 [N, Y, X, 3]; `state` is float32 [N, S] in the interface's units.
+        """
+        inputs = self.processor.prefix_inputs(
+            images=images,
+            prompts=prompts,
+            state_BS=self.processor.codec.encode_state(state),
+            indicator_B=np.full(len(prompts), Indicator.ABSENT),
+        )
+        return self._pooled(inputs)
+
+    def _groups(self, requests: Sequence[PolicyRequest]) -> list[list[PolicyRequest]]:
+        """Return groups of `batch_size` requests; the last is filled up with its first."""
+        groups = [list(requests[start : start + self.batch_size]) for start in range(0, len(requests), self.batch_size)]
+        return [group + group[:1] * (self.batch_size - len(group)) for group in groups]
+
+    @torch.inference_mode()
+    def _infer_group(self, requests: Sequence[PolicyRequest]) -> list[ActionChunk]:
+        committed_BHA, is_committed_BH = self._committed(requests)
+        actions_BHA = integrate(
+            self._velocity(requests),
+            noise_BHA=torch.from_numpy(np.stack([self._noise(request) for request in requests])).to(self._device),
+            num_steps=self._num_flow_steps,
+            committed_BHA=committed_BHA,
+            is_committed_BH=is_committed_BH,
+        )
+        decoded_BHA = self.processor.codec.decode_action(actions_BHA.float().cpu().numpy())
+        return [self._chunk(request, actions_HA) for request, actions_HA in zip(requests, decoded_BHA, strict=True)]
+
+    def _velocity(self, requests: Sequence[PolicyRequest]) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return the velocity field of the requests: v_u + β (v_c - v_u), or v_c alone for β = 1 (π*0.6, appendix E)."""
+        model = self.model
+        prefix = model.prefix(self.processor.request_inputs(requests, indicator=self._indicator).to(self._device))
+        conditional = model.expert_context(prefix)
+        if self._guidance == 1.0:
+            return lambda x_BHA, time_BX: model.velocity(conditional, noisy_BHA=x_BHA, time_BX=time_BX)
+        unconditional = model.expert_context(prefix.without_indicator())
+
+        def guided(x_BHA: Tensor, time_BX: Tensor) -> Tensor:
+            with_BHA = model.velocity(conditional, noisy_BHA=x_BHA, time_BX=time_BX)
+            without_BHA = model.velocity(unconditional, noisy_BHA=x_BHA, time_BX=time_BX)
+            return torch.lerp(without_BHA, with_BHA, self._guidance)
+
+        return guided
+
+    def _noise(self, request: PolicyRequest) -> np.ndarray:
+        """Return the chunk's noise, float32 [H, A], a function of episode seed and tick."""
+        rng = np.random.default_rng(derive_seed(request.episode_seed, "noise", request.tick))
+        return rng.standard_normal((self.action_horizon, self.interface.action_dim), dtype=np.float32)
+
+    def _committed(self, requests: Sequence[PolicyRequest]) -> tuple[Tensor | None, Tensor | None]:
+        """Return encoded committed actions [B, H, A] and where they are [B, H]; None for a policy that knows none."""
+        largest = self.model.config.max_committed
+        committed_BHA = np.zeros((len(requests), self.action_horizon, self.interface.action_dim), np.float32)
+        is_committed_BH = np.zeros(committed_BHA.shape[:2], bool)
+        for row, request in enumerate(requests):
+            if request.prefix is None or not len(request.prefix):
+                continue
+            if len(request.prefix) > largest:
+                raise OptionError(
+                    f"a request commits {len(request.prefix)} actions, the policy was trained with at most {largest}; "
+                    "train with a larger policy.max_committed, or ask without delay"
+                )
+            committed_BHA[row, : len(request.prefix)] = self.processor.codec.encode_action(request.prefix)
+            is_committed_BH[row, : len(request.prefix)] = True
+        if not largest:
+            return None, None
+        return torch.from_numpy(committed_BHA).to(self._device), torch.from_numpy(is_committed_BH).to(self._device)
+
+    def _chunk(self, request: PolicyRequest, actions_HA: np.ndarray) -> ActionChunk:
+        if request.prefix is not None:
+            actions_HA[: len(request.prefix)] = request.prefix
+        if not np.isfinite(actions_HA).all():
+            raise PolicyError(
+                f"policy {self.policy_version} proposes actions that are not finite at tick {request.tick} of the episode with "
+                f"seed {request.episode_seed}; its weights or the observation hold NaN: use another checkpoint"
+            )
+        return ActionChunk(actions=actions_HA, policy_version=self.policy_version)
+
+    @torch.inference_mode()
+    def _pooled(self, inputs: PrefixInputs) -> np.ndarray:
+        return self.model.features(self.model.prefix(inputs.to(self._device))).cpu().numpy()
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device

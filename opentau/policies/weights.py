@@ -1,0 +1,69 @@
+"""A policy on disk: weights, configuration, codec and tokenizers in one directory that `opentau.checkpoint` seals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from opentau.checkpoint import storage_errors
+from opentau.errors import CheckpointError
+from opentau.policies.processor import Processor
+from opentau.policies.vla import VLA
+
+WEIGHTS_FILE = "model.safetensors"
+MAX_ROWS = 20
+
+
+def save_policy(directory: Path, *, model: VLA, processor: Processor) -> None:
+    """Write everything that serving and further training need into an existing directory."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with storage_errors(directory):
+        # Written by Python, so that a full disk is an OSError, which `storage_errors` explains.
+        (directory / WEIGHTS_FILE).write_bytes(save(weights))
+        processor.save(directory)
+
+
+def load_model(directory: Path) -> tuple[VLA, Processor]:
+    """Read what `save_policy` wrote, onto the CPU.
+
+    Missing, truncated or foreign files raise `CheckpointError`; weights that do not fit are listed in a table.
+    """
+    processor = Processor.load(directory)
+    path = directory / WEIGHTS_FILE
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error}. The file is missing or truncated; fetch the checkpoint again, "
+            "or use another one of the run."
+        ) from error
+    with torch.device("meta"):
+        model = VLA(processor.config)
+    require_same_weights(weights, wanted=model.state_dict(), source=str(path))
+    model.load_state_dict(weights, assign=True)
+    return model, processor
+
+
+def require_same_weights(weights: Mapping[str, Tensor], *, wanted: Mapping[str, Tensor], source: str) -> None:
+    """Raise `CheckpointError` with a table of names and shapes unless the weights are exactly the wanted ones."""
+    rows = [
+        f"  {name:60} {_shape(wanted.get(name)):>20} {_shape(weights.get(name)):>20}"
+        for name in sorted(set(wanted) | set(weights))
+        if _shape(wanted.get(name)) != _shape(weights.get(name))
+    ]
+    if rows:
+        header = f"  {'name':60} {'the model needs':>20} {'the file has':>20}"
+        more = [f"  … and {len(rows) - MAX_ROWS} more"] if len(rows) > MAX_ROWS else []
+        raise CheckpointError(
+            "\n".join([f"{source} does not hold the weights of its configuration:", header, *rows[:MAX_ROWS], *more])
+            + "\nUse the config.json that was saved with these weights."
+        )
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "—" if tensor is None else str(list(tensor.shape))

@@ -1,0 +1,149 @@
+"""What a policy is trained for: flow matching, action tokens, and how the advantage indicator enters both."""
+
+# Shapes: B batch (in the flow loss times the noise draws), H actions of a chunk, A action dimensions, X flow times of a chunk
+# (1 or H), M samples with action tokens, F action tokens, N tokens to be said, V vocabulary, W width.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from opentau.data.batches import Batch
+from opentau.errors import OptionError
+from opentau.models.flow import noisy_action, sample_time, target_velocity
+from opentau.policies.inputs import FastInputs, PrefixInputs
+from opentau.policies.processor import Processor
+from opentau.policies.vla import VLA, Prefix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveOptions:
+    """Weights and switches of the policy loss."""
+
+    flow_weight: float = 1.0
+    """Weight of the flow-matching loss."""
+    fast_weight: float = 0.0
+    """Weight of the cross-entropy of action tokens; 0 leaves them out."""
+    is_insulated: bool = False
+    """Whether the expert's loss stays out of the backbone (knowledge insulation, arXiv:2505.23705)."""
+    num_noise_draws: int = 2
+    """Noise and time draws per observation; the observation is read once."""
+    indicator_dropout: float = 0.3
+    """Share of samples whose indicator is withheld, which is what guidance needs (π*0.6)."""
+
+    def __post_init__(self) -> None:
+        if self.num_noise_draws < 1:
+            raise OptionError(f"num_noise_draws is {self.num_noise_draws}; it must be at least 1")
+        if not 0.0 <= self.indicator_dropout <= 1.0:
+            raise OptionError(f"indicator_dropout is {self.indicator_dropout}; it must lie in [0, 1]")
+        if self.flow_weight < 0 or self.fast_weight < 0 or self.flow_weight + self.fast_weight == 0:
+            raise OptionError(
+                f"flow_weight is {self.flow_weight} and fast_weight {self.fast_weight}; neither may be negative, nor both 0"
+            )
+        if self.is_insulated and not self.fast_weight:
+            raise OptionError(
+                "is_insulated is true and fast_weight 0: nothing would train the backbone; "
+                "set fast_weight=1 or is_insulated=false"
+            )
+
+
+class PolicyObjective:
+    """The loss of a `VLA` on a batch; every draw comes from torch's global generator, which the trainer seeds per update."""
+
+    def __init__(self, model: VLA, *, processor: Processor, options: ObjectiveOptions) -> None:
+        if options.fast_weight and processor.fast_tokenizer is None:
+            raise OptionError(
+                f"fast_weight is {options.fast_weight}, but the policy has no action tokenizer; fit one, or set it 0"
+            )
+        self._model = model
+        self._processor = processor
+        self._options = options
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss, and its parts by metric name: train/flow, and train/fast with fast_weight."""
+        options = self._options
+        inputs = self._inputs(batch)
+        is_withheld_B = torch.rand(len(inputs)).lt(options.indicator_dropout).to(inputs.indicator_B.device)
+        inputs = self._processor.with_indicator(inputs, inputs.indicator_B.masked_fill(is_withheld_B, -1))
+        prefix = self._model.prefix(inputs)
+        loss = torch.zeros((), device=inputs.state_BS.device)
+        metrics: dict[str, Tensor] = {}
+        if options.fast_weight:
+            fast = self._processor.fast_inputs(batch.action, is_pad_BH=batch.action_is_pad)
+            metrics["train/fast"] = self._fast_loss(prefix, fast)
+            loss = loss + options.fast_weight * metrics["train/fast"]
+        if options.flow_weight:
+            seen = prefix.detached() if options.is_insulated else prefix
+            metrics["train/flow"] = self._flow_loss(seen, batch, generator=None).mean()
+            loss = loss + options.flow_weight * metrics["train/flow"]
+        return loss, {name: value.detach() for name, value in metrics.items()}
+
+    @torch.no_grad()
+    def cond_gap(self, batch: Batch, *, seed: int = 0) -> float:
+        """Return the flow loss under the flipped minus under the right indicator, with the same noise for both.
+
+        Near zero means that the policy ignores its indicator. Samples without one do not count; NaN if none has one.
+        """
+        inputs = self._inputs(batch)
+        has_indicator_B = inputs.indicator_B >= 0
+        if not has_indicator_B.any():
+            return float("nan")
+        was_training = self._model.training
+        self._model.eval()
+        losses = []
+        for indicator_B in (inputs.indicator_B, 1 - inputs.indicator_B):
+            shown_B = torch.where(has_indicator_B, indicator_B, -1)
+            prefix = self._model.prefix(self._processor.with_indicator(inputs, shown_B))
+            generator = torch.Generator().manual_seed(seed)
+            losses.append(self._flow_loss(prefix, batch, generator=generator)[has_indicator_B].mean())
+        self._model.train(was_training)
+        return float(losses[1] - losses[0])
+
+    def _inputs(self, batch: Batch) -> PrefixInputs:
+        inputs = self._processor.prefix_inputs(
+            images=batch.images, prompts=batch.prompt, state_BS=batch.state, indicator_B=batch.indicator
+        )
+        return inputs.to(self._device)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self._model.parameters()).device
+
+    def _flow_loss(self, prefix: Prefix, batch: Batch, *, generator: torch.Generator | None) -> Tensor:
+        """Return each sample's squared velocity error, float32 [B]: the mean over draws, actions that count, and dimensions."""
+        draws = self._options.num_noise_draws
+        action_BHA = torch.from_numpy(batch.action).repeat_interleave(draws, dim=0)
+        counts_BH = torch.from_numpy(~batch.action_is_pad).repeat_interleave(draws, dim=0)
+        batch_size, horizon, _ = action_BHA.shape
+        noise_BHA = torch.randn(action_BHA.shape, generator=generator)
+        time_BX = sample_time((batch_size, 1), generator=generator)
+        if self._model.config.max_committed:
+            delay_B1 = torch.randint(self._model.config.max_committed + 1, (batch_size, 1), generator=generator)
+            is_committed_BH = torch.arange(horizon) < delay_B1
+            time_BX = time_BX.masked_fill(is_committed_BH, 0.0)
+            counts_BH = counts_BH & ~is_committed_BH
+        action_BHA, noise_BHA, time_BX, counts_BH = (
+            tensor.to(self._device) for tensor in (action_BHA, noise_BHA, time_BX, counts_BH)
+        )
+        velocity_BHA = self._model.velocity(
+            self._model.expert_context(prefix.repeated(draws)),
+            noisy_BHA=noisy_action(action_BHA=action_BHA, noise_BHA=noise_BHA, time_BX=time_BX),
+            time_BX=time_BX,
+        )
+        target_BHA = target_velocity(action_BHA=action_BHA, noise_BHA=noise_BHA)
+        error_BH = (velocity_BHA.float() - target_BHA).square().mean(dim=-1)
+        mean_B = (error_BH * counts_BH).sum(dim=1) / counts_BH.sum(dim=1).clamp_min(1)
+        return mean_B.unflatten(0, (-1, draws)).mean(dim=1)
+
+    def _fast_loss(self, prefix: Prefix, fast: FastInputs | None) -> Tensor:
+        """Return the mean cross-entropy of the action tokens; 0 where no chunk of the batch has some."""
+        if fast is None:
+            return torch.zeros((), device=self._device)
+        whole = prefix if len(fast.row_M) == len(prefix.state_BS) else prefix.rows(fast.row_M.to(self._device))
+        stream_MFW = self._model.continuation(whole, fast.token_MF.to(self._device))
+        is_target_MF = fast.is_target_MF.to(self._device)
+        logits_NV = self._model.logits(stream_MFW[is_target_MF])
+        return F.cross_entropy(logits_NV.float(), fast.target_MF.to(self._device)[is_target_MF])

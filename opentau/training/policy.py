@@ -1,0 +1,212 @@
+"""Training a policy on recorded episodes: supervised fine-tuning and every update are this, with other data and labels."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from opentau.data.augmentation import Augmentation
+from opentau.data.batches import Batch, BatchSource
+from opentau.data.codec import Codec
+from opentau.data.frames import FrameTable, chunk_stops
+from opentau.errors import OptionError
+from opentau.events import EventLog
+from opentau.policies.config import PolicyConfig
+from opentau.policies.fast_tokenizer import FastTokenizer
+from opentau.policies.processor import Processor
+from opentau.policies.text_tokenizer import TextTokenizer
+from opentau.policies.vla import VLA
+from opentau.policies.weights import load_model, save_policy
+from opentau.training.objectives import ObjectiveOptions, PolicyObjective
+from opentau.training.trainer import TrainOptions, TrainReport, TrainSummary, train
+from opentau.types import Interface, Source, derive_seed
+
+# Shapes: F frames, E episodes, N chunks, H actions of a chunk, A action dimensions.
+
+MAX_TOKENIZER_CHUNKS = 4096
+NUM_MEASURED_BATCHES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyData:
+    """What a policy learns from."""
+
+    table: FrameTable
+    interface: Interface
+    """Of the environment that recorded the table."""
+    indicator: np.ndarray | None = None
+    """`Indicator` per frame, int8 [F]; None trains without."""
+    eligible: np.ndarray | None = None
+    """Frames that may be learned from, bool [F]; None for all."""
+
+    @property
+    def is_eligible(self) -> np.ndarray:
+        return np.ones(len(self.table), dtype=bool) if self.eligible is None else self.eligible
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyTraining:
+    """How a policy learns from it."""
+
+    options: TrainOptions
+    objective: ObjectiveOptions = field(default_factory=ObjectiveOptions)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    human_share: float = 0.5
+    """Share of demonstrations and interventions in a batch, where the table has autonomous frames as well."""
+    held_out_share: float = 0.1
+    """Share of the episodes that measure instead of train."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.human_share <= 1:
+            raise OptionError(f"human_share is {self.human_share}; it must lie between 0 and 1")
+        if not 0 <= self.held_out_share <= 0.5:
+            raise OptionError(f"held_out_share is {self.held_out_share}; it must lie between 0 and 0.5")
+
+    @property
+    def shares(self) -> dict[str, float]:
+        return {"human": self.human_share, "autonomous": 1 - self.human_share}
+
+
+def train_policy(
+    data: PolicyData,
+    *,
+    start: PolicyConfig | Path,
+    training: PolicyTraining,
+    seed: int,
+    directory: Path,
+    work_dir: Path,
+    device: str = "cpu",
+    events: EventLog | None = None,
+    stage: str = "sft",
+    between_updates: Callable[[], None] | None = None,
+) -> TrainSummary:
+    """Train from a configuration or a checkpoint and write the averaged weights as a policy into `directory`.
+
+    A configuration gets fresh weights, and codec and tokenizers fitted on the data; a checkpoint keeps its own. The caller
+    seals `directory`. An interrupted call resumes from `work_dir` and ends in the same bits.
+    """
+    is_held_out = held_out_frames(data.table, share=training.held_out_share, seed=seed)
+    model, processor = _start(start, data, training=training, is_trained=~is_held_out & data.is_eligible, seed=seed)
+    model.to(device)
+    objective = PolicyObjective(model, processor=processor, options=training.objective)
+    batches = _batches(
+        data,
+        processor,
+        training,
+        seed=derive_seed(seed, "train"),
+        eligible=~is_held_out & data.is_eligible,
+        augmentation=training.augmentation,
+    )
+    summary = train(
+        model,
+        loss=lambda update: objective(batches(update)),
+        options=training.options,
+        seed=seed,
+        work_dir=work_dir,
+        report=TrainReport(events=events, stage=stage) if events is not None else None,
+        evaluate=_measure(objective, data, processor, training, is_held_out=is_held_out, seed=seed),
+        between_updates=between_updates,
+    )
+    directory.mkdir(parents=True, exist_ok=True)
+    save_policy(directory, model=model, processor=processor)
+    return summary
+
+
+def held_out_frames(table: FrameTable, *, share: float, seed: int) -> np.ndarray:
+    """Return which frames measure instead of train, bool [F]: whole episodes, `share` of each task and kind of episode."""
+    strata: dict[tuple[str, bool], list[int]] = defaultdict(list)
+    for position, record in enumerate(table.episodes):
+        strata[record.task_id, bool(table.source[record.start] == Source.DEMONSTRATION)].append(position)
+    chosen: list[int] = []
+    for (task_id, is_demonstration), members in sorted(strata.items()):
+        rng = np.random.default_rng(derive_seed(seed, "held out", task_id, int(is_demonstration)))
+        chosen += rng.permutation(members)[: int(share * len(members))].tolist()
+    return table.rows_of_episodes(chosen)
+
+
+def _start(
+    start: PolicyConfig | Path, data: PolicyData, *, training: PolicyTraining, is_trained: np.ndarray, seed: int
+) -> tuple[VLA, Processor]:
+    """Return the model and its processor before the first update."""
+    if isinstance(start, Path):
+        return load_model(start)
+    codec = Codec.from_statistics(data.table.statistics())
+    fast_tokenizer = None
+    if training.objective.fast_weight:
+        chunks_NHA = whole_chunks(data.table, codec, horizon=start.action_horizon, eligible=is_trained, seed=seed)
+        fast_tokenizer, _ = FastTokenizer.fit(chunks_NHA, vocab_size=start.fast_vocab_size)
+    processor = Processor(
+        start, interface=data.interface, codec=codec, text_tokenizer=TextTokenizer.shipped(), fast_tokenizer=fast_tokenizer
+    )
+    return VLA.create(start, seed=derive_seed(seed, "weights")), processor
+
+
+def whole_chunks(table: FrameTable, codec: Codec, *, horizon: int, eligible: np.ndarray, seed: int) -> np.ndarray:
+    """Return encoded chunks without padding from eligible frames, float32 [N, H, A], N at most 4096."""
+    rows = np.arange(len(table))
+    rows = np.flatnonzero(eligible & (rows + horizon <= chunk_stops(table)))
+    chosen = np.random.default_rng(derive_seed(seed, "chunks")).permutation(rows)[:MAX_TOKENIZER_CHUNKS]
+    return codec.encode_action(table.action[chosen[:, None] + np.arange(horizon)])
+
+
+def _batches(
+    data: PolicyData,
+    processor: Processor,
+    training: PolicyTraining,
+    *,
+    seed: int,
+    eligible: np.ndarray,
+    augmentation: Augmentation | None,
+) -> BatchSource:
+    return BatchSource(
+        data.table,
+        codec=processor.codec,
+        horizon=processor.config.action_horizon,
+        batch_size=training.options.batch_size,
+        seed=seed,
+        shares=training.shares,
+        eligible=eligible,
+        indicator=data.indicator,
+        augmentation=augmentation,
+    )
+
+
+def _measure(
+    objective: PolicyObjective,
+    data: PolicyData,
+    processor: Processor,
+    training: PolicyTraining,
+    *,
+    is_held_out: np.ndarray,
+    seed: int,
+) -> Callable[[], dict[str, float]]:
+    """Return what measures the loss and the indicator's effect, always on the same frames.
+
+    Without held-out episodes there is no held-out loss, and the effect is measured on the frames that train.
+    """
+    has_held_out = bool((is_held_out & data.is_eligible).any())
+    eligible = data.is_eligible & is_held_out if has_held_out else data.is_eligible
+    source = _batches(data, processor, training, seed=derive_seed(seed, "measure"), eligible=eligible, augmentation=None)
+
+    def measure() -> dict[str, float]:
+        batches = [source(index) for index in range(NUM_MEASURED_BATCHES)]
+        measured = {}
+        if has_held_out:
+            losses: list[Tensor] = [objective(batch)[0] for batch in batches]
+            measured["train/held_out_loss"] = float(torch.stack(losses).mean())
+        if data.indicator is not None:
+            measured["train/cond_gap"] = _mean_gap(objective, batches, seed=seed)
+        return measured
+
+    return measure
+
+
+def _mean_gap(objective: PolicyObjective, batches: list[Batch], *, seed: int) -> float:
+    gaps = [objective.cond_gap(batch, seed=derive_seed(seed, "cond_gap", index)) for index, batch in enumerate(batches)]
+    return float(np.nanmean(gaps))

@@ -1,0 +1,337 @@
+"""The one trainer: updates as a pure function of (seed, update), averaged weights, and resume that is exact to the bit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from opentau import events
+from opentau.errors import OptionError, TrainingError, near_matches
+from opentau.events import EventLog
+from opentau.runstate import iteration_of
+from opentau.training.snapshot import Snapshot, newest_snapshot, write_snapshot
+from opentau.types import derive_seed
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+Loss = Callable[[int], tuple[Tensor, Mapping[str, Tensor]]]
+"""From the update's number to its scalar loss and parts to report; draws no randomness but torch's.
+
+A part's name with a '/' is a whole metric name, another one gets the report's prefix.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """How a model is optimised; everything is counted in updates, nothing in seconds."""
+
+    num_updates: int = 800
+    batch_size: int = 64
+    """Samples per update; the loss draws them."""
+    learning_rate: float = 6e-4
+    final_learning_rate_share: float = 0.05
+    """The learning rate decays to this share of its peak along a cosine."""
+    num_warmup_updates: int = 100
+    learning_rate_multipliers: Mapping[str, float] = field(default_factory=dict)
+    """Pattern of parameter names, such as '*indicator*', to a multiple of the learning rate."""
+    weight_decay: float = 1e-4
+    """Decoupled, on matrices only: biases, gains and other vectors are left alone."""
+    beta1: float = 0.9
+    beta2: float = 0.95
+    max_gradient_norm: float = 1.0
+    ema_decay: float = 0.99
+    """Of the exponential average of the weights; 0 keeps the last weights."""
+    precision: str = "float32"
+    """Of the forward pass: 'float32', or 'bfloat16' by autocast; weights and optimiser stay float32."""
+    num_threads: int = 0
+    """torch threads during training; 0 leaves them. Results are equal to the bit for equal numbers only."""
+    log_interval: int = 20
+    """Updates averaged in each report."""
+    evaluation_interval: int = 200
+    """Updates between measurements on held-out data."""
+    snapshot_interval: int = 100
+    """Updates that a kill can cost."""
+
+    def __post_init__(self) -> None:
+        counts = ("num_updates", "batch_size", "log_interval", "evaluation_interval", "snapshot_interval")
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.precision not in PRECISIONS:
+            raise OptionError(f"unknown precision {self.precision!r}.{near_matches(self.precision, PRECISIONS)}")
+        if not 0 <= self.ema_decay < 1:
+            raise OptionError(f"ema_decay is {self.ema_decay}; it must lie in [0, 1)")
+
+    def learning_rate_at(self, update: int) -> float:
+        """Return the learning rate of an update: linear warm-up, then a cosine down to the final share."""
+        warmup = min(1.0, (update + 1) / (self.num_warmup_updates + 1))
+        cosine = 0.5 * (1 + math.cos(math.pi * update / self.num_updates))
+        return self.learning_rate * warmup * (self.final_learning_rate_share + (1 - self.final_learning_rate_share) * cosine)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSummary:
+    """What a training leaves beside the weights; equal for equal inputs, however often it was interrupted."""
+
+    num_updates: int
+    num_parameters: int
+    """Trained ones."""
+    num_threads: int
+    """torch threads it ran with."""
+    metrics: Mapping[str, float]
+    """The last reported value of every metric."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainReport:
+    """Where a training tells how it goes."""
+
+    events: EventLog
+    stage: str
+    prefix: str = "train"
+    """First part of the metric names."""
+    num_done: int = 0
+    """Updates of the stage that other trainings did before this one."""
+    num_total: int | None = None
+    """Updates of the whole stage; None for those of this training."""
+
+    def metrics(self, update: int, values: Mapping[str, float]) -> None:
+        self.events.emit(events.TRAIN_METRICS, stage=self.stage, update=self.num_done + update, metrics=dict(values))
+
+    def progress(self, done: int, total: int) -> None:
+        iteration, total = iteration_of(self.stage), self.num_total or total
+        self.events.emit(
+            events.STAGE_PROGRESS, stage=self.stage, iteration=iteration, done=self.num_done + done, total=total, unit="updates"
+        )
+
+
+def train(
+    model: nn.Module,
+    *,
+    loss: Loss,
+    options: TrainOptions,
+    seed: int,
+    work_dir: Path,
+    report: TrainReport | None = None,
+    evaluate: Callable[[], Mapping[str, float]] | None = None,
+    between_updates: Callable[[], None] | None = None,
+) -> TrainSummary:
+    """Optimise `model` in place and return what to remember; on return it holds the averaged weights, in eval mode.
+
+    Before each update torch is seeded from (seed, update), so that dropout and noise need no saved generator. Snapshots in
+    `work_dir` let the same call go on after a kill and end in the same bits. `evaluate` is called on the averaged weights
+    with a fixed seed; `between_updates` where nothing is half done: it may wait, or raise to stop. A loss or gradient that
+    is not finite raises `TrainingError`.
+    """
+    with _threads(options.num_threads), torch.random.fork_rng():
+        training = _Training(model, loss=loss, options=options, seed=seed, work_dir=work_dir)
+        training.resume()
+        while training.update < options.num_updates:
+            if between_updates is not None:
+                between_updates()
+            training.step()
+            training.account(report)
+            if evaluate is not None and training.is_due(options.evaluation_interval):
+                training.measure(evaluate, report)
+            if training.is_due(options.snapshot_interval):
+                training.save()
+        return training.finish()
+
+
+class _Training:
+    """The state of one training between two updates."""
+
+    def __init__(self, model: nn.Module, *, loss: Loss, options: TrainOptions, seed: int, work_dir: Path) -> None:
+        self.model, self.loss, self.options, self.seed, self.work_dir = model, loss, options, seed, work_dir
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.optimizer = build_optimizer(self.parameters, options)
+        self.averages = {name: p.detach().clone() for name, p in self.parameters.items()} if options.ema_decay else {}
+        self.device_type = next(iter(self.parameters.values())).device.type
+        self.update = 0
+        self.window: dict[str, list[float]] = {}
+        self.metrics: dict[str, float] = {}
+        model.train()
+
+    def is_due(self, interval: int) -> bool:
+        return self.update % interval == 0 or self.update == self.options.num_updates
+
+    def step(self) -> None:
+        """Do one update."""
+        torch.manual_seed(derive_seed(self.seed, "update", self.update))
+        learning_rate = self.options.learning_rate_at(self.update)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate * group["multiplier"]
+        with self._autocast():
+            loss, parts = self.loss(self.update)
+        values = {"loss": loss.item()} | {name: part.item() for name, part in parts.items()}
+        self._require_finite(values, what="loss")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.options.max_gradient_norm).item()
+        self._require_finite(values | {"gradient_norm": norm}, what="gradient")
+        self.optimizer.step()
+        self.update += 1
+        self._average()
+        for name, value in (values | {"gradient_norm": norm, "learning_rate": learning_rate}).items():
+            self.window.setdefault(name, []).append(value)
+
+    def _average(self) -> None:
+        # The average of a young training follows faster, else its random start would stay in it.
+        decay = min(self.options.ema_decay, self.update / (self.update + 10))
+        with torch.no_grad():
+            for name, average in self.averages.items():
+                average.lerp_(self.parameters[name], 1 - decay)
+
+    def _require_finite(self, values: Mapping[str, float], *, what: str) -> None:
+        if all(math.isfinite(value) for value in values.values()):
+            return
+        shown = ", ".join(f"{name} {value:g}" for name, value in values.items())
+        raise TrainingError(
+            f"the {what} of update {self.update} is not finite ({shown}). Lower learning_rate, "
+            "set precision=float32, or look for NaN or huge values in the data."
+        )
+
+    def account(self, report: TrainReport | None) -> None:
+        """Report the mean of the last updates when a window is full."""
+        if not self.is_due(self.options.log_interval):
+            return
+        prefix = f"{report.prefix if report is not None else 'train'}/"
+        means = {
+            name if "/" in name else prefix + name: math.fsum(values) / len(values) for name, values in self.window.items()
+        }
+        self.metrics |= means
+        self.window = {}
+        if report is not None:
+            report.metrics(self.update, means)
+            report.progress(self.update, self.options.num_updates)
+
+    def measure(self, evaluate: Callable[[], Mapping[str, float]], report: TrainReport | None) -> None:
+        """Evaluate the averaged weights; the draws are the same every time, so that only the weights make a difference."""
+        torch.manual_seed(derive_seed(self.seed, "evaluate"))
+        self.model.eval()
+        with self._swapped_averages(), torch.no_grad(), self._autocast():
+            measured = dict(evaluate())
+        self.model.train()
+        self.metrics |= measured
+        if report is not None and measured:
+            report.metrics(self.update, measured)
+
+    def save(self) -> None:
+        """Write a snapshot and drop the one before it."""
+        write_snapshot(self.work_dir, self._snapshot())
+
+    def resume(self) -> None:
+        """Continue from the newest snapshot of the work directory, if there is one."""
+        snapshot = newest_snapshot(self.work_dir, identity=self._identity(), device=self.device_type)
+        if snapshot is None:
+            return
+        own = self._snapshot()
+        if own.tensors.keys() != snapshot.tensors.keys():
+            names = sorted(own.tensors.keys() ^ snapshot.tensors.keys())
+            raise TrainingError(
+                f"the snapshot in {self.work_dir} is of another model: {names[0]} is in one of them only. Delete it."
+            )
+        with torch.no_grad():
+            for name, tensor in own.tensors.items():
+                tensor.copy_(snapshot.tensors[name])
+        self.update, self.window, self.metrics = snapshot.update, dict(snapshot.window), dict(snapshot.metrics)
+
+    def _snapshot(self) -> Snapshot:
+        """Return views of everything that the next update depends on; writing into the tensors restores them."""
+        buffers = {
+            name: tensor for name, tensor in self.model.state_dict().items() if name not in dict(self.model.named_parameters())
+        }
+        tensors = {f"weight.{name}": p.detach() for name, p in self.parameters.items()}
+        tensors |= {f"buffer.{name}": tensor for name, tensor in buffers.items()}
+        tensors |= {f"average.{name}": tensor for name, tensor in self.averages.items()}
+        for name, parameter in self.parameters.items():
+            moments = self.optimizer.state[parameter]
+            tensors |= {f"optimizer.{key}.{name}": tensor for key, tensor in moments.items()}
+        return Snapshot(
+            update=self.update, identity=self._identity(), tensors=tensors, window=self.window, metrics=self.metrics
+        )
+
+    def _identity(self) -> dict[str, object]:
+        """Return what the weights depend on; how often a training reports, measures or saves is no part of it."""
+        intervals = ("log_interval", "evaluation_interval", "snapshot_interval")
+        options = {name: getattr(self.options, name) for name in self.options.__slots__ if name not in intervals}
+        options["learning_rate_multipliers"] = dict(self.options.learning_rate_multipliers)
+        return {"seed": self.seed, "num_threads": torch.get_num_threads(), "options": options}
+
+    def finish(self) -> TrainSummary:
+        """Leave the averaged weights in the model."""
+        with torch.no_grad():
+            for name, average in self.averages.items():
+                self.parameters[name].copy_(average)
+        self.model.eval()
+        return TrainSummary(
+            num_updates=self.update,
+            num_parameters=sum(p.numel() for p in self.parameters.values()),
+            num_threads=torch.get_num_threads(),
+            metrics=self.metrics,
+        )
+
+    def _autocast(self) -> torch.autocast:
+        precision = PRECISIONS[self.options.precision]
+        return torch.autocast(self.device_type, dtype=torch.bfloat16, enabled=precision is torch.bfloat16)
+
+    @contextmanager
+    def _swapped_averages(self) -> Iterator[None]:
+        with torch.no_grad():
+            kept = {name: self.parameters[name].detach().clone() for name in self.averages}
+            for name, average in self.averages.items():
+                self.parameters[name].copy_(average)
+            try:
+                yield
+            finally:
+                for name, weight in kept.items():
+                    self.parameters[name].copy_(weight)
+
+
+def build_optimizer(parameters: Mapping[str, nn.Parameter], options: TrainOptions) -> torch.optim.AdamW:
+    """Return AdamW with one group per (multiplier, decays or not) and its moments allocated.
+
+    A pattern that matches no parameter raises `OptionError`; of several that match, the last wins.
+    """
+    for pattern in options.learning_rate_multipliers:
+        if not any(fnmatchcase(name, pattern) for name in parameters):
+            raise OptionError(
+                f"learning_rate_multipliers: no parameter matches {pattern!r}.{near_matches(pattern, parameters)}"
+            )
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        multipliers = [value for pattern, value in options.learning_rate_multipliers.items() if fnmatchcase(name, pattern)]
+        groups.setdefault((multipliers[-1] if multipliers else 1.0, parameter.ndim >= 2), []).append(parameter)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": members, "multiplier": multiplier, "weight_decay": options.weight_decay if decays else 0.0}
+            for (multiplier, decays), members in groups.items()
+        ],
+        lr=options.learning_rate,
+        betas=(options.beta1, options.beta2),
+        fused=True,
+    )
+    for parameter in parameters.values():
+        optimizer.state[parameter] = {
+            "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+    return optimizer
+
+
+@contextmanager
+def _threads(num_threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

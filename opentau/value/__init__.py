@@ -1,0 +1,1 @@
+"""The value function: returns and advantages of episodes, the distributional critic, its checks, and advantage labels."""

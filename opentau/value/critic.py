@@ -1,0 +1,130 @@
+"""The critic: a distributional value function of what the policy sees, and its checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from opentau.checkpoint import write_json
+from opentau.config import build, locate, options_from
+from opentau.errors import CheckpointError
+from opentau.value.bins import expected_value, target_distribution
+from opentau.value.features import FeatureBlock, InputSizes
+from opentau.value.options import CriticOptions
+
+# Shapes: B batch, F frames, N bins.
+
+WEIGHTS_FILE = "critic.safetensors"
+CONFIG_FILE = "critic.json"
+CHUNK = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CriticConfig:
+    """What a critic is made of; with the weights, a whole checkpoint."""
+
+    options: CriticOptions
+    sizes: InputSizes
+    prompts: tuple[str, ...]
+    """Prompts seen in fitting, in the order of their embedding."""
+    policy_version: str
+    """Checkpoint of the policy whose frozen features are inputs; empty where the block needs none."""
+
+    def prompt_index(self, prompts: Sequence[str]) -> np.ndarray:
+        """Return int64 [B]; -1 for a prompt not seen in fitting."""
+        known = {prompt: index for index, prompt in enumerate(self.prompts)}
+        return np.array([known.get(prompt, -1) for prompt in prompts], dtype=np.int64)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Return the names of the arrays that the feature block reads."""
+        return cast(type[FeatureBlock], locate(self.options.features["target"])).inputs
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "prompts": list(self.prompts)}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> CriticConfig:
+        return options_from(cls, plain, where="critic")
+
+
+class Critic(nn.Module):
+    """A feature block and a head over the bins of [-1, 0]."""
+
+    def __init__(self, config: CriticConfig) -> None:
+        super().__init__()
+        self.config = config
+        options = config.options
+        self.features: FeatureBlock = build(options.features, sizes=config.sizes)
+        self.head = nn.Sequential(
+            nn.Dropout(options.dropout),
+            nn.Linear(self.features.width, options.hidden_dim),
+            nn.LayerNorm(options.hidden_dim),
+            nn.GELU(),
+            nn.Dropout(options.dropout),
+            nn.Linear(options.hidden_dim, options.num_bins),
+        )
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return logits over the bins, float32 [B, N]."""
+        return self.head(self.features(inputs))
+
+    def loss(self, inputs: Mapping[str, Tensor], returns_B: Tensor) -> Tensor:
+        """Return the cross-entropy between the returns' distributions and the predicted ones (π*0.6, equation 1)."""
+        options = self.config.options
+        target_BN = target_distribution(returns_B, kind=options.target, num_bins=options.num_bins, sigma=options.hl_gauss_sigma)
+        return nn.functional.cross_entropy(self(inputs), target_BN)
+
+    @torch.no_grad()
+    def values(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return V of every frame, float32 [F] in [-1, 0]."""
+        was_training = self.training
+        self.eval()
+        num_frames = len(next(iter(inputs.values())))
+        chunks = [
+            expected_value(self({name: torch.tensor(inputs[name][i : i + CHUNK]) for name in self.config.inputs}))
+            for i in range(0, num_frames, CHUNK)
+        ]
+        self.train(was_training)
+        return torch.cat(chunks).clamp(-1.0, 0.0).numpy()
+
+
+def new_critic(config: CriticConfig, *, seed: int) -> Critic:
+    """Return a critic with random weights that depend on `seed` alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Critic(config)
+
+
+def save_critic(critic: Critic, directory: Path) -> None:
+    """Write weights and configuration into a directory that is being built."""
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / CONFIG_FILE, critic.config.to_dict())
+    (directory / WEIGHTS_FILE).write_bytes(save({name: tensor.contiguous() for name, tensor in critic.state_dict().items()}))
+
+
+def load_critic(directory: Path) -> Critic:
+    """Return the critic of a checkpoint in eval mode; missing or foreign weights raise `CheckpointError`."""
+    try:
+        critic = Critic(CriticConfig.from_dict(json.loads((directory / CONFIG_FILE).read_text())))
+        weights = load_file(directory / WEIGHTS_FILE)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{directory} holds no critic: {error.filename} is missing. Point to the output of a value stage."
+        ) from error
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"the critic in {directory} is damaged ({error}). Delete it and resume the run.") from error
+    if weights.keys() != critic.state_dict().keys():
+        names = sorted(weights.keys() ^ critic.state_dict().keys())
+        raise CheckpointError(f"the weights in {directory} are of another critic: {names[0]} is in one of them only")
+    critic.load_state_dict(weights)
+    return critic.eval()

@@ -1,0 +1,86 @@
+"""The options of value function and labels; no torch, so that a command can check them before anything heavy loads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from opentau.errors import OptionError, near_matches
+
+TAKEOVER_FAIL, TAKEOVER_ACTUAL = "fail", "actual"
+TAKEOVERS = (TAKEOVER_FAIL, TAKEOVER_ACTUAL)
+
+FROZEN_POLICY = "opentau.value.features:FrozenPolicyFeatures"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CriticOptions:
+    """The distributional value function: a feature block and a head over the bins of [-1, 0]."""
+
+    num_bins: int = 201
+    target: str = "hl_gauss"
+    """Distribution that stands for a return: 'hl_gauss', 'two_hot' or 'one_hot'."""
+    hl_gauss_sigma: float = 0.75
+    """Standard deviation of 'hl_gauss', in bins."""
+    features: Mapping[str, Any] = field(default_factory=lambda: {"target": FROZEN_POLICY, "args": {}})
+    """The feature block as a plug-in; it is built with `sizes`."""
+    hidden_dim: int = 256
+    """Width of the head's hidden layer."""
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitOptions:
+    """How the critic is fitted, for every fold alike."""
+
+    num_folds: int = 4
+    """Each episode is labelled by a critic that was fitted on the other folds."""
+    num_updates: int = 300
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    num_warmup_updates: int = 20
+    weight_decay: float = 0.05
+    ema_decay: float = 0.98
+    num_threads: int = 0
+    """torch threads; 0 leaves them."""
+
+    def __post_init__(self) -> None:
+        if self.num_folds < 2:
+            raise OptionError(f"value.fit.num_folds is {self.num_folds}; labels out of fold need at least 2")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelOptions:
+    """How advantages become indicators (π*0.6, arXiv:2511.14759, appendix F)."""
+
+    positive_share: float = 0.4
+    """Share of a task's newest autonomous frames that are labelled positive."""
+    fast_positive_share: float = 0.1
+    """The share for a task that succeeds already: what is left to learn there is speed."""
+    high_success: float = 0.9
+    """Success rate of a task's newest episodes from which on `fast_positive_share` holds."""
+
+    def __post_init__(self) -> None:
+        for name in ("positive_share", "fast_positive_share"):
+            if not 0 < getattr(self, name) < 1:
+                raise OptionError(f"value.labels.{name} is {getattr(self, name)}; it must lie between 0 and 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValueOptions:
+    """Everything between episodes and their labels."""
+
+    lookahead: int = 15
+    """Control ticks n of the n-step advantage."""
+    takeover: str = TAKEOVER_FAIL
+    """What an autonomous stretch that ends in a takeover counts as: 'fail', or 'actual' for how the episode ended."""
+    critic: CriticOptions = field(default_factory=CriticOptions)
+    fit: FitOptions = field(default_factory=FitOptions)
+    labels: LabelOptions = field(default_factory=LabelOptions)
+
+    def __post_init__(self) -> None:
+        if self.lookahead < 1:
+            raise OptionError(f"value.lookahead is {self.lookahead}; it must be at least 1 control tick")
+        if self.takeover not in TAKEOVERS:
+            raise OptionError(f"unknown value.takeover {self.takeover!r}.{near_matches(self.takeover, TAKEOVERS)}")

@@ -1,0 +1,120 @@
+"""The critic beside a policy: its inputs from recorded frames and from live requests, and its values for supervisors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from opentau.checkpoint import storage_errors
+from opentau.data.frames import FrameTable
+from opentau.errors import CheckpointError, OptionError, near_matches
+from opentau.policies.policy import VLAPolicy
+from opentau.types import Observation, PolicyRequest, content_hash
+from opentau.value.critic import Critic, CriticConfig
+
+# Shapes: F frames, B requests, P features of a frozen policy, S state dimensions.
+
+IMAGES_PREFIX = "images."
+CHUNK = 128
+
+Reader = Callable[[], np.ndarray]
+"""Makes one input, only if it is wanted."""
+
+
+def critic_inputs(
+    table: FrameTable, *, policy: VLAPolicy, config: CriticConfig, cache_dir: Path | None = None
+) -> dict[str, np.ndarray]:
+    """Return the arrays that a critic reads of every frame, each [F, ...].
+
+    A frozen policy's features are computed once per dataset and kept in `cache_dir`.
+    """
+    readers: dict[str, Reader] = {
+        "prefix": lambda: _prefix_features(table, policy=policy, cache_dir=cache_dir),
+        "state": lambda: policy.processor.codec.encode_state(table.state),
+        "prompt": lambda: config.prompt_index([record.prompt for record in table.episodes])[table.episode],
+    }
+    readers |= {IMAGES_PREFIX + camera: partial(table.images.__getitem__, camera) for camera in table.images}
+    return _read(config.inputs, readers)
+
+
+class ServedCritic:
+    """Scores live requests (protocol `Critic`); a value does not depend on what else is asked at the same time."""
+
+    def __init__(self, critic: Critic, *, policy: VLAPolicy) -> None:
+        wanted = critic.config.policy_version
+        if wanted and wanted != policy.policy_version:
+            raise CheckpointError(
+                f"the critic reads the features of policy {wanted[:12]}, it was given policy {policy.policy_version[:12]}; "
+                "load the policy that it was fitted with"
+            )
+        self.critic = critic
+        self.policy = policy
+
+    def values(self, requests: Sequence[PolicyRequest]) -> np.ndarray:
+        """Return float32 [B] in [-1, 0]."""
+        if not requests:
+            return np.zeros(0, np.float32)
+        inputs = self._inputs(requests)
+        rows = [{name: array[row : row + 1] for name, array in inputs.items()} for row in range(len(requests))]
+        return np.concatenate([self.critic.values(row) for row in rows])
+
+    def _inputs(self, requests: Sequence[PolicyRequest]) -> dict[str, np.ndarray]:
+        observations = [request.observation for request in requests]
+        readers: dict[str, Reader] = {
+            "prefix": lambda: self.policy.features(requests),
+            "state": lambda: self.policy.processor.codec.encode_state(np.stack([seen.state for seen in observations])),
+            "prompt": lambda: self.critic.config.prompt_index([seen.prompt for seen in observations]),
+        }
+        for camera in observations[0].images:
+            readers[IMAGES_PREFIX + camera] = partial(_stacked_images, observations, camera)
+        return _read(self.critic.config.inputs, readers)
+
+
+def _read(names: Sequence[str], readers: Mapping[str, Reader]) -> dict[str, np.ndarray]:
+    for name in names:
+        if name not in readers:
+            raise OptionError(f"value.critic.features wants the input {name!r}.{near_matches(name, readers)}")
+    return {name: readers[name]() for name in names}
+
+
+def _stacked_images(observations: Sequence[Observation], camera: str) -> np.ndarray:
+    return np.stack([observation.images[camera] for observation in observations])
+
+
+def _prefix_features(table: FrameTable, *, policy: VLAPolicy, cache_dir: Path | None) -> np.ndarray:
+    """Return the frozen policy's features of every frame, float32 [F, P], in the same batches whatever the cache holds."""
+    dataset_ids = [record.dataset_id for record in table.episodes]
+    features = np.empty((len(table), policy.model.config.feature_dim), dtype=np.float32)
+    for dataset_id in dict.fromkeys(dataset_ids):
+        members = [position for position, of in enumerate(dataset_ids) if of == dataset_id]
+        rows = np.flatnonzero(table.rows_of_episodes(members))
+        key = content_hash([policy.policy_version, dataset_id, [table.episodes[position].episode_id for position in members]])
+        path = cache_dir / f"features-{key[:16]}.npy" if cache_dir is not None else None
+        if path is not None and path.is_file():
+            features[rows] = np.load(path, allow_pickle=False)
+            continue
+        features[rows] = np.concatenate([_features_of(table, rows[i : i + CHUNK], policy) for i in range(0, len(rows), CHUNK)])
+        if path is not None:
+            _keep(features[rows], path)
+    return features
+
+
+def _features_of(table: FrameTable, rows: np.ndarray, policy: VLAPolicy) -> np.ndarray:
+    return policy.batch_features(
+        images={camera: pixels[rows] for camera, pixels in table.images.items()},
+        prompts=[table.episodes[episode].prompt for episode in table.episode[rows]],
+        state=table.state[rows],
+    )
+
+
+def _keep(features: np.ndarray, path: Path) -> None:
+    unfinished = path.with_name(path.name + ".partial")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(unfinished, "wb") as file:
+            np.save(file, features, allow_pickle=False)
+        os.replace(unfinished, path)

@@ -1,0 +1,249 @@
+"""Training a policy on episodes: it learns, resumes to the bit, keeps its files, and shows whether it heeds its indicator."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from opentau import events
+from opentau.checkpoint import building
+from opentau.data.frames import FrameTable
+from opentau.errors import OptionError
+from opentau.events import EventLog, EventReader
+from opentau.policies.config import nano
+from opentau.policies.policy import VLAPolicy
+from opentau.policies.vla import VLA
+from opentau.policies.weights import load_model
+from opentau.training.objectives import ObjectiveOptions
+from opentau.training.policy import PolicyData, PolicyTraining, held_out_frames, train_policy, whole_chunks
+from opentau.training.trainer import TrainOptions, TrainSummary
+from opentau.types import Episode, Indicator, Observation, Outcome, PolicyRequest, Source
+from tests.fakes import CountingEnv, CountingExpert, counting_interface
+
+IMAGE_SIZE = 16
+CONFIG = nano(
+    cameras=("agentview", "wrist"), state_dim=4, action_dim=2, image_size=IMAGE_SIZE, action_horizon=4, width=32, depth=1
+)
+OPTIONS = TrainOptions(
+    num_updates=12,
+    batch_size=8,
+    learning_rate=3e-3,
+    num_warmup_updates=2,
+    snapshot_interval=5,
+    log_interval=4,
+    evaluation_interval=6,
+    learning_rate_multipliers={"*indicator*": 10.0},
+)
+TRAINING = PolicyTraining(options=OPTIONS, held_out_share=0.2)
+
+
+def attempt(number: int, *, source: Source = Source.DEMONSTRATION, backwards: bool = False) -> Episode:
+    """An episode of the point that moves to its target, or away from it."""
+    env = CountingEnv(image_size=IMAGE_SIZE, max_steps=20)
+    observation, _ = env.reset(seed=number)
+    expert = CountingExpert(env)
+    expert.start(seed=number, is_clean=True)
+    observations, actions, is_success = [], [], False
+    while not is_success and len(actions) < env.max_steps:
+        observations.append(observation)
+        actions.append(-expert.act() if backwards else expert.act())
+        _, is_success, _, _ = env.advance(actions[-1])
+        observation = env.observe()
+    length, action = len(actions), np.stack(actions)
+    return Episode(
+        images={camera: np.stack([seen["images"][camera] for seen in observations]) for camera in observation["images"]},
+        state=np.stack([seen["state"] for seen in observations]),
+        action=action,
+        policy_action=action,
+        executed_action=action,
+        source=np.full(length, source, np.int8),
+        reward=np.zeros(length, np.float32),
+        value=np.full(length, np.nan, np.float32),
+        sim_state=np.zeros((length, 0)),
+        prompt=env.prompt,
+        task_id=env.task_id,
+        outcome=Outcome.SUCCESS if is_success else Outcome.TIMEOUT,
+        seed=number,
+        episode_id=f"{source.name.lower()}/{number:06d}",
+        env_id=env.env_id,
+        policy_version="",
+    )
+
+
+@pytest.fixture(scope="module")
+def data() -> PolicyData:
+    table = FrameTable.from_episodes([attempt(number) for number in range(40)], dataset_id="demonstrations")
+    return PolicyData(
+        table=table, interface=counting_interface(IMAGE_SIZE), indicator=np.full(len(table), Indicator.POSITIVE, np.int8)
+    )
+
+
+def run(data: PolicyData, directory: Path, *, training: PolicyTraining = TRAINING, start=CONFIG, stop_at: int = -1, log=None):
+    calls = 0
+
+    def between_updates() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == stop_at:
+            raise KeyboardInterrupt
+
+    return train_policy(
+        data,
+        start=start,
+        training=training,
+        seed=7,
+        directory=directory,
+        work_dir=directory.with_name(directory.name + "-work"),
+        events=log,
+        stage="sft-0",
+        between_updates=between_updates,
+    )
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        TRAINING,
+        replace(TRAINING, options=replace(OPTIONS, precision="bfloat16")),
+        replace(TRAINING, objective=ObjectiveOptions(fast_weight=1.0, is_insulated=True)),
+    ],
+    ids=["float32", "bfloat16", "insulated"],
+)
+def test_an_interrupted_training_ends_in_the_same_files(data, tmp_path: Path, training: PolicyTraining) -> None:
+    straight = run(data, tmp_path / "straight", training=training)
+    for stop_at in (3, 4):
+        with pytest.raises(KeyboardInterrupt):
+            run(data, tmp_path / "stopped", training=training, stop_at=stop_at)
+    assert run(data, tmp_path / "stopped", training=training) == straight
+    names = sorted(path.name for path in (tmp_path / "straight").iterdir())
+    assert "model.safetensors" in names
+    for name in names:
+        assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes(), name
+
+
+def test_a_policy_learns_to_reach_its_target_in_seconds(data, tmp_path: Path) -> None:
+    options = replace(
+        OPTIONS, num_updates=150, batch_size=32, learning_rate=6e-3, evaluation_interval=150, snapshot_interval=150
+    )
+    directory = tmp_path / "policy"
+    with building(directory, {}) as partial:
+        summary = train_policy(
+            data,
+            start=CONFIG,
+            training=replace(TRAINING, options=options),
+            seed=7,
+            directory=partial,
+            work_dir=tmp_path / "work",
+        )
+    assert summary.metrics["train/held_out_loss"] < 0.3
+    policy = VLAPolicy.load(directory)
+    assert sum(_reaches_target(policy, seed=seed) for seed in range(100, 110)) >= 6
+
+
+def _reaches_target(policy: VLAPolicy, *, seed: int) -> bool:
+    env = CountingEnv(image_size=IMAGE_SIZE)
+    seen, _ = env.reset(seed=seed)
+    for tick in range(0, env.max_steps, 2):
+        observation = Observation(images=seen["images"], state=seen["state"], prompt=env.prompt, time_s=tick / 20)
+        [chunk] = policy.infer([PolicyRequest(observation=observation, episode_seed=seed, tick=tick)])
+        for action in chunk.actions[:2]:
+            _, is_success, _, _ = env.advance(action)
+            if is_success:
+                return True
+        seen = env.observe()
+    return False
+
+
+def test_an_update_starts_from_a_checkpoint_and_keeps_its_codec_and_tokenizers(data, tmp_path: Path) -> None:
+    run(data, tmp_path / "first", training=replace(TRAINING, objective=ObjectiveOptions(fast_weight=1.0)))
+    other = FrameTable.from_episodes([attempt(number, backwards=True) for number in range(30, 40)], dataset_id="other")
+    still = replace(OPTIONS, num_updates=1, learning_rate=1e-9)
+    run(
+        replace(data, table=other, indicator=None),
+        tmp_path / "second",
+        start=tmp_path / "first",
+        training=replace(TRAINING, options=still),
+    )
+    (first, _), (second, _) = load_model(tmp_path / "first"), load_model(tmp_path / "second")
+    for name, weight in first.state_dict().items():
+        assert torch.allclose(weight, second.state_dict()[name], atol=1e-6), name
+    for name in ("codec.json", "tokenizer.json", "fast_tokenizer.json"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+
+def test_a_policy_that_heeds_its_indicator_has_a_gap_and_one_that_cannot_has_none(data, tmp_path: Path) -> None:
+    towards = [attempt(number) for number in range(12)]
+    away = [attempt(number, source=Source.AUTONOMOUS, backwards=True) for number in range(12)]
+    table = FrameTable.from_episodes(towards + away, dataset_id="both")
+    indicator = np.where(table.source == Source.DEMONSTRATION, Indicator.POSITIVE, Indicator.NEGATIVE).astype(np.int8)
+    options = replace(OPTIONS, num_updates=80, batch_size=32, learning_rate=6e-3, evaluation_interval=80, snapshot_interval=80)
+    informed = replace(TRAINING, options=options)
+    gap = run(replace(data, table=table, indicator=indicator), tmp_path / "informed", training=informed).metrics[
+        "train/cond_gap"
+    ]
+    shuffled = np.random.default_rng(0).permutation(indicator)
+    random_gap = run(replace(data, table=table, indicator=shuffled), tmp_path / "random", training=informed).metrics[
+        "train/cond_gap"
+    ]
+    assert gap > 0.1
+    assert abs(random_gap) < 0.3 * gap
+
+
+def test_held_out_episodes_are_whole_and_a_share_of_every_kind() -> None:
+    episodes = [attempt(number) for number in range(10)]
+    episodes += [attempt(number, source=Source.AUTONOMOUS) for number in range(20)]
+    table = FrameTable.from_episodes(episodes, dataset_id="both")
+    is_held_out = held_out_frames(table, share=0.2, seed=0)
+    shares = [is_held_out[record.start : record.start + record.length].mean() for record in table.episodes]
+    assert set(shares) == {0.0, 1.0}
+    assert (sum(shares[:10]), sum(shares[10:])) == (2, 4)
+    assert not held_out_frames(table, share=0.0, seed=0).any()
+
+
+def test_held_out_episodes_do_not_reach_the_weights(data, tmp_path: Path) -> None:
+    run(data, tmp_path / "first")
+    is_held_out = held_out_frames(data.table, share=TRAINING.held_out_share, seed=7)
+    assert is_held_out.any()
+    images = {
+        camera: np.where(is_held_out[:, None, None, None], 255 - pixels, pixels) for camera, pixels in data.table.images.items()
+    }
+    run(replace(data, table=replace(data.table, images=images)), tmp_path / "second")
+    assert (tmp_path / "first" / "model.safetensors").read_bytes() == (tmp_path / "second" / "model.safetensors").read_bytes()
+
+
+def test_metrics_are_reported_as_they_come(data, tmp_path: Path) -> None:
+    with EventLog(tmp_path, "test") as log:
+        summary: TrainSummary = run(data, tmp_path / "policy", log=log)
+    metrics = [event["metrics"] for event in EventReader(tmp_path).read_new() if event["kind"] == events.TRAIN_METRICS]
+    names = set().union(*metrics)
+    assert {"train/loss", "train/flow", "train/learning_rate", "train/held_out_loss", "train/cond_gap"} <= names
+    assert sum("train/cond_gap" in each for each in metrics) == 2
+    assert set(summary.metrics) == names
+
+
+def test_without_indicators_there_is_no_gap_and_without_held_out_episodes_no_held_out_loss(data, tmp_path: Path) -> None:
+    summary = run(replace(data, indicator=None), tmp_path / "policy", training=replace(TRAINING, held_out_share=0.0))
+    assert not {"train/cond_gap", "train/held_out_loss"} & set(summary.metrics)
+
+
+def test_chunks_for_the_action_tokenizer_are_whole(data) -> None:
+    from opentau.data.codec import Codec
+
+    codec = Codec.from_statistics(data.table.statistics())
+    chunks = whole_chunks(data.table, codec, horizon=4, eligible=np.ones(len(data.table), bool), seed=0)
+    assert len(chunks) == sum(max(0, record.length - 3) for record in data.table.episodes)
+    assert chunks.shape[1:] == (4, 2)
+
+
+def test_the_indicator_is_found_by_its_pattern() -> None:
+    assert any("indicator" in name for name, _ in VLA(CONFIG).named_parameters())
+
+
+@pytest.mark.parametrize("bad", [{"human_share": 1.5}, {"held_out_share": 0.9}])
+def test_shares_that_cannot_work_are_refused(bad: dict) -> None:
+    with pytest.raises(OptionError):
+        PolicyTraining(options=OPTIONS, **bad)

@@ -1,0 +1,110 @@
+"""When a critic is too poor to label with, and when it only looks so."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from opentau.errors import CriticError
+from opentau.value.checks import calibration_error, measure_critic, require_usable, spearman, stratified_auroc
+
+
+def outcomes_table(make_table, sketch, *, successes: int, failures: int, task_id: str = "box/0"):
+    sketches = [sketch(length=10, is_success=True, task_id=task_id)] * successes
+    return make_table(sketches + [sketch(length=20, is_success=False, task_id=task_id)] * failures)
+
+
+def values_by_episode(frames, scores) -> np.ndarray:
+    return np.asarray(scores, np.float32)[frames.table.episode]
+
+
+def test_auroc_counts_pairs_and_ties_half() -> None:
+    auroc, _ = stratified_auroc([(np.array([3.0, 2.0]), np.array([1.0, 2.0]))])
+    assert auroc == pytest.approx(3.5 / 4)
+
+
+def test_auroc_is_measured_within_tasks_so_that_easy_tasks_do_not_help() -> None:
+    easy, hard = (np.array([-0.1, -0.1]), np.array([-0.1])), (np.array([-0.9]), np.array([-0.9, -0.9]))
+    auroc, _ = stratified_auroc([easy, hard])
+    assert auroc == pytest.approx(0.5)
+
+
+def test_the_upper_bound_covers_the_truth_as_often_as_promised() -> None:
+    rng = np.random.default_rng(0)
+    truth = 0.64  # chance that a normal deviate half a deviation up lies above another
+    bounds = [stratified_auroc([(rng.normal(0.507, 1, 15), rng.normal(0, 1, 15))])[1] for _ in range(2000)]
+    assert 0.91 < np.mean(np.array(bounds) >= truth) < 0.98
+
+
+def test_spearman_agrees_with_scipy_on_ties() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 6, 60), rng.integers(0, 6, 60)
+    assert spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert spearman(np.zeros(5), np.arange(5)) is None
+
+
+def test_calibration_is_the_distance_within_tenths() -> None:
+    returns = np.linspace(-1, 0, 200)
+    assert calibration_error(returns, returns) == pytest.approx(0)
+    assert calibration_error(returns * 0.5, returns) == pytest.approx(0.25, abs=0.01)
+    assert calibration_error(np.zeros(3), np.zeros(3)) is None
+
+
+def test_a_critic_that_says_the_same_of_everything_stops_the_run(make_table, sketch) -> None:
+    frames = outcomes_table(make_table, sketch, successes=10, failures=10)
+    rng = np.random.default_rng(0)
+    flat = (-0.5 + rng.normal(scale=0.002, size=len(frames.table))).astype(np.float32)
+    with pytest.raises(CriticError, match="nearly the same of every frame"):
+        require_usable(measure_critic(flat, frames=frames, takeover="fail"))
+
+
+def test_a_critic_that_surely_ranks_failures_above_successes_stops_the_run(make_table, sketch) -> None:
+    frames = outcomes_table(make_table, sketch, successes=10, failures=10)
+    rng = np.random.default_rng(0)
+    inverted = values_by_episode(frames, np.r_[rng.uniform(-0.9, -0.5, 10), rng.uniform(-0.6, -0.2, 10)])
+    with pytest.raises(CriticError, match="ranks failures above successes"):
+        require_usable(measure_critic(inverted, frames=frames, takeover="fail"))
+
+
+def test_an_unlucky_critic_on_few_episodes_does_not_stop_the_run(make_table, sketch) -> None:
+    inverted_on_few = outcomes_table(make_table, sketch, successes=7, failures=20)
+    scores = np.r_[np.linspace(-0.9, -0.8, 7), np.linspace(-0.4, -0.2, 20)]
+    require_usable(measure_critic(values_by_episode(inverted_on_few, scores), frames=inverted_on_few, takeover="fail"))
+
+    unlucky = outcomes_table(make_table, sketch, successes=10, failures=10)
+    rng = np.random.default_rng(1)
+    quality = measure_critic(values_by_episode(unlucky, -rng.uniform(0.2, 0.8, 20)), frames=unlucky, takeover="fail")
+    assert quality.auroc is not None
+    assert quality.auroc < 0.5
+    require_usable(quality)
+
+
+def test_rounds_of_one_outcome_are_judged_by_spread_alone(make_table, sketch) -> None:
+    frames = outcomes_table(make_table, sketch, successes=20, failures=0)
+    quality = measure_critic(values_by_episode(frames, np.linspace(-0.6, -0.1, 20)), frames=frames, takeover="fail")
+    assert (quality.auroc, quality.auroc_upper, quality.num_failures) == (None, None, 0)
+    require_usable(quality)
+    assert "value/auroc" not in quality.metrics()
+    assert quality.metrics()["value/spread"] > 0.3
+
+
+def test_demonstrations_do_not_flatter_the_critic(make_table, sketch) -> None:
+    from opentau.types import Source
+
+    autonomous = [sketch(length=10, is_success=i % 2 == 0) for i in range(20)]
+    demonstrations = [sketch(length=10, is_success=True, source=Source.DEMONSTRATION)] * 20
+    frames = make_table(autonomous + demonstrations)
+    scores = np.r_[np.full(20, -0.5), np.full(20, -0.1)]
+    quality = measure_critic(values_by_episode(frames, scores), frames=frames, takeover="fail")
+    assert quality.auroc == pytest.approx(0.5)
+    assert (quality.num_successes, quality.num_failures) == (10, 10)
+
+
+def test_an_attempt_that_was_taken_over_counts_as_failed_and_only_its_own_frames_are_judged(make_table, sketch) -> None:
+    rescued = sketch(length=20, is_success=True, interventions=((5, 10),))
+    frames = make_table([rescued, sketch(length=20, is_success=True)])
+    is_attempt, is_success = frames.attempts(takeover="fail")
+    assert np.array_equal(np.flatnonzero(is_attempt), [*range(5), *range(20, 40)])
+    assert list(is_success) == [False, True]
+    assert list(frames.attempts(takeover="actual")[1]) == [True, True]
