@@ -75,7 +75,8 @@ def read_manifest(directory: Path, *, verify: bool = False) -> dict[str, Any]:
     for name, digest in manifest["files"].items() if verify else ():
         if not (directory / name).is_file() or file_sha256(directory / name) != digest:
             raise CheckpointError(
-                f"{directory / name} is damaged or missing: its sha256 is not the manifest's. Delete {directory} and resume the run, or fetch the checkpoint again."
+                f"{directory / name} is damaged or missing: its sha256 is not the manifest's. Delete {directory} "
+                "and resume the run, or fetch the checkpoint again."
             )
     return manifest
 
@@ -97,5 +98,6 @@ def storage_errors(path: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise
         raise StorageError(
-            f"cannot write {path}: {os.strerror(error.errno)}. Free some space and start the run again; it resumes, nothing recorded is lost."
+            f"cannot write {path}: {os.strerror(error.errno)}. Free some space and start the run again; "
+            "it resumes, nothing recorded is lost."
         ) from error

@@ -16,8 +16,8 @@ from opentau.cli.compose import compose_config, parser
 from opentau.cli.progress import StageProgress
 from opentau.config import locate, runs_dir
 from opentau.loop.budget import estimate
-from opentau.loop.plans import planned_stages
 from opentau.loop.options import LoopOptions
+from opentau.loop.plans import planned_stages
 from opentau.loop.run import RunStopped, cpu_seconds, open_run
 
 DESCRIPTION = """Run the improvement cycle: demonstrations, SFT, then per iteration autonomous episodes with interventions,

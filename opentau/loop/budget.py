@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from opentau.loop.plans import planned_stages
 from opentau.loop.options import LoopOptions
+from opentau.loop.plans import planned_stages
 from opentau.runstate import iteration_of
 
 EXPECTED_PAIRS = 40

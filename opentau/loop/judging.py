@@ -20,15 +20,19 @@ FINAL = "final"
 VERDICT_FILE = "verdict.json"
 
 
-def evaluate(setting: Setting, iteration: int, *, policy: Product) -> Product:
-    """Score one policy on placements of its own."""
+def evaluate(
+    setting: Setting, iteration: int, *, policy: Product, num_episodes: int | None = None, is_official: bool = False
+) -> Product:
+    """Score one policy on placements of its own, or on the official initial states."""
     options, stage = setting.options, f"evaluate-{iteration}"
+    num_episodes = num_episodes or options.evaluation.episodes
     plans = evaluation_plans(
         setting.task_ids,
         name=stage,
         policy_id=CANDIDATE,
-        num_episodes=options.evaluation.episodes,
+        num_episodes=num_episodes,
         seed=derive_seed(options.seed, stage),
+        is_official=is_official,
     )
 
     def work(work: StageWork) -> None:
@@ -38,7 +42,13 @@ def evaluate(setting: Setting, iteration: int, *, policy: Product) -> Product:
         ledger.write_ordered(results)
         work.summary.update(_score(setting, policy, plans, results))
 
-    inputs = {**setting.env_inputs, **setting.play_inputs, "policy": policy.id, "episodes": options.evaluation.episodes}
+    inputs = {
+        **setting.env_inputs,
+        **setting.play_inputs,
+        "policy": policy.id,
+        "episodes": num_episodes,
+        "official": is_official,
+    }
     product = setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work)
     _announce(setting, stage, iteration, events.CANDIDATE, product.summary)
     return product

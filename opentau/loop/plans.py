@@ -1,4 +1,4 @@
-"""The plan of a run: its stages and its numbered episodes; every seed of a run comes from here, so that nothing depends on who plays what when."""
+"""The plan of a run: its stages and its numbered episodes; every seed of a run comes from here."""
 
 from __future__ import annotations
 

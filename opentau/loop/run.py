@@ -31,7 +31,7 @@ OVERRIDES_FOLDER = "overrides"
 
 
 class RunStopped(OpenTauError):
-    """The run was asked to stop after a stage; it resumes with the same command."""
+    """The run was asked to stop, by a person or by the command that wants one stage only; it resumes with the same command."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +63,11 @@ class StageWork:
 class Run:
     """One run directory, held by one process at a time."""
 
-    def __init__(self, directory: Path, *, config: Mapping[str, Any], log: EventLog) -> None:
+    def __init__(self, directory: Path, *, log: EventLog, last_stage: str | None = None) -> None:
+        """`last_stage` ends the run after that stage."""
         self.directory = directory
-        self.config = config
         self.events = log
+        self._last_stage = last_stage
         self.products: dict[str, Product] = {}
         self._is_stopping = False
 
@@ -86,7 +87,6 @@ class Run:
             raise RunStopped(f"stopped before {name}, as asked. The same command resumes run {self.run_id}.")
         key = f"{name}-{content_hash({'stage': name, 'inputs': inputs})[:10]}"
         directory = self.directory / STAGES_FOLDER / key
-        started = time.monotonic()
         is_reused = is_complete(directory)
         self.events.emit(events.STAGE_STARTED, stage=name, iteration=iteration)
         if not is_reused:
@@ -94,26 +94,28 @@ class Run:
         manifest = read_manifest(directory, verify=verify)
         product = Product(stage=name, path=directory, id=manifest["id"], summary=manifest["content"]["summary"])
         self.products[name] = product
-        seconds = manifest["seconds"] if is_reused else time.monotonic() - started
         self.events.emit(
             events.STAGE_FINISHED,
             stage=name,
             iteration=iteration,
-            seconds=seconds,
+            seconds=manifest["seconds"],
+            cpu_seconds=manifest["cpu_seconds"],
             is_reused=is_reused,
             summary=dict(product.summary),
         )
         self._write_state()
+        if name == self._last_stage:
+            raise RunStopped(f"{name} is done: {directory}")
         return product
 
     def _work(self, name: str, directory: Path, *, inputs: Mapping[str, Any], work: Callable[[StageWork], None]) -> None:
         scratch = self.directory / WORK_FOLDER / directory.name
         scratch.mkdir(parents=True, exist_ok=True)
-        started, summary = time.monotonic(), dict[str, Any]()
+        started, cpu_started, summary = time.monotonic(), cpu_seconds(), dict[str, Any]()
         info: dict[str, Any] = {"content": {"stage": name, "inputs": inputs, "summary": summary}}
         with building(directory, info, fresh=False) as output:
             work(StageWork(output=output, scratch=scratch, summary=summary))
-            info["seconds"] = time.monotonic() - started
+            info.update(seconds=time.monotonic() - started, cpu_seconds=cpu_seconds() - cpu_started)
         shutil.rmtree(scratch, ignore_errors=True)
 
     def obey_commands(self) -> None:
@@ -154,7 +156,9 @@ class Run:
 
 
 @contextmanager
-def open_run(directory: Path, *, config: Mapping[str, Any], command: str, plan: list[str]) -> Iterator[Run]:
+def open_run(
+    directory: Path, *, config: Mapping[str, Any], command: str, plan: list[str], last_stage: str | None = None
+) -> Iterator[Run]:
     """Lock a run directory, note its options, and report how it ends; everything else resumes from what lies there."""
     with storage_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
@@ -164,7 +168,7 @@ def open_run(directory: Path, *, config: Mapping[str, Any], command: str, plan: 
             (directory / CONFIG_FILE).write_text(yaml.safe_dump(dict(config), sort_keys=False))
         log.emit(events.RUN_STARTED, run_id=directory.name, command=command, plan=plan, resumed=is_resumed)
         started = time.monotonic()
-        run = Run(directory, config=config, log=log)
+        run = Run(directory, log=log, last_stage=last_stage)
         try:
             yield run
         except (RunStopped, KeyboardInterrupt) as stop:

@@ -91,7 +91,7 @@ class Processor:
         """Return the tensors of a batch.
 
         `images` maps cameras to uint8 [B, Y, X, 3], and missing ones are masked out; the state is encoded, float32 [B, S];
-        indicators are `Indicator` values [B].
+        indicators are `Indicator` values [B]. Prompts are padded to the longest of the batch.
         """
         size = self.config.vision.image_size
         shape = (len(prompts), size, size, 3)
@@ -100,10 +100,14 @@ class Processor:
                 raise DataError(f"images of {camera} have shape {images[camera].shape}, the policy needs {shape}")
         stacked = [images[camera] if camera in images else np.zeros(shape, np.uint8) for camera in self.config.cameras]
         has_camera = torch.tensor([camera in images for camera in self.config.cameras]).expand(len(prompts), -1)
-        return self._inputs(torch.from_numpy(np.stack(stacked, axis=1)), has_camera, prompts, state_BS, indicator_B)
+        inputs = self._inputs(torch.from_numpy(np.stack(stacked, axis=1)), has_camera, prompts, state_BS, indicator_B)
+        longest = int(inputs.has_prompt_BP.sum(dim=1).max())
+        return dataclasses.replace(
+            inputs, prompt_BP=inputs.prompt_BP[:, :longest], has_prompt_BP=inputs.has_prompt_BP[:, :longest]
+        )
 
     def request_inputs(self, requests: Sequence[PolicyRequest], *, indicator: Indicator) -> PrefixInputs:
-        """Return the tensors of requests; cameras may differ from request to request."""
+        """Return the tensors of requests, in shapes that do not depend on them; cameras may differ from request to request."""
         size = self.config.vision.image_size
         images_BCYX3 = np.zeros((len(requests), len(self.config.cameras), size, size, 3), np.uint8)
         has_camera_BC = torch.zeros(images_BCYX3.shape[:2], dtype=torch.bool)

@@ -166,8 +166,10 @@ class VLA(nn.Module):
         Means over each camera's tokens and over the prompt, and the state token, of the stream that enters the last layer: what
         the policy acts on, and independent of the indicator. Missing cameras give zeros.
         """
-        num_prompt = self.config.max_prompt_tokens
-        lengths = [self.config.vision.num_tokens] * len(self.config.cameras) + [num_prompt] + [1] * (self.state_in is not None)
+        lengths = [self.config.vision.num_tokens] * len(self.config.cameras)
+        num_state_tokens = int(self.state_in is not None)
+        num_prompt_tokens = prefix.has_token_BT.shape[1] - sum(lengths) - num_state_tokens - prefix.num_indicator_tokens
+        lengths += [num_prompt_tokens] + [1] * num_state_tokens
         stream_BTW = F.rms_norm(prefix.stream_BTW.float(), prefix.stream_BTW.shape[-1:])
         kept_BT1 = prefix.has_token_BT[..., None].float()
         pooled = []

@@ -1,4 +1,4 @@
-"""Recording: plays the plans that a dataset does not hold yet and adds each episode as it arrives; finishing it is the caller's."""
+"""Recording: plays the plans that a dataset does not hold yet and adds each episode as it arrives; the caller finishes it."""
 
 from __future__ import annotations
 

@@ -14,7 +14,6 @@ class ListWriter:
 
     def __init__(self, *, full_after: int | None = None) -> None:
         self.episodes: dict[int, Episode] = {}
-        self.is_finished = False
         self._full_after = full_after
 
     def recorded(self) -> set[int]:
@@ -26,9 +25,6 @@ class ListWriter:
             raise OSError(28, "No space left on device")
         self.episodes[index] = episode
 
-    def finish(self) -> None:
-        self.is_finished = True
-
 
 def test_an_interrupted_recording_goes_on_and_ends_as_if_undisturbed():
     plans = [plan(i) for i in range(5)]
@@ -37,12 +33,10 @@ def test_an_interrupted_recording_goes_on_and_ends_as_if_undisturbed():
         record(session, plans, whole)
         record(session, plans, parts, on_result=seen.append, should_stop=lambda: len(seen) == 2)
         assert len(parts.episodes) == 2
-        assert not parts.is_finished
         kept = dict(parts.episodes)
         results = record(session, plans, parts)
         assert record(session, plans, parts) == []
     assert len(results) == 3
-    assert parts.is_finished
     assert all(parts.episodes[index] is episode for index, episode in kept.items())
     assert {i: e.digest() for i, e in parts.episodes.items()} == {i: e.digest() for i, e in whole.episodes.items()}
 

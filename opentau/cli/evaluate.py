@@ -1,0 +1,56 @@
+"""`opentau eval`: score a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from opentau.checkpoint import read_manifest
+from opentau.cli.compose import compose_config, parser
+from opentau.cli.progress import StageProgress
+from opentau.config import locate, runs_dir
+from opentau.loop.options import LoopOptions
+from opentau.loop.run import Product, open_run
+from opentau.types import content_hash
+
+DESCRIPTION = """Score a checkpoint with the environment and inference options given; prints successes and their 95 % interval.
+  opentau eval runs/RUN/stages/sft-0-… env=libero/object task_id=0 --official
+Scored episodes are kept: an interrupted evaluation goes on, a finished one is printed again."""
+KEYS = ("policy", "episodes", "successes", "interval", "tasks", "errors", "mean_steps", "eval_spec")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Play, score and print."""
+    arguments = parser("eval", DESCRIPTION)
+    arguments.add_argument("--episodes", type=int, default=50, help="episodes per task (default 50)")
+    arguments.add_argument("--official", action="store_true", help="start from the official initial states ")
+    arguments.add_argument("--json", action="store_true", help="one line: {policy, episodes, successes, interval, tasks, …}")
+    parsed = arguments.parse_intermixed_args(argv)
+    if not parsed.options:
+        arguments.error("name the checkpoint directory first, for example runs/RUN/stages/sft-0-…")
+    checkpoint, *overrides = parsed.options
+    config = compose_config("loop", overrides)
+    options = LoopOptions.from_config(config)
+    policy = Product(stage="checkpoint", path=Path(checkpoint), id=read_manifest(Path(checkpoint))["id"], summary={})
+    run_id = f"eval-{policy.id[:8]}-{content_hash([config, parsed.episodes, parsed.official])[:6]}"
+    console = Console(stderr=True)
+    with (
+        open_run(runs_dir() / run_id, config=config, command="opentau eval", plan=["evaluate-0"]) as run,
+        StageProgress(console) as progress,
+    ):
+        run.events.listen(progress.listen)
+        setting = locate("opentau.loop.setting:open_setting")(run, options)
+        product = locate("opentau.loop.judging:evaluate")(
+            setting, 0, policy=policy, num_episodes=parsed.episodes, is_official=parsed.official
+        )
+    score = {key: product.summary[key] for key in KEYS}
+    if parsed.json:
+        print(json.dumps(score))
+        return 0
+    low, high = score["interval"]
+    interval = f"95 % interval {low:.0%} to {high:.0%}"
+    print(f"{score['successes']} of {score['episodes']} succeed ({interval}), eval-spec {score['eval_spec']}")
+    return 0

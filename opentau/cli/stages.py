@@ -1,0 +1,79 @@
+"""Single stages of a run: each command does the stages before it that are missing, its own, and stops there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from opentau.checkpoint import read_manifest
+from opentau.cli.compose import compose_config, parser
+from opentau.cli.progress import StageProgress
+from opentau.config import locate, runs_dir
+from opentau.loop.options import LoopOptions
+from opentau.loop.plans import planned_stages
+from opentau.loop.run import STAGES_FOLDER, STATE_FILE, RunStopped, open_run
+
+COMMON = """
+Stages that are complete are reused, missing ones before it are made first; the same options with `opentau loop` go on
+from here. Without run_id= the run is the one of these options."""
+
+
+def collect(argv: Sequence[str]) -> int:
+    """`opentau collect`: record the autonomous episodes of an iteration."""
+    return run_until("collect", argv, description="Record autonomous episodes with interventions." + COMMON, stage="collect")
+
+
+def value(argv: Sequence[str]) -> int:
+    """`opentau value`: fit the value function of an iteration."""
+    return run_until("value", argv, description="Fit the value function and check it out of fold." + COMMON, stage="value")
+
+
+def label(argv: Sequence[str]) -> int:
+    """`opentau label`: label the episodes of an iteration."""
+    return run_until("label", argv, description="Label episodes with advantages and indicators." + COMMON, stage="label")
+
+
+def update(argv: Sequence[str]) -> int:
+    """`opentau update`: train the candidate of an iteration."""
+    return run_until("update", argv, description="Update the policy on labelled episodes." + COMMON, stage="update")
+
+
+def run_until(command: str, argv: Sequence[str], *, description: str, stage: str, has_iteration: bool = True) -> int:
+    """Run the cycle up to a stage and print what that stage made."""
+    arguments = parser(command, description)
+    if has_iteration:
+        arguments.add_argument("--iteration", type=int, default=1, help="iteration of the stage (default 1)")
+    arguments.add_argument("--json", action="store_true", help="print path and summary of the stage in one line")
+    parsed = arguments.parse_args(argv)
+    config = compose_config("loop", parsed.options)
+    options = LoopOptions.from_config(config)
+    name = f"{stage}-{parsed.iteration if has_iteration else 0}"
+    plan = planned_stages(options.iterations)
+    if name not in plan:
+        arguments.error(f"the run has no stage {name}; it plans {options.iterations} iterations (iterations=N)")
+    directory = runs_dir() / (options.run_id or options.default_run_id(config))
+    console = Console(stderr=parsed.json)
+    try:
+        words = " ".join(["opentau", command, *argv])
+        with (
+            open_run(directory, config=config, command=words, plan=plan[: plan.index(name) + 1], last_stage=name) as run,
+            StageProgress(console) as progress,
+        ):
+            run.events.listen(progress.listen)
+            locate("opentau.loop.cycle:run_cycle")(run, options)
+    except RunStopped as stop:
+        console.print(str(stop), highlight=False)
+    if parsed.json:
+        _print_stage(directory, name)
+    return 0
+
+
+def _print_stage(directory: Path, name: str) -> None:
+    state = json.loads((directory / STATE_FILE).read_text())["stages"][name]
+    path = directory / STAGES_FOLDER / state["directory"]
+    print(
+        json.dumps({"stage": name, "path": str(path), "id": state["id"], "summary": read_manifest(path)["content"]["summary"]})
+    )
