@@ -1,0 +1,83 @@
+"""Options: wrong ones fail before anything heavy loads, with the near matches."""
+
+from __future__ import annotations
+
+import pytest
+
+from opentau.cli.compose import compose_config
+from opentau.cli.main import main
+from opentau.errors import OptionError
+from opentau.loop.options import LoopOptions
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("env=libero/objct", "libero/object"),
+        ("experiment=quik", "'quick'"),
+        ("colect.episodes=3", "collect.episodes"),
+        ("nonsense", "name=value"),
+    ],
+)
+def test_an_unknown_option_is_answered_with_near_matches(override: str, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        compose_config("loop", [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("task_id=10", "tasks 0 to 9"),
+        ("seed=one", "type int"),
+        ("sft.num_updates=0", "num_updates"),
+        ("gate.looks=[20]", "one level per look"),
+        ("collect.supervised_share=0.8", "half is autonomous"),
+        ("improve.start=zero", "pretrained"),
+        ("+env.args.sise=3", "no option 'sise'"),
+        ("+env.expert.args.pase=3", "no option 'pase'"),
+        ("env.target=envs.nowhere:Env", "cannot be imported"),
+    ],
+)
+def test_a_wrong_value_names_the_option_and_its_limit(override: str, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        LoopOptions.from_config(compose_config("loop", [override]))
+
+
+@pytest.mark.parametrize("experiment", ["default", "quick", "tiny"])
+def test_every_experiment_has_valid_options(experiment: str) -> None:
+    config = compose_config("loop", [f"experiment={experiment}"])
+    options = LoopOptions.from_config(config)
+    assert options.experiment == experiment
+    assert f"-{experiment}-" in options.default_run_id(config)
+
+
+def test_the_same_options_name_the_same_run_and_others_another() -> None:
+    configs = [compose_config("loop", overrides) for overrides in ([], [], ["seed=1"])]
+    names = [LoopOptions.from_config(config).default_run_id(config) for config in configs]
+    assert names[0] == names[1] != names[2]
+
+
+def test_errors_are_printed_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["loop", "env=libero/objct", "--dry-run"]) == 2
+    assert main(["lop"]) == 2
+    printed = capsys.readouterr().err
+    assert "Traceback" not in printed
+    assert "Did you mean 'loop'" in printed
+
+
+def test_a_dry_run_prints_the_plan_and_makes_nothing(capsys: pytest.CaptureFixture[str], tmp_path) -> None:
+    assert main(["loop", "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "gate-2" in printed
+    assert "CPU min" in printed
+    assert not (tmp_path / "runs").exists()
+
+
+def test_every_command_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    from opentau.cli.main import COMMANDS
+
+    for name in COMMANDS:
+        with pytest.raises(SystemExit) as left:
+            main([name, "--help"])
+        assert left.value.code == 0
+        assert f"opentau {name}" in capsys.readouterr().out

@@ -1,0 +1,39 @@
+"""Plans: seeds never meet, supervision is spread evenly, pairs share everything but the policy."""
+
+from __future__ import annotations
+
+from opentau.loop.plans import CANDIDATE, INCUMBENT, collection_plans, demonstration_plans, paired_plans, planned_stages
+
+
+def test_at_least_half_of_every_prefix_of_a_collection_runs_unsupervised() -> None:
+    plans = collection_plans(tasks=["t"], iteration=1, episodes=50, supervised_share=0.4, seed=0)
+    supervised = [plan.is_supervised for plan in plans]
+    assert sum(supervised) == 20
+    assert all(sum(supervised[: n + 1]) <= (n + 1) / 2 for n in range(50))
+
+
+def test_both_members_of_a_pair_share_task_and_seed() -> None:
+    plans = paired_plans(tasks=["a", "b"], iteration=1, num_pairs=5, seed=0)
+    assert [plan.index for plan in plans] == list(range(10))
+    for incumbent, candidate in zip(plans[::2], plans[1::2], strict=True):
+        assert (incumbent.policy_id, candidate.policy_id) == (INCUMBENT, CANDIDATE)
+        assert (incumbent.task_id, incumbent.seed) == (candidate.task_id, candidate.seed)
+
+
+def test_more_pairs_begin_with_the_same_pairs() -> None:
+    few = paired_plans(tasks=["a", "b"], iteration=1, num_pairs=4, seed=0)
+    many = paired_plans(tasks=["a", "b"], iteration=1, num_pairs=20, seed=0)
+    assert many[: len(few)] == few
+
+
+def test_no_two_purposes_of_a_run_share_a_seed() -> None:
+    demonstrations = demonstration_plans(tasks=["t"], first=0, count=50, seed=0)
+    collected = [collection_plans(tasks=["t"], iteration=i, episodes=50, supervised_share=0.4, seed=0) for i in (1, 2)]
+    gates = [paired_plans(tasks=["t"], iteration=i, num_pairs=50, seed=0)[::2] for i in (1, 2)]
+    seeds = [plan.seed for plans in (demonstrations, *collected, *gates) for plan in plans]
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_the_stages_of_a_run_are_named_in_order() -> None:
+    assert planned_stages(0) == ["demonstrations-0", "sft-0", "value-0", "evaluate-0", "final"]
+    assert planned_stages(2)[4:9] == ["collect-1", "value-1", "label-1", "update-1", "gate-1"]
