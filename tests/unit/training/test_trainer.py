@@ -115,7 +115,7 @@ def test_the_global_generator_and_the_thread_count_are_left_as_they_were(tmp_pat
     torch.manual_seed(11)
     wanted = torch.rand(3)
     torch.manual_seed(11)
-    options = replace(OPTIONS, num_threads=2)
+    options = replace(OPTIONS, num_threads=2, num_updates=2)
     summary = train(net, loss=loss_of(net), options=options, seed=3, work_dir=tmp_path)
     assert torch.equal(torch.rand(3), wanted)
     assert torch.get_num_threads() == threads

@@ -18,7 +18,7 @@ from opentau.value.features import InputSizes
 from opentau.value.options import CriticOptions, FitOptions, ValueOptions
 from opentau.value.table import assign_folds
 
-OPTIONS = ValueOptions(critic=CriticOptions(hidden_dim=128), fit=FitOptions(num_updates=80, batch_size=128, learning_rate=4e-3))
+OPTIONS = ValueOptions(critic=CriticOptions(hidden_dim=128), fit=FitOptions(num_updates=60, batch_size=128, learning_rate=6e-3))
 SHORT = replace(OPTIONS, fit=replace(OPTIONS.fit, num_updates=10))
 CONFIG = CriticConfig(
     options=OPTIONS.critic,
@@ -52,7 +52,7 @@ def test_a_critic_that_memorises_episodes_flattens_their_advantages_and_out_of_f
     make_world, tmp_path
 ) -> None:
     world = make_world(40, seed=1, identity_scale=3.0)
-    options = replace(OPTIONS, critic=replace(OPTIONS.critic, dropout=0.0), fit=replace(OPTIONS.fit, num_updates=150))
+    options = replace(OPTIONS, critic=replace(OPTIONS.critic, dropout=0.0), fit=replace(OPTIONS.fit, num_updates=100))
     config = replace(CONFIG, options=options.critic)
     fit = replace(fit_of(world, tmp_path, options=options), config=config)
     known = fit.on_all().values(world.inputs)

@@ -1,0 +1,1 @@
+"""Experts that read the simulator's privileged state."""

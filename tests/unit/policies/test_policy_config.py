@@ -1,0 +1,75 @@
+"""A policy's configuration: what it is made of, to plain data and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from parts import CAMERAS, FAMILY, nano_like
+
+from opentau.errors import OptionError
+from opentau.models.config import TransformerConfig
+from opentau.policies.config import PolicyConfig, StateInput, nano
+from opentau.policies.vla import VLA
+
+
+def test_nano_has_about_three_million_parameters():
+    config = nano(cameras=CAMERAS, state_dim=8, action_dim=7)
+    assert 2_000_000 < sum(parameter.numel() for parameter in VLA.create(config, seed=0).parameters()) < 3_300_000
+
+
+@pytest.mark.parametrize("member", FAMILY.values(), ids=FAMILY)
+def test_plain_data_and_back_is_the_same_configuration(member):
+    config = member()
+    assert PolicyConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        (("widht",), 3, "widht"),
+        (("vision", "kind"), "convv", "conv"),
+        (("state_input",), "tokn", "token"),
+        (("backbone", "depth"), "two", "policy.backbone.depth"),
+        (("backbone", "deph"), 2, "depth"),
+    ],
+)
+def test_unknown_keys_and_wrong_values_are_named(path, value, named):
+    plain = nano_like().to_dict()
+    inner = plain
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    with pytest.raises(OptionError, match=named):
+        PolicyConfig.from_dict(plain)
+
+
+def test_an_expert_of_another_depth_is_refused():
+    config = nano_like()
+    with pytest.raises(OptionError, match=r"expert\.depth is 3 and backbone\.depth 2"):
+        dataclasses.replace(config, expert=dataclasses.replace(config.expert, depth=3))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"cameras": ()}, "cameras"),
+        ({"cameras": ("a", "a")}, "cameras"),
+        ({"max_committed": 8}, "max_committed"),
+        ({"state_input": StateInput.TEXT}, "prompt_template"),
+        ({"prompt_template": "do it"}, "prompt_template"),
+        ({"action_dim": 0}, "action_dim"),
+        (
+            {
+                "backbone": TransformerConfig(
+                    width=64, depth=2, num_heads=2, num_kv_heads=2, head_dim=32, mlp_dim=8, is_adaptive=True
+                )
+            },
+            "is_adaptive",
+        ),
+    ],
+)
+def test_values_that_do_not_fit_are_named(changes, named):
+    with pytest.raises(OptionError, match=named):
+        nano_like(**changes)

@@ -1,0 +1,161 @@
+"""From plain data to tensors: cameras, prompts, states, indicators and action tokens."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from parts import CAMERAS, HORIZON, batch, codec, interface, nano_like, pi05_like, prefix_inputs, processor, request
+
+from opentau.data.codec import Codec
+from opentau.errors import CheckpointError, DataError, OptionError
+from opentau.policies.fast_tokenizer import FastTokenizer
+from opentau.policies.processor import Processor
+from opentau.policies.text_tokenizer import TextTokenizer
+from opentau.types import Indicator
+
+
+def test_training_and_serving_see_the_same_tensors():
+    config = nano_like()
+    made = processor(config)
+    requests = [request(seed=seed) for seed in range(3)]
+    images = {camera: np.stack([asked.observation.images[camera] for asked in requests]) for camera in CAMERAS}
+    served = made.request_inputs(requests, indicator=Indicator.POSITIVE)
+    trained = made.prefix_inputs(
+        images=images,
+        prompts=[asked.observation.prompt for asked in requests],
+        state_BS=made.codec.encode_state(np.stack([asked.observation.state for asked in requests])),
+        indicator_B=np.ones(3, np.int8),
+    )
+    longest = trained.prompt_BP.shape[1]
+    assert not served.has_prompt_BP[:, longest:].any()
+    served = dataclasses.replace(
+        served, prompt_BP=served.prompt_BP[:, :longest], has_prompt_BP=served.has_prompt_BP[:, :longest]
+    )
+    for field in dataclasses.fields(served):
+        assert torch.equal(getattr(served, field.name), getattr(trained, field.name)), field.name
+
+
+def test_cameras_keep_the_order_of_the_configuration_and_missing_ones_are_marked():
+    made = processor(nano_like())
+    inputs = made.request_inputs([request(seed=0), request(seed=1, cameras=("wrist",))], indicator=Indicator.ABSENT)
+    assert inputs.has_camera_BC.tolist() == [[True, True], [False, True]]
+    assert np.array_equal(inputs.images_BCYX3[0, 1].numpy(), request(seed=0).observation.images["wrist"])
+    assert not inputs.images_BCYX3[1, 0].any()
+
+
+def test_the_prompt_opens_with_its_marker_and_is_padded_to_a_fixed_length_for_serving():
+    config = nano_like()
+    asked = request(seed=0)
+    inputs = processor(config).request_inputs([asked], indicator=Indicator.ABSENT)
+    tokenizer = TextTokenizer.shipped()
+    ids = [tokenizer.bos_id, *tokenizer.encode(asked.observation.prompt)]
+    assert inputs.prompt_BP[0, : len(ids)].tolist() == ids
+    assert inputs.has_prompt_BP[0].tolist() == [True] * len(ids) + [False] * (config.max_prompt_tokens - len(ids))
+
+
+def test_a_state_in_text_is_binned_over_plus_minus_one():
+    config = pi05_like()
+    sample = dataclasses.replace(batch(2), state=np.array([[-1.0, 0.0, 1.0], [-9.0, 0.5, 9.0]], np.float32))
+    inputs = prefix_inputs(config, sample)
+    texts = [TextTokenizer.shipped().decode(row.tolist()) for row in inputs.prompt_BP]
+    assert "state: 0 128 255;" in texts[0]
+    assert "state: 0 192 255;" in texts[1]
+
+
+def test_indicators_are_spelled_by_their_text():
+    made, config = processor(nano_like()), nano_like()
+    inputs = made.with_indicator(prefix_inputs(config, batch(3)), torch.tensor([0, 1, -1]))
+    decode = made.text_tokenizer.decode
+    assert decode(inputs.indicator_BI[0].tolist()) == "advantage: negative"
+    assert decode(inputs.indicator_BI[1].tolist()) == "advantage: positive"
+    assert inputs.indicator_B.tolist() == [0, 1, -1]
+
+
+def test_a_policy_without_indicator_text_reads_none():
+    assert prefix_inputs(nano_like(has_indicator_text=False), batch(3)).indicator_BI.shape == (3, 0)
+
+
+def test_action_tokens_open_with_the_marker_end_with_the_end_and_skip_padded_chunks():
+    config = nano_like()
+    made, sample = processor(config), batch(6, num_padded=2)
+    fast = made.fast_inputs(sample.action, is_pad_BH=sample.action_is_pad)
+    assert fast is not None
+    assert fast.row_M.tolist() == [0, 1, 2, 3]
+    for row, ids in zip(range(4), made.fast_tokenizer.encode(sample.action[:4]), strict=True):
+        said = [config.text_vocab_size + index for index in ids]
+        length = len(said) + 1
+        assert fast.token_MF[row, :length].tolist() == [made.text_tokenizer.action_id, *said]
+        assert fast.target_MF[row, :length].tolist() == [*said, made.text_tokenizer.eos_id]
+        assert fast.is_target_MF[row].sum() == length
+    assert made.fast_inputs(sample.action, is_pad_BH=np.ones((6, HORIZON), bool)) is None
+
+
+def test_chunks_with_too_many_tokens_take_no_part():
+    config = nano_like(max_fast_tokens=1)
+    sample = batch(4, num_padded=0)
+    assert processor(config).fast_inputs(sample.action, is_pad_BH=sample.action_is_pad) is None
+
+
+def test_a_prompt_that_is_too_long_is_refused_and_not_cut():
+    made = processor(nano_like(max_prompt_tokens=6))
+    with pytest.raises(OptionError, match="has 11 tokens, the policy reads 6"):
+        made.request_inputs([request(seed=0)], indicator=Indicator.ABSENT)
+
+
+def test_an_image_of_another_size_is_refused():
+    sample = batch(2)
+    wrong = dataclasses.replace(sample, images=sample.images | {"wrist": np.zeros((2, 64, 64, 3), np.uint8)})
+    with pytest.raises(DataError, match=r"wrist have shape \(2, 64, 64, 3\)"):
+        prefix_inputs(nano_like(), wrong)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"config": nano_like(cameras=("agentview", "elbow"))}, "elbow"),
+        ({"config": nano_like(state_dim=4)}, "state_dim is 4"),
+        ({"config": nano_like(text_vocab_size=50)}, "text_vocab_size is 50"),
+        ({"config": nano_like(fast_vocab_size=20)}, "fast_vocab_size"),
+        ({"config": nano_like(action_horizon=4)}, "action tokenizer was fitted"),
+        ({"codec": Codec(kind="zscore", state=codec().state, action=codec().action)}, "quantile"),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_named(changes, named):
+    made = processor(nano_like())
+    parts = {
+        "config": made.config,
+        "interface": interface(),
+        "codec": codec(),
+        "text_tokenizer": made.text_tokenizer,
+        "fast_tokenizer": made.fast_tokenizer,
+    } | changes
+    with pytest.raises(OptionError, match=named):
+        Processor(parts.pop("config"), **parts)
+
+
+@pytest.mark.parametrize("has_fast", [True, False])
+def test_a_processor_comes_back_from_its_files(tmp_path, has_fast):
+    made = processor(nano_like())
+    if not has_fast:
+        made = Processor(
+            made.config, interface=interface(), codec=codec(), text_tokenizer=made.text_tokenizer, fast_tokenizer=None
+        )
+    made.save(tmp_path)
+    loaded = Processor.load(tmp_path)
+    assert loaded.config == made.config
+    assert loaded.interface == made.interface
+    assert loaded.codec == made.codec
+    assert loaded.text_tokenizer.to_json() == made.text_tokenizer.to_json()
+    assert isinstance(loaded.fast_tokenizer, FastTokenizer) == has_fast
+
+
+@pytest.mark.parametrize("name", ["config.json", "codec.json", "tokenizer.json", "fast_tokenizer.json"])
+def test_a_truncated_file_is_a_checkpoint_error(tmp_path, name):
+    processor(nano_like()).save(tmp_path)
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(CheckpointError):
+        Processor.load(tmp_path)
