@@ -31,7 +31,8 @@ class ActionBursts:
             raise ValueError(f"episode_share is {episode_share}, probability {probability}; both lie in [0, 1]")
         if not 0 < num_ticks[0] < num_ticks[1]:
             raise ValueError(f"num_ticks is {tuple(num_ticks)}; give a shortest length of at least 1 and a larger end")
-        self._episode_share, self._probability, self._num_ticks = episode_share, probability, tuple(num_ticks)
+        self._episode_share, self._probability = episode_share, probability
+        self._shortest, self._end = num_ticks
         self._scale = np.array([translation] * 3 + [rotation] * 3)
         self.start(seed=0)
 
@@ -45,7 +46,7 @@ class ActionBursts:
     def apply(self, action: np.ndarray) -> np.ndarray:
         """Return what is executed instead, float32 [A] within [-1, 1]."""
         if self._left == 0 and self._is_disturbed and self._rng.random() < self._probability:
-            self._left = int(self._rng.integers(*self._num_ticks))
+            self._left = int(self._rng.integers(self._shortest, self._end))
             self._offset = np.clip(self._rng.standard_normal(len(self._scale)), -2.0, 2.0) * self._scale
         executed = np.array(action, np.float32)
         if self._left > 0:

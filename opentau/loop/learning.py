@@ -19,8 +19,8 @@ from opentau.loop.run import Product, StageWork
 from opentau.loop.setting import Setting
 from opentau.policies.config import PolicyConfig
 from opentau.training.critic import CriticFit
+from opentau.training.options import TrainOptions
 from opentau.training.policy import PolicyData, PolicyTraining, train_policy
-from opentau.training.trainer import TrainOptions
 from opentau.types import Indicator, Source, derive_seed
 from opentau.value.checks import measure_critic, require_usable
 from opentau.value.critic import CriticConfig, load_critic, save_critic

@@ -9,8 +9,7 @@ from typing import Any
 from opentau.config import check_args, options_from
 from opentau.errors import OptionError
 from opentau.loop.gate import GateOptions
-from opentau.training.objectives import ObjectiveOptions
-from opentau.training.trainer import TrainOptions
+from opentau.training.options import ObjectiveOptions, TrainOptions
 from opentau.types import content_hash
 from opentau.value.options import ValueOptions
 

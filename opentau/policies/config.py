@@ -15,6 +15,16 @@ from opentau.models.config import ConvTowerConfig, TransformerConfig, VisionConf
 TOWERS: dict[str, type[ConvTowerConfig] | type[ViTTowerConfig]] = {
     config.kind: config for config in (ConvTowerConfig, ViTTowerConfig)
 }
+COUNTS = (
+    "state_dim",
+    "action_dim",
+    "action_horizon",
+    "text_vocab_size",
+    "fast_vocab_size",
+    "max_prompt_tokens",
+    "max_fast_tokens",
+    "num_state_bins",
+)
 
 
 class StateInput(enum.StrEnum):
@@ -71,7 +81,7 @@ class PolicyConfig:
     """Largest number of committed actions drawn in training and accepted at inference; 0 trains none."""
 
     def __post_init__(self) -> None:
-        for name in ("state_dim", "action_dim", "action_horizon", "text_vocab_size", "fast_vocab_size", "max_prompt_tokens"):
+        for name in COUNTS:
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not self.cameras or len(set(self.cameras)) != len(self.cameras):
@@ -161,9 +171,9 @@ def nano(
         action_dim=action_dim,
         action_horizon=action_horizon,
         text_vocab_size=1024,
-        fast_vocab_size=512,
+        fast_vocab_size=1024,
         max_prompt_tokens=24,
-        max_fast_tokens=48,
+        max_fast_tokens=64,
         max_committed=max_committed,
     )
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from opentau.errors import CheckpointError
 from opentau.events import EventLog
-from opentau.training.trainer import TrainOptions, TrainReport, train
+from opentau.training.options import TrainOptions
+from opentau.training.trainer import TrainReport, train
 from opentau.types import derive_seed
 from opentau.value.critic import Critic, CriticConfig, new_critic
 from opentau.value.options import FitOptions, ValueOptions

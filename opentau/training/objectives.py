@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,37 +15,7 @@ from opentau.models.flow import noisy_action, sample_time, target_velocity
 from opentau.policies.inputs import FastInputs, PrefixInputs
 from opentau.policies.processor import Processor
 from opentau.policies.vla import VLA, Prefix
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectiveOptions:
-    """Weights and switches of the policy loss."""
-
-    flow_weight: float = 1.0
-    """Weight of the flow-matching loss."""
-    fast_weight: float = 0.0
-    """Weight of the cross-entropy of action tokens; 0 leaves them out."""
-    is_insulated: bool = False
-    """Whether the expert's loss stays out of the backbone (knowledge insulation, arXiv:2505.23705)."""
-    num_noise_draws: int = 2
-    """Noise and time draws per observation; the observation is read once."""
-    indicator_dropout: float = 0.3
-    """Share of samples whose indicator is withheld, which is what guidance needs (π*0.6)."""
-
-    def __post_init__(self) -> None:
-        if self.num_noise_draws < 1:
-            raise OptionError(f"num_noise_draws is {self.num_noise_draws}; it must be at least 1")
-        if not 0.0 <= self.indicator_dropout <= 1.0:
-            raise OptionError(f"indicator_dropout is {self.indicator_dropout}; it must lie in [0, 1]")
-        if self.flow_weight < 0 or self.fast_weight < 0 or self.flow_weight + self.fast_weight == 0:
-            raise OptionError(
-                f"flow_weight is {self.flow_weight} and fast_weight {self.fast_weight}; neither may be negative, nor both 0"
-            )
-        if self.is_insulated and not self.fast_weight:
-            raise OptionError(
-                "is_insulated is true and fast_weight 0: nothing would train the backbone; "
-                "set fast_weight=1 or is_insulated=false"
-            )
+from opentau.training.options import ObjectiveOptions
 
 
 class PolicyObjective:

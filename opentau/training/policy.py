@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from opentau.data.augmentation import Augmentation
-from opentau.data.batches import Batch, BatchSource
+from opentau.data.batches import BatchSource
 from opentau.data.codec import Codec
 from opentau.data.frames import FrameTable, chunk_stops
 from opentau.errors import OptionError
@@ -23,8 +24,9 @@ from opentau.policies.processor import Processor
 from opentau.policies.text_tokenizer import TextTokenizer
 from opentau.policies.vla import VLA
 from opentau.policies.weights import load_model, save_policy
-from opentau.training.objectives import ObjectiveOptions, PolicyObjective
-from opentau.training.trainer import TrainOptions, TrainReport, TrainSummary, train
+from opentau.training.objectives import PolicyObjective
+from opentau.training.options import ObjectiveOptions, TrainOptions
+from opentau.training.trainer import TrainReport, TrainSummary, train
 from opentau.types import Interface, Source, derive_seed
 
 # Shapes: F frames, E episodes, N chunks, H actions of a chunk, A action dimensions.
@@ -91,18 +93,24 @@ def train_policy(
     A configuration gets fresh weights, and codec and tokenizers fitted on the data; a checkpoint keeps its own. The caller
     seals `directory`. An interrupted call resumes from `work_dir` and ends in the same bits.
     """
-    is_held_out = held_out_frames(data.table, share=training.held_out_share, seed=seed)
-    model, processor = _start(start, data, training=training, is_trained=~is_held_out & data.is_eligible, seed=seed)
+    is_held_out = held_out_frames(data.table, share=training.held_out_share) & data.is_eligible
+    is_trained = data.is_eligible & ~is_held_out
+    model, processor = _start(start, data, training=training, is_trained=is_trained, seed=seed)
     model.to(device)
     objective = PolicyObjective(model, processor=processor, options=training.objective)
-    batches = _batches(
-        data,
-        processor,
-        training,
-        seed=derive_seed(seed, "train"),
-        eligible=~is_held_out & data.is_eligible,
-        augmentation=training.augmentation,
+    source = partial(
+        BatchSource,
+        data.table,
+        codec=processor.codec,
+        horizon=processor.config.action_horizon,
+        batch_size=training.options.batch_size,
+        shares=training.shares,
+        indicator=data.indicator,
     )
+    batches = source(seed=derive_seed(seed, "train"), eligible=is_trained, augmentation=training.augmentation)
+    # Without held-out episodes the indicator's effect is measured on the frames that train.
+    is_measured = is_held_out if is_held_out.any() else is_trained
+    measured = source(seed=derive_seed(seed, "measure"), eligible=is_measured)
     summary = train(
         model,
         loss=lambda update: objective(batches(update)),
@@ -110,7 +118,7 @@ def train_policy(
         seed=seed,
         work_dir=work_dir,
         report=TrainReport(events=events, stage=stage) if events is not None else None,
-        evaluate=_measure(objective, data, processor, training, is_held_out=is_held_out, seed=seed),
+        evaluate=lambda: _measure(objective, measured, has_held_out=bool(is_held_out.any()), seed=seed),
         between_updates=between_updates,
     )
     directory.mkdir(parents=True, exist_ok=True)
@@ -118,15 +126,18 @@ def train_policy(
     return summary
 
 
-def held_out_frames(table: FrameTable, *, share: float, seed: int) -> np.ndarray:
-    """Return which frames measure instead of train, bool [F]: whole episodes, `share` of each task and kind of episode."""
+def held_out_frames(table: FrameTable, *, share: float) -> np.ndarray:
+    """Return which frames measure instead of train, bool [F]: whole episodes, `share` of each task and kind of episode.
+
+    The choice rests on the episodes' ids alone, so that an update holds out the demonstrations that its start did not see.
+    """
     strata: dict[tuple[str, bool], list[int]] = defaultdict(list)
     for position, record in enumerate(table.episodes):
         strata[record.task_id, bool(table.source[record.start] == Source.DEMONSTRATION)].append(position)
     chosen: list[int] = []
-    for (task_id, is_demonstration), members in sorted(strata.items()):
-        rng = np.random.default_rng(derive_seed(seed, "held out", task_id, int(is_demonstration)))
-        chosen += rng.permutation(members)[: int(share * len(members))].tolist()
+    for members in strata.values():
+        ranked = sorted(members, key=lambda position: derive_seed(0, "held out", table.episodes[position].episode_id))
+        chosen += ranked[: int(share * len(members))]
     return table.rows_of_episodes(chosen)
 
 
@@ -155,58 +166,14 @@ def whole_chunks(table: FrameTable, codec: Codec, *, horizon: int, eligible: np.
     return codec.encode_action(table.action[chosen[:, None] + np.arange(horizon)])
 
 
-def _batches(
-    data: PolicyData,
-    processor: Processor,
-    training: PolicyTraining,
-    *,
-    seed: int,
-    eligible: np.ndarray,
-    augmentation: Augmentation | None,
-) -> BatchSource:
-    return BatchSource(
-        data.table,
-        codec=processor.codec,
-        horizon=processor.config.action_horizon,
-        batch_size=training.options.batch_size,
-        seed=seed,
-        shares=training.shares,
-        eligible=eligible,
-        indicator=data.indicator,
-        augmentation=augmentation,
-    )
-
-
-def _measure(
-    objective: PolicyObjective,
-    data: PolicyData,
-    processor: Processor,
-    training: PolicyTraining,
-    *,
-    is_held_out: np.ndarray,
-    seed: int,
-) -> Callable[[], dict[str, float]]:
-    """Return what measures the loss and the indicator's effect, always on the same frames.
-
-    Without held-out episodes there is no held-out loss, and the effect is measured on the frames that train.
-    """
-    has_held_out = bool((is_held_out & data.is_eligible).any())
-    eligible = data.is_eligible & is_held_out if has_held_out else data.is_eligible
-    source = _batches(data, processor, training, seed=derive_seed(seed, "measure"), eligible=eligible, augmentation=None)
-
-    def measure() -> dict[str, float]:
-        batches = [source(index) for index in range(NUM_MEASURED_BATCHES)]
-        measured = {}
-        if has_held_out:
-            losses: list[Tensor] = [objective(batch)[0] for batch in batches]
-            measured["train/held_out_loss"] = float(torch.stack(losses).mean())
-        if data.indicator is not None:
-            measured["train/cond_gap"] = _mean_gap(objective, batches, seed=seed)
-        return measured
-
-    return measure
-
-
-def _mean_gap(objective: PolicyObjective, batches: list[Batch], *, seed: int) -> float:
+def _measure(objective: PolicyObjective, source: BatchSource, *, has_held_out: bool, seed: int) -> dict[str, float]:
+    """Return the held-out loss and the indicator's effect, always on the same batches."""
+    batches = [source(index) for index in range(NUM_MEASURED_BATCHES)]
+    measured = {}
+    if has_held_out:
+        losses: list[Tensor] = [objective(batch)[0] for batch in batches]
+        measured["train/held_out_loss"] = float(torch.stack(losses).mean())
     gaps = [objective.cond_gap(batch, seed=derive_seed(seed, "cond_gap", index)) for index, batch in enumerate(batches)]
-    return float(np.nanmean(gaps))
+    if not np.isnan(gaps).any():
+        measured["train/cond_gap"] = float(np.mean(gaps))
+    return measured

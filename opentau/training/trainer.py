@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -16,64 +16,15 @@ from opentau import events
 from opentau.errors import OptionError, TrainingError, near_matches
 from opentau.events import EventLog
 from opentau.runstate import iteration_of
+from opentau.training.options import TrainOptions
 from opentau.training.snapshot import Snapshot, newest_snapshot, write_snapshot
 from opentau.types import derive_seed
-
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 Loss = Callable[[int], tuple[Tensor, Mapping[str, Tensor]]]
 """From the update's number to its scalar loss and parts to report; draws no randomness but torch's.
 
 A part's name with a '/' is a whole metric name, another one gets the report's prefix.
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainOptions:
-    """How a model is optimised; everything is counted in updates, nothing in seconds."""
-
-    num_updates: int = 800
-    batch_size: int = 64
-    """Samples per update; the loss draws them."""
-    learning_rate: float = 6e-4
-    final_learning_rate_share: float = 0.05
-    """The learning rate decays to this share of its peak along a cosine."""
-    num_warmup_updates: int = 100
-    learning_rate_multipliers: Mapping[str, float] = field(default_factory=dict)
-    """Pattern of parameter names, such as '*indicator*', to a multiple of the learning rate."""
-    weight_decay: float = 1e-4
-    """Decoupled, on matrices only: biases, gains and other vectors are left alone."""
-    beta1: float = 0.9
-    beta2: float = 0.95
-    max_gradient_norm: float = 1.0
-    ema_decay: float = 0.99
-    """Of the exponential average of the weights; 0 keeps the last weights."""
-    precision: str = "float32"
-    """Of the forward pass: 'float32', or 'bfloat16' by autocast; weights and optimiser stay float32."""
-    num_threads: int = 0
-    """torch threads during training; 0 leaves them. Results are equal to the bit for equal numbers only."""
-    log_interval: int = 20
-    """Updates averaged in each report."""
-    evaluation_interval: int = 200
-    """Updates between measurements on held-out data."""
-    snapshot_interval: int = 100
-    """Updates that a kill can cost."""
-
-    def __post_init__(self) -> None:
-        counts = ("num_updates", "batch_size", "log_interval", "evaluation_interval", "snapshot_interval")
-        for name in counts:
-            if getattr(self, name) < 1:
-                raise OptionError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.precision not in PRECISIONS:
-            raise OptionError(f"unknown precision {self.precision!r}.{near_matches(self.precision, PRECISIONS)}")
-        if not 0 <= self.ema_decay < 1:
-            raise OptionError(f"ema_decay is {self.ema_decay}; it must lie in [0, 1)")
-
-    def learning_rate_at(self, update: int) -> float:
-        """Return the learning rate of an update: linear warm-up, then a cosine down to the final share."""
-        warmup = min(1.0, (update + 1) / (self.num_warmup_updates + 1))
-        cosine = 0.5 * (1 + math.cos(math.pi * update / self.num_updates))
-        return self.learning_rate * warmup * (self.final_learning_rate_share + (1 - self.final_learning_rate_share) * cosine)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,7 +230,7 @@ class _Training:
         )
 
     def _autocast(self) -> torch.autocast:
-        precision = PRECISIONS[self.options.precision]
+        precision = getattr(torch, self.options.precision)
         return torch.autocast(self.device_type, dtype=torch.bfloat16, enabled=precision is torch.bfloat16)
 
     @contextmanager

@@ -12,7 +12,8 @@ from parts import HORIZON, batch, model, nano_like, processor
 from opentau.errors import OptionError
 from opentau.policies.processor import Processor
 from opentau.policies.vla import VLA
-from opentau.training.objectives import ObjectiveOptions, PolicyObjective
+from opentau.training.objectives import PolicyObjective
+from opentau.training.options import ObjectiveOptions
 
 
 def _objective(config=None, *, vla=None, **options):

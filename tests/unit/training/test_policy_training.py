@@ -18,9 +18,9 @@ from opentau.policies.config import nano
 from opentau.policies.policy import VLAPolicy
 from opentau.policies.vla import VLA
 from opentau.policies.weights import load_model
-from opentau.training.objectives import ObjectiveOptions
+from opentau.training.options import ObjectiveOptions, TrainOptions
 from opentau.training.policy import PolicyData, PolicyTraining, held_out_frames, train_policy, whole_chunks
-from opentau.training.trainer import TrainOptions, TrainSummary
+from opentau.training.trainer import TrainSummary
 from opentau.types import Episode, Indicator, Observation, Outcome, PolicyRequest, Source
 from tests.fakes import CountingEnv, CountingExpert, counting_interface
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from opentau import events
 from opentau.errors import CheckpointError, OptionError, TrainingError
 from opentau.events import EventLog, EventReader
+from opentau.training.options import TrainOptions
 from opentau.training.snapshot import TENSORS_FILE, newest_snapshot
-from opentau.training.trainer import TrainOptions, TrainReport, TrainSummary, build_optimizer, train
+from opentau.training.trainer import TrainReport, TrainSummary, build_optimizer, train
 
 OPTIONS = TrainOptions(
     num_updates=30,

@@ -1,0 +1,90 @@
+"""How training is done, as plain options; no torch, so that a command can check them before anything heavy loads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from opentau.errors import OptionError, near_matches
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """How a model is optimised; everything is counted in updates, nothing in seconds."""
+
+    num_updates: int = 800
+    batch_size: int = 64
+    """Samples per update; the loss draws them."""
+    learning_rate: float = 6e-4
+    final_learning_rate_share: float = 0.05
+    """The learning rate decays to this share of its peak along a cosine."""
+    num_warmup_updates: int = 100
+    learning_rate_multipliers: Mapping[str, float] = field(default_factory=dict)
+    """Pattern of parameter names, such as '*indicator*', to a multiple of the learning rate."""
+    weight_decay: float = 1e-4
+    """Decoupled, on matrices only: biases, gains and other vectors are left alone."""
+    beta1: float = 0.9
+    beta2: float = 0.95
+    max_gradient_norm: float = 1.0
+    ema_decay: float = 0.99
+    """Of the exponential average of the weights; 0 keeps the last weights."""
+    precision: str = "float32"
+    """Of the forward pass: 'float32', or 'bfloat16' by autocast; weights and optimiser stay float32."""
+    num_threads: int = 0
+    """torch threads during training; 0 leaves them. Results are equal to the bit for equal numbers only."""
+    log_interval: int = 20
+    """Updates averaged in each report."""
+    evaluation_interval: int = 200
+    """Updates between measurements on held-out data."""
+    snapshot_interval: int = 100
+    """Updates that a kill can cost."""
+
+    def __post_init__(self) -> None:
+        counts = ("num_updates", "batch_size", "log_interval", "evaluation_interval", "snapshot_interval")
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.precision not in PRECISIONS:
+            raise OptionError(f"unknown precision {self.precision!r}.{near_matches(self.precision, PRECISIONS)}")
+        if not 0 <= self.ema_decay < 1:
+            raise OptionError(f"ema_decay is {self.ema_decay}; it must lie in [0, 1)")
+
+    def learning_rate_at(self, update: int) -> float:
+        """Return the learning rate of an update: linear warm-up, then a cosine down to the final share."""
+        warmup = min(1.0, (update + 1) / (self.num_warmup_updates + 1))
+        cosine = 0.5 * (1 + math.cos(math.pi * update / self.num_updates))
+        return self.learning_rate * warmup * (self.final_learning_rate_share + (1 - self.final_learning_rate_share) * cosine)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveOptions:
+    """Weights and switches of the policy loss."""
+
+    flow_weight: float = 1.0
+    """Weight of the flow-matching loss."""
+    fast_weight: float = 0.0
+    """Weight of the cross-entropy of action tokens; 0 leaves them out."""
+    is_insulated: bool = False
+    """Whether the expert's loss stays out of the backbone (knowledge insulation, arXiv:2505.23705)."""
+    num_noise_draws: int = 2
+    """Noise and time draws per observation; the observation is read once."""
+    indicator_dropout: float = 0.3
+    """Share of samples whose indicator is withheld, which is what guidance needs (π*0.6)."""
+
+    def __post_init__(self) -> None:
+        if self.num_noise_draws < 1:
+            raise OptionError(f"num_noise_draws is {self.num_noise_draws}; it must be at least 1")
+        if not 0.0 <= self.indicator_dropout <= 1.0:
+            raise OptionError(f"indicator_dropout is {self.indicator_dropout}; it must lie in [0, 1]")
+        if self.flow_weight < 0 or self.fast_weight < 0 or self.flow_weight + self.fast_weight == 0:
+            raise OptionError(
+                f"flow_weight is {self.flow_weight} and fast_weight {self.fast_weight}; neither may be negative, nor both 0"
+            )
+        if self.is_insulated and not self.fast_weight:
+            raise OptionError(
+                "is_insulated is true and fast_weight 0: nothing would train the backbone; "
+                "set fast_weight=1 or is_insulated=false"
+            )
