@@ -65,6 +65,9 @@ class BackendDescription:
         """Identity for evaluation specs: frames are equal only for an equal id."""
         return f"{self.name}: {self.gl_version}, {self.gl_renderer}"
 
+    def __str__(self) -> str:
+        return f"{self.id} ({self.reason})"
+
 
 def cache_folder() -> Path:
     """Return the project's cache folder; it may not exist yet."""

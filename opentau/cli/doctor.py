@@ -103,7 +103,7 @@ def _pins() -> list[Check]:
 
 def _rendering() -> Check:
     try:
-        return Check(name="rendering", is_good=True, finding=locate("envs.rendering:describe_backend")())
+        return Check(name="rendering", is_good=True, finding=str(locate("envs.rendering:describe_backend")()))
     except (RuntimeError, OpenTauError) as error:
         return Check(name="rendering", is_good=False, finding="no usable OpenGL", fix=str(error))
 

@@ -17,6 +17,7 @@ from opentau.cli.runs_folder import all_runs, find_run
 from opentau.control import LocalRunClient
 from opentau.loop.run import STAGES_FOLDER, STATE_FILE, WORK_FOLDER, is_running
 from opentau.runfold import fold
+from opentau.runstate import RunSummary
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,16 +40,22 @@ def _list(*, as_json: bool) -> int:
         rows = zip(runs, summaries, strict=True)
         print(
             json.dumps(
-                [{"run": run.name, "phase": str(s.phase), "bytes": _size(run), "last_event": s.last_t} for run, s in rows]
+                [{"run": run.name, "phase": _state(run, s), "bytes": _size(run), "last_event": s.last_t} for run, s in rows]
             )
         )
         return 0
     table = Table("run", "state", "size", "last event")
     for run, summary in zip(runs, summaries, strict=True):
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(summary.last_t))
-        table.add_row(run.name, str(summary.phase), f"{_size(run) / 1e6:.0f} MB", when)
+        table.add_row(run.name, _state(run, summary), f"{_size(run) / 1e6:.0f} MB", when)
     Console().print(table)
     return 0
+
+
+def _state(run: Path, summary: RunSummary) -> str:
+    """Return the phase; a run that no process holds any more was interrupted, whatever its last event says."""
+    is_orphan = not summary.phase.is_over and not is_running(run)
+    return "interrupted" if is_orphan else str(summary.phase)
 
 
 def _prune(name: str | None, *, is_dry: bool) -> int:
