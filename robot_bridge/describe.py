@@ -37,8 +37,8 @@ def describe(
 ) -> list[EnvDescription]:
     """Return one description per task (arguments added to the spec's); `on_line` gets what the process says meanwhile.
 
-    `rendering` is the target of a function that names what makes the pixels. Raises `StationError` with the process's last
-    words.
+    `rendering` is the target of a function whose answer has an `id` that names what makes the pixels. Raises `StationError`
+    with the process's last words.
     """
     request = json.dumps({"env": dict(spec), "tasks": [dict(task) for task in tasks], "rendering": rendering})
     command = [sys.executable, "-P", "-m", "robot_bridge.describe", request]
@@ -69,7 +69,7 @@ def main() -> int:
                     max_steps=env.max_steps,
                     num_initial_states=env.num_initial_states,
                     interface=env.metadata["interface"],
-                    rendering=str(locate(request["rendering"])()),
+                    rendering=locate(request["rendering"])().id,
                 )
             )
             env.close()

@@ -183,25 +183,32 @@ def build_scene(suite: str, task_id: int, *, on_progress: Progress | None = None
             f"the cache folder {folder.parent} cannot be made ({error.strerror}); "
             f"set {CACHE_VARIABLE} to a folder with 20 MB of space per task"
         ) from error
-    with _exclusive(folder.with_name(f"{folder.name}.lock")):
+    with _exclusive(folder.with_name(f"{folder.name}.lock")) as lock:
         if (folder / SCENE_FILE).is_file():
             return
         partial = folder.with_name(f"{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        _run_builder(suite, task_id, partial, report)
+        _run_builder(suite, task_id, partial, report, lock)
         partial.replace(folder)
         report("ready", 1.0)
 
 
-def _run_builder(suite: str, task_id: int, folder: Path, report: Progress) -> None:
+def _run_builder(suite: str, task_id: int, folder: Path, report: Progress, lock: int) -> None:
+    """Run the builder; it inherits the lock, so that it keeps others from its folder even when this process is killed."""
     command = [sys.executable, "-P", "-m", "envs.libero.build", suite, str(task_id), str(folder)]
     # robosuite opens OpenGL on import unless told 'glx', which it then never does; the builder draws nothing.
     paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
     variables = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "MUJOCO_GL": "glx", "NUMBA_DISABLE_JIT": "1"}
     said = ""
     with subprocess.Popen(
-        command, env=os.environ | variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+        command,
+        env=os.environ | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        pass_fds=(lock,),
     ) as builder:
         assert builder.stdout is not None
         for line in builder.stdout:
@@ -215,7 +222,7 @@ def _run_builder(suite: str, task_id: int, folder: Path, report: Progress) -> No
 
 
 @contextlib.contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
+def _exclusive(path: Path) -> Iterator[int]:
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield lock.fileno()

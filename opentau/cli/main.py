@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -28,6 +29,8 @@ USAGE = "usage: opentau COMMAND [options]   (opentau COMMAND --help teaches each
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; errors that a user can act on are printed without a traceback."""
+    # Threads of torch that wait must not spin: beside busy simulators that makes training several times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_overview())

@@ -158,7 +158,7 @@ class LoopOptions:
     task_id: tuple[int, ...] = (0,)
     iterations: int = 2
     torch_threads: int = 2
-    """Threads of training and inference; part of the result, and recorded."""
+    """Threads of policy training; part of the result, and recorded."""
     experiment: str = "default"
     env: EnvOptions
     policy: Plugin

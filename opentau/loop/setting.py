@@ -23,6 +23,8 @@ from opentau.types import Indicator, Interface, content_hash
 from robot_bridge.describe import EnvDescription, describe
 
 RENDERING = "envs.rendering:describe_backend"
+SERVING_THREADS = 1
+"""Beside busy simulators a second torch thread makes inference several times slower; training sets its own number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +69,6 @@ class Setting:
             "batch_size": options.rollout.batch_size,
             "guidance": options.inference.guidance,
             "num_flow_steps": options.inference.num_flow_steps,
-            "torch_threads": options.torch_threads,
         }
 
     def policy_config(self) -> PolicyConfig:
@@ -137,8 +138,8 @@ def describe_tasks(options: LoopOptions, *, on_line: Callable[[str], None]) -> t
 
 
 def open_setting(run: Run, options: LoopOptions) -> Setting:
-    """Describe the tasks and fix the number of threads; results depend on it."""
-    torch.set_num_threads(options.torch_threads)
+    """Describe the tasks and fix the number of threads, on which the last bits of every result depend."""
+    torch.set_num_threads(SERVING_THREADS)
     torch.use_deterministic_algorithms(True, warn_only=True)
     tasks = describe_tasks(options, on_line=lambda line: run.events.emit(events.NOTE, level="info", text=line))
     return Setting(run=run, options=options, tasks=tasks)

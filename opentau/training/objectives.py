@@ -50,15 +50,15 @@ class PolicyObjective:
         return loss, {name: value.detach() for name, value in metrics.items()}
 
     @torch.no_grad()
-    def cond_gap(self, batch: Batch, *, seed: int = 0) -> float:
-        """Return the flow loss under the flipped minus under the right indicator, with the same noise for both.
+    def conditional_losses(self, batch: Batch, *, seed: int = 0) -> tuple[float, float]:
+        """Return the flow loss under the right and under the flipped indicator, with the same noise for both.
 
-        Near zero means that the policy ignores its indicator. Samples without one do not count; NaN if none has one.
+        Equal losses mean that the policy ignores its indicator. Samples without one do not count; NaN if none has one.
         """
         inputs = self._inputs(batch)
         has_indicator_B = inputs.indicator_B >= 0
         if not has_indicator_B.any():
-            return float("nan")
+            return float("nan"), float("nan")
         was_training = self._model.training
         self._model.eval()
         losses = []
@@ -68,7 +68,7 @@ class PolicyObjective:
             generator = torch.Generator().manual_seed(seed)
             losses.append(self._flow_loss(prefix, batch, generator=generator)[has_indicator_B].mean())
         self._model.train(was_training)
-        return float(losses[1] - losses[0])
+        return float(losses[0]), float(losses[1])
 
     def _inputs(self, batch: Batch) -> PrefixInputs:
         inputs = self._processor.prefix_inputs(

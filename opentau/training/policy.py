@@ -173,7 +173,10 @@ def _measure(objective: PolicyObjective, source: BatchSource, *, has_held_out: b
     if has_held_out:
         losses: list[Tensor] = [objective(batch)[0] for batch in batches]
         measured["train/held_out_loss"] = float(torch.stack(losses).mean())
-    gaps = [objective.cond_gap(batch, seed=derive_seed(seed, "cond_gap", index)) for index, batch in enumerate(batches)]
-    if not np.isnan(gaps).any():
-        measured["train/cond_gap"] = float(np.mean(gaps))
+    pairs = [
+        objective.conditional_losses(batch, seed=derive_seed(seed, "cond_gap", index)) for index, batch in enumerate(batches)
+    ]
+    right, flipped = np.mean(pairs, axis=0)
+    if np.isfinite(right):
+        measured |= {"train/cond_loss": float(right), "train/cond_gap": float(flipped - right)}
     return measured

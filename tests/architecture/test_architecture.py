@@ -30,7 +30,12 @@ def test_no_file_is_over_500_lines() -> None:
 
 
 def test_no_function_is_over_80_lines() -> None:
-    long = {f"{path}:{node.name}": n for path in SOURCES for node in functions(path) if (n := node.end_lineno - node.lineno + 1) > 80}
+    long = {
+        f"{path}:{node.name}": n
+        for path in SOURCES
+        for node in functions(path)
+        if (n := node.end_lineno - node.lineno + 1) > 80
+    }
     assert long == {}
 
 
@@ -42,7 +47,9 @@ def test_nothing_unpickles() -> None:
     names = ("pickle", "dill", "cloudpickle", "shelve")
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
-            imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", "") or ""]
+            imported = (
+                [alias.name for alias in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", "") or ""]
+            )
             if isinstance(node, ast.Import | ast.ImportFrom):
                 assert not {name.split(".")[0] for name in imported} & set(names), path
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -21,7 +24,7 @@ def cache(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def _write_scene(suite: str, task_id: int, folder: Path, report: scene.Progress) -> None:
+def _write_scene(suite: str, task_id: int, folder: Path, report: scene.Progress, lock: int) -> None:
     for name in (MODEL_FILE, STATES_FILE, SCENE_FILE):
         (folder / name).write_text("x")
     report("written", 0.9)
@@ -31,9 +34,9 @@ def test_processes_that_start_at_once_build_a_scene_once(cache, monkeypatch):
     builds: list[int] = []
     both_wait = threading.Barrier(3)
 
-    def slow_builder(suite: str, task_id: int, folder: Path, report: scene.Progress) -> None:
+    def slow_builder(suite: str, task_id: int, folder: Path, report: scene.Progress, lock: int) -> None:
         builds.append(task_id)
-        _write_scene(suite, task_id, folder, report)
+        _write_scene(suite, task_id, folder, report, lock)
 
     def start() -> None:
         both_wait.wait()
@@ -58,6 +61,26 @@ def test_what_a_killed_builder_left_is_thrown_away(cache, monkeypatch):
     build_scene("libero_object", 0)
     assert sorted(path.name for path in folder.iterdir()) == sorted([MODEL_FILE, STATES_FILE, SCENE_FILE])
     assert not partial.exists()
+
+
+def test_a_builder_whose_caller_was_killed_keeps_its_folder_to_itself(cache, tmp_path):
+    """The caller dies at once; its builder, here a sleep, holds the lock until it ends."""
+    slow_python = tmp_path / "python"
+    slow_python.write_text("#!/bin/sh\necho started\nsleep 1.5\n")
+    slow_python.chmod(0o755)
+    caller = (
+        "import os\nfrom envs.libero import scene\n"
+        f"scene.sys.executable = {str(slow_python)!r}\n"
+        "scene.json.loads = lambda line: os._exit(9)\n"
+        "scene.build_scene('libero_object', 0)\n"
+    )
+    root = Path(__file__).resolve().parents[3]
+    assert subprocess.run([sys.executable, "-c", caller], cwd=root, check=False).returncode == 9
+    lock_path = scene_folder("libero_object", 0).with_name(f"{scene_folder('libero_object', 0).name}.lock")
+    with lock_path.open("w") as lock:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def test_progress_reaches_the_callback(cache, monkeypatch):
