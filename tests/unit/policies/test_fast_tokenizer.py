@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from parts import ACTION_DIM, HORIZON, chunks
 
 from opentau.errors import CheckpointError, DataError
 from opentau.policies.fast_tokenizer import CLIP, FastTokenizer, cosine_basis
+from tests.unit.policies.parts import ACTION_DIM, HORIZON, chunks
 
 TOKENIZER, REPORT = FastTokenizer.fit(chunks(300), vocab_size=256)
 # Rounding moves each of K coefficients by at most half a unit, and the transform keeps lengths.

@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from parts import HORIZON, batch, model, nano_like, processor
 
 from opentau.data.batches import Batch
 from opentau.errors import OptionError
@@ -15,6 +14,7 @@ from opentau.policies.processor import Processor
 from opentau.policies.vla import VLA
 from opentau.training.objectives import PolicyObjective
 from opentau.training.options import ObjectiveOptions
+from tests.unit.policies.parts import HORIZON, batch, model, nano_like, processor
 
 
 def gap(objective: PolicyObjective, sample: Batch) -> float:

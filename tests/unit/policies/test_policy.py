@@ -7,12 +7,25 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from parts import ACTION_DIM, CAMERAS, FAMILY, HORIZON, SIZE, STATE_DIM, batch, model, nano_like, pi05_like, processor, request
 
 from opentau.errors import OptionError, PolicyError
 from opentau.policies.config import nano
 from opentau.policies.policy import VLAPolicy
 from opentau.types import Indicator
+from tests.unit.policies.parts import (
+    ACTION_DIM,
+    CAMERAS,
+    FAMILY,
+    HORIZON,
+    SIZE,
+    STATE_DIM,
+    batch,
+    model,
+    nano_like,
+    pi05_like,
+    processor,
+    request,
+)
 
 
 def _policy(config=None, *, vla=None, **options):

@@ -6,12 +6,12 @@ import dataclasses
 import json
 
 import pytest
-from parts import CAMERAS, FAMILY, nano_like
 
 from opentau.errors import OptionError
 from opentau.models.config import TransformerConfig
 from opentau.policies.config import PolicyConfig, StateInput, nano
 from opentau.policies.vla import VLA
+from tests.unit.policies.parts import CAMERAS, FAMILY, nano_like
 
 
 def test_nano_has_about_three_million_parameters():

@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from parts import CAMERAS, HORIZON, batch, codec, interface, nano_like, pi05_like, prefix_inputs, processor, request
 
 from opentau.data.codec import Codec
 from opentau.errors import CheckpointError, DataError, OptionError
@@ -15,6 +14,18 @@ from opentau.policies.fast_tokenizer import FastTokenizer
 from opentau.policies.processor import Processor
 from opentau.policies.text_tokenizer import TextTokenizer
 from opentau.types import Indicator
+from tests.unit.policies.parts import (
+    CAMERAS,
+    HORIZON,
+    batch,
+    codec,
+    interface,
+    nano_like,
+    pi05_like,
+    prefix_inputs,
+    processor,
+    request,
+)
 
 
 def test_training_and_serving_see_the_same_tensors():

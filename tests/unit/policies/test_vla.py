@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from parts import ACTION_DIM, FAMILY, HORIZON, batch, model, nano_like, prefix_inputs, processor
 
 from opentau.models.config import TransformerConfig
 from opentau.models.flow import integrate, noisy_action, sample_time, target_velocity
@@ -15,6 +14,7 @@ from opentau.policies.config import PolicyConfig
 from opentau.policies.inputs import PrefixInputs
 from opentau.policies.vla import VLA, Prefix
 from opentau.types import Indicator
+from tests.unit.policies.parts import ACTION_DIM, FAMILY, HORIZON, batch, model, nano_like, prefix_inputs, processor
 
 everyone = pytest.mark.parametrize("member", FAMILY.values(), ids=FAMILY)
 

@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from parts import model, nano_like, pi05_like, processor, request
 
 from opentau.checkpoint import building
 from opentau.errors import CheckpointError
 from opentau.policies.policy import VLAPolicy
 from opentau.policies.weights import WEIGHTS_FILE, load_model, save_policy
+from tests.unit.policies.parts import model, nano_like, pi05_like, processor, request
 
 
 @pytest.fixture
