@@ -90,7 +90,9 @@ def _unknown_key(error: Exception, name: str) -> str:
     key = match.group(1)
     with initialize_config_module("configs", version_base="1.3"):
         known = _keys(OmegaConf.to_container(compose(config_name=name), resolve=False))
-    return f"unknown option {key!r}.{near_matches(key, known)}"
+    if key in known:
+        return str(error)
+    return f"unknown option {key!r}.{near_matches(key, known)} Arguments that a plug-in's yaml does not list need a +: +{key}=…"
 
 
 def _keys(plain: Any, prefix: str = "") -> list[str]:
