@@ -38,7 +38,12 @@ def main(argv: Sequence[str]) -> int:
     run_id = f"eval-{policy.id[:8]}-{content_hash([config, parsed.episodes, parsed.official])[:6]}"
     console = Console(stderr=True)
     with (
-        open_run(runs_dir() / run_id, config=config, command="opentau eval", plan=["evaluate-0"]) as run,
+        open_run(
+            runs_dir() / run_id,
+            config=config,
+            command="opentau eval",
+            expected_s={"evaluate-0": parsed.episodes * options.env.episode_cpu_s},
+        ) as run,
         StageProgress(console) as progress,
     ):
         run.events.listen(progress.listen)

@@ -17,7 +17,6 @@ from opentau.cli.progress import StageProgress
 from opentau.config import locate, runs_dir
 from opentau.loop.budget import estimate
 from opentau.loop.options import LoopOptions
-from opentau.loop.plans import planned_stages
 from opentau.loop.run import RunStopped, cpu_seconds, open_run
 
 DESCRIPTION = """Run the improvement cycle: demonstrations, SFT, then per iteration autonomous episodes with interventions,
@@ -45,9 +44,12 @@ def main(argv: Sequence[str]) -> int:
 def run_in_foreground(options: LoopOptions, config: Mapping[str, Any], directory: Path, *, command: str) -> int:
     """Run or resume with progress bars and print the result."""
     console = Console()
-    plan = planned_stages(options.iterations)
+    expected_s = {cost.stage: cost.expected_s for cost in estimate(options)}
     try:
-        with open_run(directory, config=config, command=command, plan=plan) as run, StageProgress(console) as progress:
+        with (
+            open_run(directory, config=config, command=command, expected_s=expected_s) as run,
+            StageProgress(console) as progress,
+        ):
             run.events.listen(progress.listen)
             locate("opentau.loop.cycle:run_cycle")(run, options)
     except RunStopped as stop:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -12,8 +12,8 @@ from opentau.checkpoint import read_manifest
 from opentau.cli.compose import compose_config, parser
 from opentau.cli.progress import StageProgress
 from opentau.config import locate, runs_dir
+from opentau.loop.budget import estimate
 from opentau.loop.options import LoopOptions
-from opentau.loop.plans import planned_stages
 from opentau.loop.run import STAGES_FOLDER, STATE_FILE, RunStopped, open_run
 
 COMMON = """
@@ -51,15 +51,15 @@ def run_until(command: str, argv: Sequence[str], *, description: str, stage: str
     config = compose_config("loop", parsed.options)
     options = LoopOptions.from_config(config)
     name = f"{stage}-{parsed.iteration if has_iteration else 0}"
-    plan = planned_stages(options.iterations)
-    if name not in plan:
+    expected_s = {cost.stage: cost.expected_s for cost in estimate(options)}
+    if name not in expected_s:
         arguments.error(f"the run has no stage {name}; it plans {options.iterations} iterations (iterations=N)")
     directory = runs_dir() / (options.run_id or options.default_run_id(config))
     console = Console(stderr=parsed.json)
     try:
         words = " ".join(["opentau", command, *argv])
         with (
-            open_run(directory, config=config, command=words, plan=plan[: plan.index(name) + 1], last_stage=name) as run,
+            open_run(directory, config=config, command=words, expected_s=_up_to(name, expected_s), last_stage=name) as run,
             StageProgress(console) as progress,
         ):
             run.events.listen(progress.listen)
@@ -69,6 +69,11 @@ def run_until(command: str, argv: Sequence[str], *, description: str, stage: str
     if parsed.json:
         _print_stage(directory, name)
     return 0
+
+
+def _up_to(name: str, expected_s: Mapping[str, float]) -> dict[str, float]:
+    names = list(expected_s)
+    return {stage: expected_s[stage] for stage in names[: names.index(name) + 1]}
 
 
 def _print_stage(directory: Path, name: str) -> None:

@@ -12,7 +12,8 @@ EXPECTED_PAIRS = 40
 """A gate stops early; this many pairs are usual."""
 EXPECTED_STEPS = 180
 """Control steps of a usual recorded episode."""
-CHECKPOINT_BYTES_PER_PARAMETER = 4
+BUSY_CORES = 1.5
+"""How many of two cores a run keeps busy on average."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,11 @@ class StageCost:
     disk_bytes: int
     work: str
     """What it does, in words."""
+
+    @property
+    def expected_s(self) -> float:
+        """Return the expected seconds on two cores."""
+        return self.cpu_s / BUSY_CORES
 
 
 def estimate(options: LoopOptions) -> list[StageCost]:

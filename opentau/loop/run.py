@@ -157,16 +157,26 @@ class Run:
 
 @contextmanager
 def open_run(
-    directory: Path, *, config: Mapping[str, Any], command: str, plan: list[str], last_stage: str | None = None
+    directory: Path, *, config: Mapping[str, Any], command: str, expected_s: Mapping[str, float], last_stage: str | None = None
 ) -> Iterator[Run]:
-    """Lock a run directory, note its options, and report how it ends; everything else resumes from what lies there."""
+    """Lock a run directory, note its options, and report how it ends; everything else resumes from what lies there.
+
+    `expected_s` names the planned stages in order, with their expected seconds.
+    """
     with storage_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
     with _locked(directory), EventLog(directory, "main") as log:
         is_resumed = (directory / STAGES_FOLDER).is_dir()
         with storage_errors(directory):
             (directory / CONFIG_FILE).write_text(yaml.safe_dump(dict(config), sort_keys=False))
-        log.emit(events.RUN_STARTED, run_id=directory.name, command=command, plan=plan, resumed=is_resumed)
+        log.emit(
+            events.RUN_STARTED,
+            run_id=directory.name,
+            command=command,
+            plan=list(expected_s),
+            expected_s=dict(expected_s),
+            resumed=is_resumed,
+        )
         started = time.monotonic()
         run = Run(directory, log=log, last_stage=last_stage)
         try:

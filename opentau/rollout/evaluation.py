@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any
 
-from opentau.rollout.session import RolloutSession
 from opentau.types import Actor, EpisodePlan, EpisodeResult, Outcome, content_hash, derive_seed
 
 VERSIONED_PACKAGES = ("opentau-loop", "mujoco", "numpy")
@@ -162,19 +161,6 @@ def eval_spec(
         versions=_versions(),
         rendering=rendering,
     )
-
-
-def evaluate(
-    session: RolloutSession,
-    plans: Sequence[EpisodePlan],
-    *,
-    spec: EvalSpec,
-    on_result: Callable[[EpisodeResult], None] = lambda result: None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> EvalResult:
-    """Play the plans of one policy and score them; stopped early, the score covers what was played."""
-    results = session.run(plans, on_episode=lambda result, episode: on_result(result), should_stop=should_stop)
-    return score(results, eval_spec_id=spec.id)
 
 
 def score(results: Sequence[EpisodeResult], *, eval_spec_id: str) -> EvalResult:

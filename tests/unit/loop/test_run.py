@@ -14,7 +14,7 @@ from opentau.loop.run import Run, RunStopped, StageWork, is_running, open_run
 
 
 def open_in(directory: Path, **options):
-    return open_run(directory, config={"seed": 0}, command="test", plan=["a-0"], **options)
+    return open_run(directory, config={"seed": 0}, command="test", expected_s={"a-0": 1.0}, **options)
 
 
 def make_stage(run: Run, name: str = "a-0", *, inputs: dict | None = None, text: str = "x", fail: bool = False):

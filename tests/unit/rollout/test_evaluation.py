@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from opentau.rollout.evaluation import EvalSpec, eval_spec, evaluate, evaluation_plans, score, wilson_interval
+from opentau.rollout.evaluation import EvalSpec, eval_spec, evaluation_plans, score, wilson_interval
 from opentau.rollout.session import RolloutSession
 from opentau.types import EpisodePlan
 from tests.fakes import ScriptedPolicy
@@ -77,8 +77,7 @@ def test_whatever_a_score_depends_on_changes_its_id(change):
 def test_an_evaluation_reports_each_task_and_the_whole_as_plain_data():
     wanted = plans()
     with RolloutSession(options(), policies={"p": ScriptedPolicy(noise=0.1, speed=1.0)}) as session:
-        result = evaluate(session, wanted, spec=spec(wanted))
-        again = score(session.run(wanted), eval_spec_id=spec(wanted).id)
+        result, again = (score(session.run(wanted), eval_spec_id=spec(wanted).id) for _ in range(2))
     report = json.loads(json.dumps(result.to_dict()))
     assert again == result
     assert report["policy"] == "scripted-1"
