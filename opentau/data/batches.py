@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -53,11 +54,14 @@ class BatchSource:
         eligible: np.ndarray | None = None,
         indicator: np.ndarray | None = None,
         augmentation: Augmentation | None = None,
+        action_limit: float = math.inf,
     ) -> None:
         """Prepare to draw.
 
         `shares` are the groups' shares of a batch (see `FrameSampler`); `eligible` bool [F] leaves frames out; `indicator`
-        int8 [F] holds `Indicator` values, absent everywhere when None; no augmentation when None.
+        int8 [F] holds `Indicator` values, absent everywhere when None; no augmentation when None. Encoded actions beyond
+        `action_limit` are cut to it: a dimension that hardly moves in the statistics has a small scale, and one correction
+        that turns it fully would outweigh a thousand ordinary frames.
         """
         if horizon < 1 or batch_size < 1:
             raise DataError(f"horizon is {horizon}, batch_size {batch_size}; both are at least 1")
@@ -73,6 +77,7 @@ class BatchSource:
         self._indicator = np.full(len(table), Indicator.ABSENT, np.int8) if indicator is None else indicator
         self._augmentation = augmentation or Augmentation(shift_share=0.0)
         self._stops = chunk_stops(table)
+        self._action_limit = action_limit
 
     def __call__(self, update: int) -> Batch:
         """Return the batch of one update."""
@@ -90,7 +95,9 @@ class BatchSource:
                 camera: self._augmentation.take_images(table.images[camera], frames, rng) for camera in sorted(table.images)
             },
             state=self._augmentation.add_state_noise(state, rng),
-            action=self._codec.encode_action(table.action[np.minimum(steps, stops - 1)]),
+            action=self._codec.encode_action(table.action[np.minimum(steps, stops - 1)]).clip(
+                -self._action_limit, self._action_limit
+            ),
             action_is_pad=steps >= stops,
             prompt=[table.episodes[episode].prompt for episode in table.episode[frames]],
             indicator=self._indicator[frames].astype(np.int8),

@@ -166,6 +166,7 @@ def _train(
         augmentation=Augmentation(shift_share=batch.shift_share, state_noise=batch.state_noise),
         human_share=batch.human_share,
         held_out_share=batch.held_out_share,
+        action_limit=batch.action_limit,
     )
     summary = train_policy(
         data,

@@ -65,6 +65,8 @@ class BatchOptions:
     """Random shift of the images, as a share of their width (4 of 64 pixels)."""
     state_noise: float = 0.02
     """Standard deviation of noise on the encoded state."""
+    action_limit: float = 3.0
+    """Encoded actions are cut to this: rare extremes of a dimension that hardly moves must not rule the loss."""
     human_share: float = 0.5
     """Share of demonstrations and interventions in an update's batches; the rest is autonomous."""
     held_out_share: float = 0.1

@@ -63,6 +63,8 @@ class PolicyTraining:
     """Share of demonstrations and interventions in a batch, where the table has autonomous frames as well."""
     held_out_share: float = 0.1
     """Share of the episodes that measure instead of train."""
+    action_limit: float = 3.0
+    """Encoded actions beyond this are cut to it; see `BatchSource`."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.human_share <= 1:
@@ -106,6 +108,7 @@ def train_policy(
         batch_size=training.options.batch_size,
         shares=training.shares,
         indicator=data.indicator,
+        action_limit=training.action_limit,
     )
     batches = source(seed=derive_seed(seed, "train"), eligible=is_trained, augmentation=training.augmentation)
     # Without held-out episodes the indicator's effect is measured on the frames that train.

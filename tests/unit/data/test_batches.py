@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import numpy as np
@@ -172,3 +173,18 @@ def test_augmenting_a_batch_of_64_with_two_cameras_is_fast():
             Augmentation().take_images(images, rng.integers(0, 500, 64), rng)
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.010
+
+
+def test_a_rare_extreme_of_a_dimension_that_hardly_moves_is_cut_to_the_limit(make_episode):
+    steady = FrameTable.from_episodes([make_episode(0, (DEMO,) * 20)], dataset_id="d")
+    corrected = dataclasses.replace(
+        make_episode(1, (HELP,) * 20), action=50 * np.ones((20, steady.action.shape[1]), np.float32)
+    )
+    table = FrameTable.from_episodes([corrected], dataset_id="d")
+    codec = Codec.from_statistics(steady.statistics())
+    free, limited = (
+        BatchSource(table, codec=codec, horizon=4, batch_size=8, seed=0, **limit)(0).action
+        for limit in ({}, {"action_limit": 3.0})
+    )
+    assert free.max() > 10
+    np.testing.assert_array_equal(limited, free.clip(-3.0, 3.0))
