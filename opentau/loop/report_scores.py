@@ -15,6 +15,9 @@ ROLE_SERIES = {events.INCUMBENT: 0, events.CANDIDATE: 1}
 ROLE_LEGEND = ((0, "incumbent"), (1, "candidate"))
 COLLECT_SERIES, INTERVENTION_SERIES = 1, 2
 
+ID_DIGITS = 12
+"""Shown of a checkpoint's id."""
+
 
 def success_section(run: RunSummary) -> Section:
     """Return the success rates and throughputs of all evaluated policies."""
@@ -71,7 +74,7 @@ def _score_row(score: Score) -> tuple[str, ...]:
     role = "official states" if score.role == events.FINAL else score.role
     counts = f"{score.successes} of {score.episodes}"
     interval = f"{100 * low:.0f} to {percent(high)}"
-    return str(score.iteration), f"{role} · {score.policy}", counts, percent(score.rate), interval, score.eval_spec
+    return str(score.iteration), f"{role} · {score.policy[:ID_DIGITS]}", counts, percent(score.rate), interval, score.eval_spec
 
 
 def paired_interval(wins: int, losses: int, pairs: int) -> tuple[float, float, float]:
