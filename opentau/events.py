@@ -29,7 +29,7 @@ EVALUATED = "evaluated"  # stage, iteration, role, policy, episodes, successes, 
 VERDICT = "verdict"  # iteration, verdict, pairs, wins, losses, p_value, text, promoted
 STATION = "station"  # station, state: started|connected|lost|replaced|stopped, text
 COMMAND = "command"  # verb, args, state: received|done|refused, text
-NOTE = "note"  # level: info|warning|error, text
+NOTE = "note"  # level: info|warning|error, text; percent where it tells how far something is
 
 # Roles of an evaluated policy. An iteration's own result is its candidate (iteration 0: the policy after SFT); `FINAL` is
 # a score on the official initial states.

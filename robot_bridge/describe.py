@@ -6,6 +6,7 @@ The process that trains stays free of simulators, and a scene that has to be bui
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -57,6 +58,7 @@ def describe(
 
 def main() -> int:
     request = json.loads(sys.argv[1])
+    _tell_progress(request["env"]["target"])
     descriptions = []
     try:
         for task in request["tasks"]:
@@ -78,6 +80,13 @@ def main() -> int:
         return 2
     sys.stdout.write(msgspec.json.encode(descriptions).decode())
     return 0
+
+
+def _tell_progress(target: str) -> None:
+    """Write what the environment's package logs, such as the steps of building a scene, to stderr."""
+    logger = logging.getLogger(target.split(".")[0])
+    logger.setLevel(logging.INFO)
+    logger.addHandler(logging.StreamHandler())
 
 
 if __name__ == "__main__":

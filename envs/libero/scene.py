@@ -174,7 +174,9 @@ def build_scene(suite: str, task_id: int, *, on_progress: Progress | None = None
 
     Stock LIBERO is imported in a process of its own, so that callers stay small and their MUJOCO_GL stays as it is.
     """
-    report = on_progress or (lambda step, fraction: logger.info("%s task %d: %s", suite, task_id, step))
+    report = on_progress or (
+        lambda step, fraction: logger.info("%s task %d: %3.0f %% %s", suite, task_id, 100 * fraction, step)
+    )
     folder = scene_folder(suite, task_id)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

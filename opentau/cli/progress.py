@@ -25,6 +25,7 @@ class StageProgress:
         self.console = console
         self._progress = Progress(*COLUMNS, console=console)
         self._bar: TaskID | None = None
+        self._preparation: TaskID | None = None
         self._outcomes: list[bool] = []
 
     def __enter__(self) -> StageProgress:
@@ -75,12 +76,23 @@ class StageProgress:
         self.console.print(f"  {event['text']}", highlight=False)
 
     def _on_note(self, event: dict[str, Any]) -> None:
+        if "percent" in event:
+            self._draw_preparation(event["percent"], event["text"])
+            return
         colour = {"warning": "yellow", "error": "red"}.get(event["level"], "dim")
         self.console.print(f"  [{colour}]{event['text']}[/]", highlight=False)
 
     def _on_station(self, event: dict[str, Any]) -> None:
         if event["state"] in ("lost", "replaced"):
             self.console.print(f"  [yellow]station {event['station']} {event['state']}[/] {event['text']}", highlight=False)
+
+    def _draw_preparation(self, percent: int, text: str) -> None:
+        if self._preparation is None:
+            self._preparation = self._progress.add_task("preparing", total=100, note="")
+        self._progress.update(self._preparation, completed=percent, note=text.split("%")[-1].strip()[:34])
+        if percent >= 100:
+            self._progress.remove_task(self._preparation)
+            self._preparation = None
 
     def _update(self, **fields: Any) -> None:
         if self._bar is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -141,5 +142,12 @@ def open_setting(run: Run, options: LoopOptions) -> Setting:
     """Describe the tasks and fix the number of threads, on which the last bits of every result depend."""
     torch.set_num_threads(SERVING_THREADS)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    tasks = describe_tasks(options, on_line=lambda line: run.events.emit(events.NOTE, level="info", text=line))
+    tasks = describe_tasks(options, on_line=lambda line: _relay(run, line))
     return Setting(run=run, options=options, tasks=tasks)
+
+
+def _relay(run: Run, line: str) -> None:
+    """Make an event of a line of the describing process; scenes that are built there say how far they are."""
+    percent = re.search(r"(\d+) %", line)
+    progress = {"percent": int(percent.group(1))} if percent else {}
+    run.events.emit(events.NOTE, level="info", text=line, **progress)
