@@ -15,7 +15,7 @@ from envs.tabletop.environment import TabletopEnv
 
 @pytest.fixture(scope="module")
 def env() -> Iterator[TabletopEnv]:
-    env = TabletopEnv(image_size=8, max_steps=1000)
+    env = TabletopEnv(image_size=8, placement_range=1.0, max_steps=1000)
     yield env
     env.close()
 

@@ -14,7 +14,7 @@ STILL_OPEN = np.array([0, 0, 0, 0, 0, 0, -1], np.float32)
 
 @pytest.fixture(scope="module")
 def env() -> Iterator[TabletopEnv]:
-    env = TabletopEnv(image_size=16)
+    env = TabletopEnv(image_size=16, placement_range=1.0)
     yield env
     env.close()
 
