@@ -83,9 +83,14 @@ def read_manifest(directory: Path, *, verify: bool = False) -> dict[str, Any]:
 
 def write_json(path: Path, plain: Any) -> None:
     """Write plain data atomically."""
+    write_text(path, json.dumps(plain, indent=1, sort_keys=True) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
     partial = path.with_name(path.name + ".partial")
     with storage_errors(path):
-        partial.write_text(json.dumps(plain, indent=1, sort_keys=True) + "\n")
+        partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)
 
 

@@ -22,6 +22,8 @@ OVERRIDES_HELP = """options are written name=value, for example
   policy.width=192 sft.updates=2000  any number of any group
 groups and their members:
 """
+STUDY_FOLDER = "study"
+"""Holds studies, which are no options: `opentau study`."""
 
 
 def compose_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -40,10 +42,11 @@ def compose_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def groups() -> dict[str, list[str]]:
-    """Return the config groups and their members, e.g. {"env": ["libero/object", "tabletop"]}."""
+    """Return the config groups of options and their members, e.g. {"env": ["libero/object", "tabletop"]}."""
     root = files("configs")
     found: dict[str, list[str]] = {}
-    for group in sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("_")):
+    folders = [entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("_")]
+    for group in sorted(set(folders) - {STUDY_FOLDER}):
         found[group] = sorted(_members(root / group, ""))
     return found
 

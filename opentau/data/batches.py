@@ -33,6 +33,8 @@ class Batch:
     prompt: list[str]
     indicator: np.ndarray
     """`Indicator` values before dropout, int8 [B]."""
+    weight: np.ndarray
+    """Weight of each sample's loss, float32 [B]."""
     frame: np.ndarray
     """Row of the table, int64 [B]."""
     task: np.ndarray
@@ -53,19 +55,20 @@ class BatchSource:
         shares: Mapping[str, float] = EQUAL_SHARES,
         eligible: np.ndarray | None = None,
         indicator: np.ndarray | None = None,
+        weight: np.ndarray | None = None,
         augmentation: Augmentation | None = None,
         action_limit: float = math.inf,
     ) -> None:
         """Prepare to draw.
 
         `shares` are the groups' shares of a batch (see `FrameSampler`); `eligible` bool [F] leaves frames out; `indicator`
-        int8 [F] holds `Indicator` values, absent everywhere when None; no augmentation when None. Encoded actions beyond
-        `action_limit` are cut to it: a dimension that hardly moves in the statistics has a small scale, and one correction
-        that turns it fully would outweigh a thousand ordinary frames.
+        int8 [F] holds `Indicator` values, absent everywhere when None; `weight` float32 [F] is 1 everywhere when None; no
+        augmentation when None. Encoded actions beyond `action_limit` are cut to it: a dimension that hardly moves in the
+        statistics has a small scale, and one correction that turns it fully would outweigh a thousand ordinary frames.
         """
         if horizon < 1 or batch_size < 1:
             raise DataError(f"horizon is {horizon}, batch_size {batch_size}; both are at least 1")
-        for name, column in (("eligible", eligible), ("indicator", indicator)):
+        for name, column in (("eligible", eligible), ("indicator", indicator), ("weight", weight)):
             if column is not None and column.shape != (len(table),):
                 raise DataError(f"{name} has the shape {column.shape}, the table {len(table)} frames; give one value per frame")
         self.table = table
@@ -75,6 +78,7 @@ class BatchSource:
         self._seed = seed
         self._sampler = FrameSampler(table, shares=shares, eligible=eligible)
         self._indicator = np.full(len(table), Indicator.ABSENT, np.int8) if indicator is None else indicator
+        self._weight = np.ones(len(table), np.float32) if weight is None else weight
         self._augmentation = augmentation or Augmentation(shift_share=0.0)
         self._stops = chunk_stops(table)
         self._action_limit = action_limit
@@ -101,6 +105,7 @@ class BatchSource:
             action_is_pad=steps >= stops,
             prompt=[table.episodes[episode].prompt for episode in table.episode[frames]],
             indicator=self._indicator[frames].astype(np.int8),
+            weight=self._weight[frames].astype(np.float32),
             frame=frames,
             task=table.task[frames],
         )

@@ -18,7 +18,7 @@ from opentau.errors import DataError
 # Shapes: F frames, E episodes.
 
 LABELS_FILE = "labels.parquet"
-COLUMNS = {"return": "returns", "value": "values", "advantage": "advantages", "indicator": "indicator"}
+COLUMNS = {"return": "returns", "value": "values", "advantage": "advantages", "indicator": "indicator", "weight": "weight"}
 """Column of the file to field of `Labels`."""
 
 
@@ -38,6 +38,8 @@ class Labels:
     """float32 [F]."""
     indicator: np.ndarray
     """`Indicator` values, int8 [F]."""
+    weight: np.ndarray
+    """Weight of the frame's loss, float32 [F]; frames of weight 0 are not learned from."""
 
     def __post_init__(self) -> None:
         if not self.keys or len(set(self.keys)) != len(self.keys):
@@ -50,7 +52,14 @@ class Labels:
 
     @classmethod
     def of_table(
-        cls, table: FrameTable, *, returns: np.ndarray, values: np.ndarray, advantages: np.ndarray, indicator: np.ndarray
+        cls,
+        table: FrameTable,
+        *,
+        returns: np.ndarray,
+        values: np.ndarray,
+        advantages: np.ndarray,
+        indicator: np.ndarray,
+        weight: np.ndarray,
     ) -> Labels:
         """Label every frame of a table; columns [F] in the order of its rows."""
         return cls(
@@ -60,6 +69,7 @@ class Labels:
             values=values.astype(np.float32),
             advantages=advantages.astype(np.float32),
             indicator=indicator.astype(np.int8),
+            weight=weight.astype(np.float32),
         )
 
     def aligned_with(self, table: FrameTable) -> Labels:
@@ -81,6 +91,7 @@ class Labels:
             values=self.values[rows],
             advantages=self.advantages[rows],
             indicator=self.indicator[rows],
+            weight=self.weight[rows],
         )
 
     def write(self, directory: Path, *, info: Mapping[str, Any]) -> str:

@@ -34,7 +34,7 @@ class StageCost:
 
 def estimate(options: LoopOptions) -> list[StageCost]:
     """Return the expected cost of every stage; a real run prints what it spent."""
-    return [_stage_cost(name, options) for name in planned_stages(options.iterations)]
+    return [_stage_cost(name, options) for name in planned_stages(options)]
 
 
 def _stage_cost(name: str, options: LoopOptions) -> StageCost:
@@ -71,7 +71,7 @@ def _stage_cost(name: str, options: LoopOptions) -> StageCost:
     episodes = {
         "evaluate": options.evaluation.episodes * tasks,
         "gate": 2 * min(EXPECTED_PAIRS, options.gate.looks[-1]),
-        "final": 2 * options.evaluation.final_states * tasks,
+        "final": (options.evaluation.final_states + options.evaluation.final_episodes) * tasks,
     }[kind]
     return StageCost(
         stage=name, cpu_s=episodes * env.episode_cpu_s, disk_bytes=episodes * 400, work=f"about {episodes} episodes"

@@ -39,6 +39,8 @@ class Pair:
 class GateOptions:
     """When the gate looks and how much evidence it asks for."""
 
+    is_open: bool = False
+    """Whether every candidate is promoted unseen; for studies, whose final scores judge."""
     looks: tuple[int, ...] = (20, 40, 60, 80, 100)
     """Numbers of pairs after which it may decide."""
     levels: tuple[float, ...] = (0.006, 0.012, 0.017, 0.021, 0.024)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from opentau.loop import collecting, judging, learning
@@ -17,8 +18,12 @@ class LoopResult:
     """The policy of iteration 0."""
     final: Product
     """The policy that stands after the last gate; the same as `first` where nothing was promoted."""
-    scores: Product
-    """Both on the official initial states."""
+    first_score: Product
+    """Iteration 0's policy on the final states."""
+    final_score: Product
+    """The final policy on them."""
+    further_scores: Mapping[str, Product]
+    """The final policy asked with other indicators, by indicator."""
 
 
 def run_loop(setting: Setting) -> LoopResult:
@@ -29,7 +34,8 @@ def run_loop(setting: Setting) -> LoopResult:
     demonstrations = collecting.demonstrate(setting)
     first_policy = learning.fine_tune(setting, demonstrations)
     first_critic = learning.fit_critic(setting, 0, policy=first_policy, episodes=[demonstrations])
-    judging.evaluate(setting, 0, policy=first_policy)
+    if options.evaluation.episodes:
+        judging.evaluate(setting, 0, policy=first_policy)
 
     incumbent, critic, episodes = first_policy, first_critic, [demonstrations]
     for iteration in range(1, options.iterations + 1):
@@ -47,5 +53,14 @@ def run_loop(setting: Setting) -> LoopResult:
         if judging.face(setting, iteration, incumbent=incumbent, candidate=candidate):
             incumbent = candidate
 
-    scores = judging.score_final(setting, first=first_policy, final=incumbent)
-    return LoopResult(first=first_policy, final=incumbent, scores=scores)
+    # Both ends on states that nothing above has seen.
+    first_score = final_score = judging.score_final(setting, 0, policy=first_policy)
+    if options.iterations:
+        final_score = judging.score_final(setting, options.iterations, policy=incumbent, known=first_score)
+    further = {
+        indicator: judging.score_final(setting, options.iterations, policy=incumbent, indicator=indicator)
+        for indicator in options.evaluation.final_indicators
+    }
+    return LoopResult(
+        first=first_policy, final=incumbent, first_score=first_score, final_score=final_score, further_scores=further
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,14 +10,13 @@ from opentau import events
 from opentau.checkpoint import write_json
 from opentau.loop.gate import Decision, Gate, Pair, Verdict
 from opentau.loop.ledger import LEDGER_FILE, Ledger
-from opentau.loop.plans import CANDIDATE, INCUMBENT, paired_plans
+from opentau.loop.plans import CANDIDATE, FINAL, INCUMBENT, final_plans, paired_plans, score_stage
 from opentau.loop.run import Product, StageWork
 from opentau.loop.setting import Setting
 from opentau.rollout.evaluation import eval_spec, evaluation_plans, score
 from opentau.rollout.session import RolloutSession
 from opentau.types import EpisodePlan, EpisodeResult, derive_seed
 
-FINAL = "final"
 VERDICT_FILE = "verdict.json"
 
 
@@ -57,9 +57,11 @@ def evaluate(
 def face(setting: Setting, iteration: int, *, incumbent: Product, candidate: Product) -> bool:
     """Let both policies play the same placements until the gate decides; return whether the candidate is promoted.
 
-    A person's promote or rollback stands above the verdict.
+    A person's promote or rollback stands above the verdict; an open gate promotes without play.
     """
     options, stage = setting.options, f"gate-{iteration}"
+    if options.gate.is_open:
+        return True
 
     def work(work: StageWork) -> None:
         served = {INCUMBENT: setting.load_policy(incumbent.path), CANDIDATE: setting.load_policy(candidate.path)}
@@ -121,39 +123,47 @@ def _conclude(setting: Setting, stage: str, iteration: int, summary: Mapping[str
     return is_promoted
 
 
-def score_final(setting: Setting, *, first: Product, final: Product) -> Product:
-    """Score iteration 0 and the final policy on the official initial states."""
+def score_final(
+    setting: Setting, iteration: int, *, policy: Product, known: Product | None = None, indicator: str | None = None
+) -> Product:
+    """Score the policy that stands after an iteration on the final states, which nothing else has seen.
+
+    With `indicator` it is asked with that one instead of its own, on the same states and noise. A policy that stood before
+    keeps its `known` score.
+    """
     options = setting.options
-    policies = {"first": first, "final": final}
+    stage = score_stage(iteration, indicator=indicator)
+    plans = final_plans(
+        tasks=setting.task_ids,
+        num_official=options.evaluation.final_states,
+        num_drawn=options.evaluation.final_episodes,
+        seed=options.seed,
+        name=FINAL,
+    )
 
     def work(work: StageWork) -> None:
-        for role, policy in policies.items():
-            if role == "final" and final.id == first.id:
-                work.summary["final"] = work.summary["first"]
-                continue
-            plans = evaluation_plans(
-                setting.task_ids,
-                name=f"{FINAL}/{role}",
-                policy_id=role,
-                num_episodes=options.evaluation.final_states,
-                seed=derive_seed(options.seed, FINAL),
-                is_official=True,
-            )
-            ledger = Ledger(work.output / f"{role}-{LEDGER_FILE}")
-            with setting.session(FINAL, options.iterations, policies={role: setting.load_policy(policy.path)}) as session:
-                results = _play(setting, session, plans, ledger)
-            ledger.write_ordered(results)
-            work.summary[role] = _score(setting, policy, plans, results)
+        if known is not None and known.summary["policy"] == policy.id:
+            shutil.copyfile(known.path / LEDGER_FILE, work.output / LEDGER_FILE)
+            work.summary.update(known.summary)
+            return
+        ledger = Ledger(work.output / LEDGER_FILE)
+        served = setting.load_policy(policy.path, indicator=indicator)
+        with setting.session(stage, iteration, policies={CANDIDATE: served}) as session:
+            results = _play(setting, session, plans, ledger)
+        ledger.write_ordered(results)
+        work.summary.update(_score(setting, policy, plans, results))
 
     inputs = {
         **setting.env_inputs,
         **setting.play_inputs,
-        **{role: policy.id for role, policy in policies.items()},
+        "policy": policy.id,
         "states": options.evaluation.final_states,
+        "drawn": options.evaluation.final_episodes,
+        "asked_with": indicator,
     }
-    product = setting.run.stage(FINAL, iteration=options.iterations, inputs=inputs, work=work)
-    for iteration, role in ((0, "first"), (options.iterations, "final")):
-        _announce(setting, FINAL, iteration, events.FINAL, product.summary[role])
+    product = setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work)
+    if indicator is None:
+        _announce(setting, stage, iteration, events.FINAL, product.summary)
     return product
 
 
@@ -201,7 +211,13 @@ def _score(setting: Setting, policy: Product, plans: Sequence[EpisodePlan], resu
     )
     limits, hz = setting.max_steps, setting.interface.control_hz
     steps = sum(result.num_steps if result.is_success else limits[result.plan.task_id] for result in results)
-    return {**score(results, eval_spec_id=spec.id).to_dict(), "policy": policy.id, "simulated_s": steps / hz}
+    return {
+        **score(results, eval_spec_id=spec.id).to_dict(),
+        "policy": policy.id,
+        "simulated_s": steps / hz,
+        "max_steps": max(limits.values()),
+        "control_hz": hz,
+    }
 
 
 def _announce(setting: Setting, stage: str, iteration: int, role: str, score: Mapping[str, Any]) -> None:

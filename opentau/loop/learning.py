@@ -11,10 +11,12 @@ import numpy as np
 
 from opentau import events
 from opentau.checkpoint import write_json
+from opentau.config import build
 from opentau.data.augmentation import Augmentation
 from opentau.data.frames import FrameTable
 from opentau.data.labels import Labels
 from opentau.data.lerobot_v3 import Dataset
+from opentau.loop.options import INDICATORS
 from opentau.loop.run import Product, StageWork
 from opentau.loop.setting import Setting
 from opentau.policies.config import PolicyConfig
@@ -25,7 +27,6 @@ from opentau.types import Indicator, Source, derive_seed
 from opentau.value.checks import measure_critic, require_usable
 from opentau.value.critic import CriticConfig, load_critic, save_critic
 from opentau.value.features import InputSizes
-from opentau.value.labels import label_rule
 from opentau.value.served import critic_inputs
 from opentau.value.table import ValueTable
 
@@ -49,7 +50,7 @@ def fine_tune(setting: Setting, demonstrations: Product) -> Product:
             indicator=np.full(len(table), Indicator.POSITIVE, np.int8),
             eligible=_is_worth_learning(table),
         )
-        _train(setting, work, "sft-0", data, start=config, options=options.sft)
+        _train(setting, work, "sft-0", data, start=config, options=options.sft, indicator=Indicator.POSITIVE)
 
     inputs = {"demonstrations": demonstrations.id, "policy": config.to_dict(), **_training_inputs(setting, options.sft)}
     return setting.run.stage("sft-0", iteration=0, inputs=inputs, work=work)
@@ -63,13 +64,19 @@ def update(setting: Setting, iteration: int, *, start: Product, episodes: Sequen
         table = frame_table(setting, episodes)
         aligned = Labels.read(labels.path / LABELS_FOLDER).aligned_with(table)
         data = PolicyData(
-            table=table, interface=setting.interface, indicator=aligned.indicator, eligible=_is_worth_learning(table)
+            table=table,
+            interface=setting.interface,
+            indicator=aligned.indicator,
+            weight=aligned.weight,
+            eligible=_is_worth_learning(table) & (aligned.weight > 0),
         )
-        _train(setting, work, stage, data, start=start.path, options=options.update)
+        indicator = INDICATORS[options.improve.indicator]
+        _train(setting, work, stage, data, start=start.path, options=options.update, indicator=indicator)
 
     inputs = {
         "start": start.id,
         "labels": labels.id,
+        "indicator": options.improve.indicator,
         "episodes": [product.id for product in episodes],
         **_training_inputs(setting, options.update),
     }
@@ -87,18 +94,20 @@ def fit_critic(
 
     def work(work: StageWork) -> None:
         frames, fit = _critic_fit(setting, work, stage, policy=policy, episodes=episodes, start=start)
-        num_folds = options.value.fit.num_folds if iteration else 0
+        num_folds = options.value.fit.num_folds if iteration and options.value.fit.num_folds > 1 else 0
         num_updates, num_fits = options.value.fit.num_updates, num_folds + 1
+        values = fit.out_of_fold(num_fits=num_fits) if num_folds else None
+        critic = fit.on_all(num_done=num_folds * num_updates, num_total=num_fits * num_updates)
+        save_critic(critic, work.output)
+        work.summary.update(episodes=len(frames.episodes), frames=len(frames.table))
         if iteration:
-            values = fit.out_of_fold(num_fits=num_fits)
+            # With a single fold the labels rest on what the critic was fitted on: a comparison, see value.fit.num_folds.
+            values = critic.values(fit.inputs) if values is None else values
             np.save(work.output / VALUES_FILE, values, allow_pickle=False)
             quality = measure_critic(values, frames=frames, takeover=options.value.takeover)
             write_json(work.output / QUALITY_FILE, asdict(quality))
             require_usable(quality)
             work.summary.update({name: round(value, 4) for name, value in quality.metrics().items()})
-        critic = fit.on_all(num_done=num_folds * num_updates, num_total=num_fits * num_updates)
-        save_critic(critic, work.output)
-        work.summary.update(episodes=len(frames.episodes), frames=len(frames.table))
 
     inputs = {
         "policy": policy.id,
@@ -121,7 +130,8 @@ def label(setting: Setting, iteration: int, *, critic: Product, episodes: Sequen
         advantages = frames.advantages(values, lookahead=options.value.lookahead)
         newest = Dataset(episodes[-1].path, with_images=False).dataset_id
         is_newest = np.array([record.dataset_id == newest for record in frames.episodes])
-        labelling = label_rule(options.improve.label_rule)(
+        labelling = build(
+            options.improve.spec,
             frames,
             advantages=advantages,
             is_newest=is_newest,
@@ -132,16 +142,21 @@ def label(setting: Setting, iteration: int, *, critic: Product, episodes: Sequen
             setting.run.events.emit(events.NOTE, level="info", text=note)
         returns = frames.returns(takeover=options.value.takeover)
         labels = Labels.of_table(
-            frames.table, returns=returns, values=values, advantages=advantages, indicator=labelling.indicator
+            frames.table,
+            returns=returns,
+            values=values,
+            advantages=advantages,
+            indicator=labelling.indicator,
+            weight=labelling.weight,
         )
-        labels.write(work.output / LABELS_FOLDER, info={"content": {"rule": options.improve.label_rule}})
+        labels.write(work.output / LABELS_FOLDER, info={"content": {"rule": options.improve.spec}})
         write_json(work.output / LABELLING_FILE, {"thresholds": labelling.thresholds, "notes": list(labelling.notes)})
         work.summary.update(_positive_shares(frames.table, labelling.indicator))
 
     inputs = {
         "critic": critic.id,
         "episodes": [product.id for product in episodes],
-        "rule": options.improve.label_rule,
+        "rule": options.improve.spec,
         "labels": asdict(options.value.labels),
         "lookahead": options.value.lookahead,
         "seed": options.seed,
@@ -157,7 +172,14 @@ def frame_table(setting: Setting, episodes: Sequence[Product], *, with_images: b
 
 
 def _train(
-    setting: Setting, work: StageWork, stage: str, data: PolicyData, *, start: PolicyConfig | Path, options: TrainOptions
+    setting: Setting,
+    work: StageWork,
+    stage: str,
+    data: PolicyData,
+    *,
+    start: PolicyConfig | Path,
+    options: TrainOptions,
+    indicator: Indicator,
 ) -> None:
     batch = setting.options.batch
     training = PolicyTraining(
@@ -167,6 +189,7 @@ def _train(
         human_share=batch.human_share,
         held_out_share=batch.held_out_share,
         action_limit=batch.action_limit,
+        served_indicator=indicator,
     )
     summary = train_policy(
         data,

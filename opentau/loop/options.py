@@ -7,14 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from opentau.config import check_args, options_from
-from opentau.errors import OptionError
+from opentau.errors import OptionError, near_matches
 from opentau.loop.gate import GateOptions
 from opentau.training.options import ObjectiveOptions, TrainOptions
-from opentau.types import content_hash
+from opentau.types import Indicator, content_hash
 from opentau.value.options import ValueOptions
 
 Plugin = Mapping[str, Any]
 """{"target": "pkg.mod:Attr", "args": {…}}."""
+INDICATORS = {indicator.name.lower(): indicator for indicator in Indicator}
+LABEL_INPUTS = ("frames", "advantages", "is_newest", "options", "seed")
+"""What a label rule is given beside its arguments."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +84,12 @@ class InferenceOptions:
     """Classifier-free guidance β; 1 samples with the positive indicator alone."""
     num_flow_steps: int = 5
     """Euler steps of the flow."""
+    indicator: str | None = None
+    """'positive', 'absent' or 'negative'; null asks every policy with the one that its training names."""
+
+    def __post_init__(self) -> None:
+        if self.indicator is not None:
+            _require_indicator(self.indicator, name="inference.indicator")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,9 +114,19 @@ class EvaluationOptions:
     """How policies are scored."""
 
     episodes: int = 20
-    """Episodes of the first score of iteration 0, per task; later iterations are scored by the gate's pairs."""
+    """Episodes of the first score of iteration 0, per task; 0 skips it. Later iterations are scored by the gate's pairs."""
     final_states: int = 50
     """Official initial states of the final score, per task; nothing else ever sees them."""
+    final_episodes: int = 0
+    """Further episodes of the final score, per task, on placements drawn from the run's seed."""
+    final_indicators: tuple[str, ...] = ()
+    """The final policy is scored once more under each of these, such as 'absent' and 'negative'."""
+
+    def __post_init__(self) -> None:
+        if self.final_states + self.final_episodes < 1:
+            raise OptionError("evaluation.final_states and evaluation.final_episodes are 0; one of them must be positive")
+        for indicator in self.final_indicators:
+            _require_indicator(indicator, name="evaluation.final_indicators")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,12 +147,20 @@ class RolloutSettings:
 class ImproveOptions:
     """What an iteration learns from its episodes."""
 
-    label_rule: str = "recap"
-    """'recap', 'random_labels' or 'source_labels'."""
+    target: str = "opentau.value.labels:recap_labels"
+    """The label rule (`LabelRule`): which frames are learned from, with which indicator and weight."""
+    args: Mapping[str, Any] = field(default_factory=dict)
     start: str = "pretrained"
     """'pretrained' restarts from iteration 0's policy and critic each time (the paper's way), 'incumbent' goes on."""
+    indicator: str = "positive"
+    """What the improved policy is asked with: 'positive', or 'absent' where the rule gives none."""
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return {"target": self.target, "args": dict(self.args)}
 
     def __post_init__(self) -> None:
+        _require_indicator(self.indicator, name="improve.indicator")
         if self.start not in ("pretrained", "incumbent"):
             raise OptionError(f"improve.start is {self.start!r}; use 'pretrained' or 'incumbent'")
 
@@ -188,6 +215,11 @@ class LoopOptions:
         if self.iterations < 0:
             raise OptionError(f"iterations is {self.iterations}; it must be 0 or more")
 
+    @property
+    def env_name(self) -> str:
+        """Return what the environment is called: its suite, else its module."""
+        return str(self.env.args.get("suite") or self.env.target.split(".")[1])
+
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> LoopOptions:
         """Build from a composed configuration and check every plug-in's arguments; raises `OptionError`."""
@@ -199,10 +231,16 @@ class LoopOptions:
             check_args(options.env.perturbation)
         if options.collect.supervisor is not None:
             check_args(options.collect.supervisor, "max_steps")
+        check_args(options.improve.spec, *LABEL_INPUTS)
         return options
 
     def default_run_id(self, config: Mapping[str, Any]) -> str:
         """Return '<environment>-<tasks>-<experiment>-<hash of all options>'."""
-        name = str(self.env.args.get("suite") or self.env.target.split(".")[1]).replace("libero_", "")
+        name = self.env_name.replace("libero_", "")
         tasks = "_".join(map(str, self.task_id))
         return f"{name}-{tasks}-{self.experiment}-{content_hash(dict(config))[:6]}"
+
+
+def _require_indicator(value: str, *, name: str) -> None:
+    if value not in INDICATORS:
+        raise OptionError(f"{name} is {value!r}; use {', '.join(INDICATORS)}.{near_matches(value, INDICATORS)}")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from opentau.loop.options import LoopOptions
 from opentau.rollout.evaluation import evaluation_plans
 from opentau.types import Actor, EpisodePlan, derive_seed
 
 INCUMBENT, CANDIDATE = "incumbent", "candidate"
+FINAL = "final"
 
 
 def demonstration_plans(*, tasks: Sequence[str], first: int, count: int, seed: int) -> list[EpisodePlan]:
@@ -65,8 +67,28 @@ def paired_plans(*, tasks: Sequence[str], iteration: int, num_pairs: int, seed: 
     return [dataclasses.replace(plan, index=index) for index, plan in enumerate(paired)]
 
 
-def planned_stages(iterations: int) -> list[str]:
+def planned_stages(options: LoopOptions) -> list[str]:
     """Return the names of all stages of a loop in order."""
-    work = ("collect", "value", "label", "update", "gate")
-    cycle = [f"{name}-{iteration}" for iteration in range(1, iterations + 1) for name in work]
-    return ["demonstrations-0", "sft-0", "value-0", "evaluate-0", *cycle, "final"]
+    first = ["demonstrations-0", "sft-0", "value-0", *(["evaluate-0"] if options.evaluation.episodes else [])]
+    work = ("collect", "value", "label", "update", *(() if options.gate.is_open else ("gate",)))
+    cycle = [f"{name}-{iteration}" for iteration in range(1, options.iterations + 1) for name in work]
+    scores = [score_stage(0)] + ([score_stage(options.iterations)] if options.iterations else [])
+    further = [score_stage(options.iterations, indicator=indicator) for indicator in options.evaluation.final_indicators]
+    return [*first, *cycle, *scores, *further]
+
+
+def score_stage(iteration: int, *, indicator: str | None = None) -> str:
+    """Return the name of the stage that scores the policy that stands after an iteration on the final states."""
+    return f"{FINAL}-{indicator}-{iteration}" if indicator else f"{FINAL}-{iteration}"
+
+
+def final_plans(*, tasks: Sequence[str], num_official: int, num_drawn: int, seed: int, name: str) -> list[EpisodePlan]:
+    """Return the episodes of a final score: official initial states, then placements drawn from the seed."""
+    seed = derive_seed(seed, FINAL)
+    official = evaluation_plans(
+        tasks, name=f"{name}/official", policy_id=CANDIDATE, num_episodes=num_official, seed=seed, is_official=True
+    )
+    drawn = evaluation_plans(
+        tasks, name=f"{name}/drawn", policy_id=CANDIDATE, num_episodes=num_drawn, seed=derive_seed(seed, "drawn")
+    )
+    return [dataclasses.replace(plan, index=index) for index, plan in enumerate([*official, *drawn])]

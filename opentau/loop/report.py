@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 import jinja2
 
 from opentau import events
-from opentau.checkpoint import storage_errors
+from opentau.checkpoint import write_text
 from opentau.loop.report_charts import percent
 from opentau.loop.report_data import Film, ReportData
 from opentau.loop.report_images import frame_indices, picture, runs_of
@@ -65,12 +64,8 @@ def write_report(run_dir: Path, data: ReportData) -> Path:
         eval_specs={name: list(_flat(spec)) for name, spec in _eval_specs(data).items()},
         machine=dict(data.machine),
     )
-    path = run_dir / REPORT_FILE
-    partial = path.with_name(path.name + ".partial")
-    with storage_errors(path):
-        partial.write_text(page, encoding="utf-8")
-        os.replace(partial, path)
-    return path
+    write_text(run_dir / REPORT_FILE, page)
+    return run_dir / REPORT_FILE
 
 
 def sections(data: ReportData) -> list[Section]:

@@ -6,9 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -53,7 +51,7 @@ def gather_report(run_dir: Path) -> ReportData:
         conditioning=tuple(_conditioning(run)),
         films=tuple(film for name, path in recorded.items() if (path / "meta").is_dir() for film in _films(name, path)),
         config=config,
-        machine=_machine(),
+        machine=machine_facts(),
     )
 
 
@@ -121,6 +119,6 @@ def _films(stage: str, path: Path) -> list[Film]:
     return films
 
 
-def _machine() -> Mapping[str, Any]:
+def machine_facts() -> dict[str, str]:
     versions = {package: importlib.metadata.version(package) for package in PACKAGES}
     return {"processor": platform.processor() or platform.machine(), "cores": str(len(os.sched_getaffinity(0))), **versions}

@@ -13,14 +13,14 @@ import torch
 
 from opentau import events
 from opentau.config import build
-from opentau.loop.options import LoopOptions
+from opentau.loop.options import INDICATORS, LoopOptions
 from opentau.loop.run import Run
 from opentau.policies.config import PolicyConfig
 from opentau.policies.policy import VLAPolicy
 from opentau.protocols import Critic, Policy
 from opentau.rollout.options import RolloutOptions
 from opentau.rollout.session import RolloutSession
-from opentau.types import Indicator, Interface, content_hash
+from opentau.types import Interface, content_hash
 from robot_bridge.describe import EnvDescription, describe
 
 RENDERING = "envs.rendering:describe_backend"
@@ -70,6 +70,7 @@ class Setting:
             "batch_size": options.rollout.batch_size,
             "guidance": options.inference.guidance,
             "num_flow_steps": options.inference.num_flow_steps,
+            "indicator": options.inference.indicator,
         }
 
     def policy_config(self) -> PolicyConfig:
@@ -85,8 +86,8 @@ class Setting:
             action_dim=interface.action_dim,
         )
 
-    def load_policy(self, checkpoint: Path, *, indicator: Indicator = Indicator.POSITIVE) -> VLAPolicy:
-        """Load a checkpoint to be served with the options of `inference`."""
+    def load_policy(self, checkpoint: Path, *, indicator: str | None = None) -> VLAPolicy:
+        """Load a checkpoint to be served with the options of `inference`; `indicator` stands above theirs."""
         return load_policy(checkpoint, self.options, indicator=indicator)
 
     def rollout_options(self) -> RolloutOptions:
@@ -121,12 +122,13 @@ class Setting:
             yield session
 
 
-def load_policy(checkpoint: Path, options: LoopOptions, *, indicator: Indicator = Indicator.POSITIVE) -> VLAPolicy:
-    """Load a checkpoint to be served as the options say."""
+def load_policy(checkpoint: Path, options: LoopOptions, *, indicator: str | None = None) -> VLAPolicy:
+    """Load a checkpoint to be served as the options say; without an indicator there is nothing to guide by."""
+    name = indicator or options.inference.indicator
     return VLAPolicy.load(
         checkpoint,
-        indicator=indicator,
-        guidance=options.inference.guidance,
+        indicator=INDICATORS[name] if name else None,
+        guidance=options.inference.guidance if name != "absent" else 1.0,
         num_flow_steps=options.inference.num_flow_steps,
         batch_size=options.rollout.batch_size,
     )

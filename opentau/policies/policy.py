@@ -34,13 +34,14 @@ class VLAPolicy:
         *,
         processor: Processor,
         policy_version: str,
-        indicator: Indicator = Indicator.POSITIVE,
+        indicator: Indicator | None = None,
         guidance: float = 1.0,
         num_flow_steps: int = 5,
         batch_size: int = 1,
     ) -> None:
         if num_flow_steps < 1 or batch_size < 1:
             raise OptionError(f"num_flow_steps is {num_flow_steps} and batch_size {batch_size}; both must be at least 1")
+        indicator = processor.served_indicator if indicator is None else indicator
         if guidance != 1.0 and indicator is Indicator.ABSENT:
             raise OptionError(f"guidance is {guidance} without an indicator to guide by; set guidance=1 or indicator=positive")
         self.model = model.eval()
@@ -58,13 +59,16 @@ class VLAPolicy:
         cls,
         checkpoint: Path,
         *,
-        indicator: Indicator = Indicator.POSITIVE,
+        indicator: Indicator | None = None,
         guidance: float = 1.0,
         num_flow_steps: int = 5,
         batch_size: int = 1,
         device: str = "cpu",
     ) -> VLAPolicy:
-        """Load a sealed checkpoint directory, checking every file's hash; raises `CheckpointError`."""
+        """Load a sealed checkpoint directory, checking every file's hash; raises `CheckpointError`.
+
+        Without `indicator` the policy is asked with the one that its checkpoint names.
+        """
         manifest = read_manifest(checkpoint, verify=True)
         model, processor = load_model(checkpoint)
         return cls(

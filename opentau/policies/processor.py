@@ -40,12 +40,15 @@ class Processor:
         codec: Codec,
         text_tokenizer: TextTokenizer,
         fast_tokenizer: FastTokenizer | None,
+        served_indicator: Indicator = Indicator.POSITIVE,
     ) -> None:
+        """`served_indicator` is what the policy is asked with unless its user says otherwise."""
         self.config = config
         self.interface = interface
         self.codec = codec
         self.text_tokenizer = text_tokenizer
         self.fast_tokenizer = fast_tokenizer
+        self.served_indicator = served_indicator
         self._check_fit()
         self._prompt_ids: dict[str, list[int]] = {}
         texts = [text_tokenizer.encode(INDICATOR_TEXT[Indicator(value)]) for value in (0, 1)]
@@ -158,7 +161,12 @@ class Processor:
 
     def save(self, directory: Path) -> None:
         """Write configuration, interface, codec and tokenizers into a directory."""
-        write_json(directory / CONFIG_FILE, {"policy": self.config.to_dict(), "interface": self.interface.to_dict()})
+        described = {
+            "policy": self.config.to_dict(),
+            "interface": self.interface.to_dict(),
+            "served_indicator": self.served_indicator.name.lower(),
+        }
+        write_json(directory / CONFIG_FILE, described)
         write_json(directory / CODEC_FILE, self.codec.to_dict())
         (directory / TEXT_FILE).write_text(self.text_tokenizer.to_json(), encoding="utf-8")
         if self.fast_tokenizer:
@@ -175,6 +183,7 @@ class Processor:
                 codec=Codec.from_dict(json.loads((directory / CODEC_FILE).read_text(encoding="utf-8"))),
                 text_tokenizer=TextTokenizer.from_json((directory / TEXT_FILE).read_text(encoding="utf-8")),
                 fast_tokenizer=_read_fast(directory / FAST_FILE),
+                served_indicator=Indicator[described["served_indicator"].upper()],
             )
         except (OSError, ValueError, KeyError, TypeError, OptionError, DataError) as error:
             raise CheckpointError(

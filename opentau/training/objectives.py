@@ -38,14 +38,15 @@ class PolicyObjective:
         inputs = self._processor.with_indicator(inputs, inputs.indicator_B.masked_fill(is_withheld_B, -1))
         prefix = self._model.prefix(inputs)
         loss = torch.zeros((), device=inputs.state_BS.device)
+        weight_B = torch.from_numpy(batch.weight).to(loss.device)
         metrics: dict[str, Tensor] = {}
         if options.fast_weight:
             fast = self._processor.fast_inputs(batch.action, is_pad_BH=batch.action_is_pad)
-            metrics["train/fast"] = self._fast_loss(prefix, fast)
+            metrics["train/fast"] = self._fast_loss(prefix, fast, weight_B=weight_B)
             loss = loss + options.fast_weight * metrics["train/fast"]
         if options.flow_weight:
             seen = prefix.detached() if options.is_insulated else prefix
-            metrics["train/flow"] = self._flow_loss(seen, batch, generator=None).mean()
+            metrics["train/flow"] = (self._flow_loss(seen, batch, generator=None) * weight_B).mean()
             loss = loss + options.flow_weight * metrics["train/flow"]
         return loss, {name: value.detach() for name, value in metrics.items()}
 
@@ -106,12 +107,14 @@ class PolicyObjective:
         mean_B = (error_BH * counts_BH).sum(dim=1) / counts_BH.sum(dim=1).clamp_min(1)
         return mean_B.unflatten(0, (-1, draws)).mean(dim=1)
 
-    def _fast_loss(self, prefix: Prefix, fast: FastInputs | None) -> Tensor:
-        """Return the mean cross-entropy of the action tokens; 0 where no chunk of the batch has some."""
+    def _fast_loss(self, prefix: Prefix, fast: FastInputs | None, *, weight_B: Tensor) -> Tensor:
+        """Return the mean weighted cross-entropy of the action tokens; 0 where no chunk of the batch has some."""
         if fast is None:
             return torch.zeros((), device=self._device)
         whole = prefix if len(fast.row_M) == len(prefix.state_BS) else prefix.rows(fast.row_M.to(self._device))
         stream_MFW = self._model.continuation(whole, fast.token_MF.to(self._device))
         is_target_MF = fast.is_target_MF.to(self._device)
         logits_NV = self._model.logits(stream_MFW[is_target_MF])
-        return F.cross_entropy(logits_NV.float(), fast.target_MF.to(self._device)[is_target_MF])
+        loss_N = F.cross_entropy(logits_NV.float(), fast.target_MF.to(self._device)[is_target_MF], reduction="none")
+        weight_MF = weight_B[fast.row_M.to(self._device)][:, None].expand(is_target_MF.shape)
+        return (loss_N * weight_MF[is_target_MF]).mean()

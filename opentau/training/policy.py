@@ -27,7 +27,7 @@ from opentau.policies.weights import load_model, save_policy
 from opentau.training.objectives import PolicyObjective
 from opentau.training.options import ObjectiveOptions, TrainOptions
 from opentau.training.trainer import TrainReport, TrainSummary, train
-from opentau.types import Interface, Source, derive_seed
+from opentau.types import Indicator, Interface, Source, derive_seed
 
 # Shapes: F frames, E episodes, N chunks, H actions of a chunk, A action dimensions.
 
@@ -44,6 +44,8 @@ class PolicyData:
     """Of the environment that recorded the table."""
     indicator: np.ndarray | None = None
     """`Indicator` per frame, int8 [F]; None trains without."""
+    weight: np.ndarray | None = None
+    """Weight of each frame's loss, float32 [F]; None weighs all alike."""
     eligible: np.ndarray | None = None
     """Frames that may be learned from, bool [F]; None for all."""
 
@@ -65,6 +67,8 @@ class PolicyTraining:
     """Share of the episodes that measure instead of train."""
     action_limit: float = 3.0
     """Encoded actions beyond this are cut to it; see `BatchSource`."""
+    served_indicator: Indicator = Indicator.POSITIVE
+    """What the trained policy is asked with."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.human_share <= 1:
@@ -98,6 +102,7 @@ def train_policy(
     is_held_out = held_out_frames(data.table, share=training.held_out_share) & data.is_eligible
     is_trained = data.is_eligible & ~is_held_out
     model, processor = _start(start, data, training=training, is_trained=is_trained, seed=seed)
+    processor.served_indicator = training.served_indicator
     model.to(device)
     objective = PolicyObjective(model, processor=processor, options=training.objective)
     source = partial(
@@ -108,6 +113,7 @@ def train_policy(
         batch_size=training.options.batch_size,
         shares=training.shares,
         indicator=data.indicator,
+        weight=data.weight,
         action_limit=training.action_limit,
     )
     batches = source(seed=derive_seed(seed, "train"), eligible=is_trained, augmentation=training.augmentation)

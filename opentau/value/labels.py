@@ -1,27 +1,30 @@
-"""Label rules: from advantages to the indicator of every frame, and the controls that show what the labels are worth."""
+"""The label rule of RECAP, and what every label rule gives: the indicator and the weight of every frame."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
-from opentau.errors import OptionError, near_matches
-from opentau.types import Indicator, derive_seed
+from opentau.errors import OptionError
+from opentau.types import Indicator
 from opentau.value.options import TAKEOVER_FAIL, LabelOptions
 from opentau.value.table import ValueTable
 
 # Shapes: F frames, E episodes.
 
+NEGATIVES = {"keep": Indicator.NEGATIVE, "absent": Indicator.ABSENT}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labelling:
-    """The indicators of all frames and how they came about."""
+    """The indicators and weights of all frames and how they came about."""
 
     indicator: np.ndarray
-    """`Indicator` per frame, int8 [F]; never ABSENT, dropping it is the objective's work."""
+    """`Indicator` per frame, int8 [F]; what the objective withholds at random (dropout) is not part of it."""
+    weight: np.ndarray
+    """Weight of each frame's loss, float32 [F]; frames of weight 0 are not learned from."""
     thresholds: dict[str, float] = field(default_factory=dict)
     """Task to the advantage above which an autonomous frame is positive."""
     positive_shares: dict[str, float] = field(default_factory=dict)
@@ -31,7 +34,7 @@ class Labelling:
 
 
 class LabelRule(Protocol):
-    """A plug-in that labels frames."""
+    """A plug-in that labels frames: what improvers differ in."""
 
     def __call__(
         self, frames: ValueTable, *, advantages: np.ndarray, is_newest: np.ndarray, options: LabelOptions, seed: int
@@ -41,17 +44,26 @@ class LabelRule(Protocol):
 
 
 def recap_labels(
-    frames: ValueTable, *, advantages: np.ndarray, is_newest: np.ndarray, options: LabelOptions, seed: int
+    frames: ValueTable,
+    *,
+    advantages: np.ndarray,
+    is_newest: np.ndarray,
+    options: LabelOptions,
+    seed: int,
+    negatives: str = "keep",
 ) -> Labelling:
     """Label by a threshold per task on the advantage; demonstrations and interventions are positive.
 
     The threshold makes a given share of the task's newest autonomous frames positive (of all, where none is newest) and
     holds for older ones as well. Where the policy failed in all of the newest episodes none of their frames is positive;
-    where it succeeded in nearly all, the share is small. An attempt that the expert took over counts as failed.
+    where it succeeded in nearly all, the share is small. An attempt that the expert took over counts as failed. What is not
+    positive is negative, or with `negatives='absent'` has no indicator at all.
     """
+    if negatives not in NEGATIVES:
+        raise OptionError(f"improve.args.negatives is {negatives!r}; use 'keep' or 'absent'")
     episode, tasks = frames.table.episode, frames.tasks
     _, is_success = frames.attempts(takeover=TAKEOVER_FAIL)
-    indicator = np.where(frames.is_autonomous, Indicator.NEGATIVE, Indicator.POSITIVE).astype(np.int8)
+    indicator = np.where(frames.is_autonomous, NEGATIVES[negatives], Indicator.POSITIVE).astype(np.int8)
     thresholds, shares, notes = {}, {}, []
     for task in frames.table.task_ids:
         of_task = (tasks == task)[episode] & frames.is_autonomous
@@ -64,7 +76,9 @@ def recap_labels(
         notes += [note] if note else []
         indicator[of_task & (advantages > thresholds[task])] = Indicator.POSITIVE
         shares[task] = float(np.mean(indicator[newest] == Indicator.POSITIVE))
-    return Labelling(indicator=indicator, thresholds=thresholds, positive_shares=shares, notes=tuple(notes))
+    return Labelling(
+        indicator=indicator, weight=even_weights(frames), thresholds=thresholds, positive_shares=shares, notes=tuple(notes)
+    )
 
 
 def _threshold(newest: np.ndarray, *, outcomes: np.ndarray, task: str, options: LabelOptions) -> tuple[float, str]:
@@ -83,48 +97,6 @@ def _threshold(newest: np.ndarray, *, outcomes: np.ndarray, task: str, options: 
     )
 
 
-def random_labels(
-    frames: ValueTable, *, advantages: np.ndarray, is_newest: np.ndarray, options: LabelOptions, seed: int
-) -> Labelling:
-    """Give every autonomous episode RECAP's indicators of another of its task: same share, same runs, no meaning.
-
-    Sequences are aligned at their starts; what a longer one has left over fills up the ends of longer episodes.
-    """
-    recap = recap_labels(frames, advantages=advantages, is_newest=is_newest, options=options, seed=seed)
-    indicator = recap.indicator.copy()
-    rows = [record.start + np.flatnonzero(frames.is_autonomous[frames.rows(record)]) for record in frames.episodes]
-    for task in frames.table.task_ids:
-        members = [position for position, name in enumerate(frames.tasks) if name == task and len(rows[position])]
-        rng = np.random.default_rng(derive_seed(seed, "random_labels", task))
-        order = [members[i] for i in rng.permutation(len(members))]
-        donors = order[1:] + order[:1]
-        left_over: list[np.ndarray] = []
-        for receiver, donor in zip(order, donors, strict=True):
-            common = min(len(rows[receiver]), len(rows[donor]))
-            indicator[rows[receiver][:common]] = recap.indicator[rows[donor][:common]]
-            left_over.append(recap.indicator[rows[donor][common:]])
-        ends = [rows[receiver][len(rows[donor]) :] for receiver, donor in zip(order, donors, strict=True)]
-        if ends:
-            indicator[np.concatenate(ends)] = np.concatenate(left_over)
-    return Labelling(indicator=indicator, thresholds=recap.thresholds, positive_shares=recap.positive_shares, notes=recap.notes)
-
-
-def source_labels(
-    frames: ValueTable, *, advantages: np.ndarray, is_newest: np.ndarray, options: LabelOptions, seed: int
-) -> Labelling:
-    """Label by source alone: demonstrations and interventions positive, everything autonomous negative."""
-    return Labelling(indicator=np.where(frames.is_autonomous, Indicator.NEGATIVE, Indicator.POSITIVE).astype(np.int8))
-
-
-LABEL_RULES: dict[str, Callable[..., Labelling]] = {
-    "recap": recap_labels,
-    "random_labels": random_labels,
-    "source_labels": source_labels,
-}
-
-
-def label_rule(name: str) -> LabelRule:
-    """Return the rule of a name; an unknown one raises `OptionError`."""
-    if name not in LABEL_RULES:
-        raise OptionError(f"unknown label rule {name!r}.{near_matches(name, LABEL_RULES)}")
-    return LABEL_RULES[name]
+def even_weights(frames: ValueTable) -> np.ndarray:
+    """Return weight 1 for every frame, float32 [F]."""
+    return np.ones(len(frames.table), np.float32)

@@ -35,7 +35,7 @@ class FitOptions:
     """How the critic is fitted, for every fold alike."""
 
     num_folds: int = 4
-    """Each episode is labelled by a critic that was fitted on the other folds."""
+    """Each episode is labelled by a critic that was fitted on the other folds; 1 labels by one fitted on all of them."""
     num_updates: int = 300
     batch_size: int = 256
     learning_rate: float = 1e-3
@@ -46,8 +46,10 @@ class FitOptions:
     """torch threads; 0 leaves them."""
 
     def __post_init__(self) -> None:
-        if self.num_folds < 2:
-            raise OptionError(f"value.fit.num_folds is {self.num_folds}; labels out of fold need at least 2")
+        if self.num_folds < 1:
+            raise OptionError(
+                f"value.fit.num_folds is {self.num_folds}; use 2 or more, or 1 for labels that are not out of fold"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

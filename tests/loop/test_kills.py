@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from opentau.cli.compose import compose_config
 from opentau.data.lerobot_v3 import Dataset
+from opentau.loop.options import LoopOptions
 from opentau.loop.plans import planned_stages
 from tests.loop.conftest import TINY
 from tests.loop.driving import after_seconds, at_stage, finish, kill_when, stage_ids, start
@@ -36,7 +38,7 @@ def test_a_run_killed_at_every_stage_boundary_and_at_random_moments_ends_like_an
     tmp_path: Path, undisturbed: Path
 ) -> None:
     assert kill_at_random(tmp_path, times=3, seed=0, longest_s=15.0) == 3
-    stages = planned_stages(iterations=2)
+    stages = planned_stages(LoopOptions.from_config(compose_config("loop", TINY)))
     killed = [kill_when(start(tmp_path, TINY), tmp_path / "run", at_stage(name)) for name in stages]
     assert all(killed), dict(zip(stages, killed, strict=True))
     finish(tmp_path, TINY)

@@ -46,7 +46,7 @@ def test_the_loop_runs_on_libero_object_task_0(tmp_path: Path) -> None:
     collected = Dataset(next((run / "stages").glob("collect-1-*")))
     assert len(collected) == 2
     assert (collected.load(0).source == Source.AUTONOMOUS).any()
-    final = read_results(next((run / "stages").glob("final-*")) / "first-episodes.jsonl")
+    final = read_results(next((run / "stages").glob("final-0-*")) / "episodes.jsonl")
     assert [result.plan.initial_state for result in final] == [0]
     assert "<svg" in (run / "report.html").read_text()
     status = subprocess.run(

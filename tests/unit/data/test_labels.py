@@ -10,12 +10,14 @@ from opentau.data.frames import FrameTable
 from opentau.data.labels import LABELS_FILE, Labels
 from opentau.errors import CheckpointError, DataError
 
-COLUMNS = ("returns", "values", "advantages", "indicator")
+COLUMNS = ("returns", "values", "advantages", "indicator", "weight")
 
 
 def labels_of(table: FrameTable) -> Labels:
     number = np.arange(len(table), dtype=np.float32)
-    return Labels.of_table(table, returns=-number, values=number / 7, advantages=number - 3, indicator=number % 2)
+    return Labels.of_table(
+        table, returns=-number, values=number / 7, advantages=number - 3, indicator=number % 2, weight=number / 9
+    )
 
 
 def test_labels_come_back_as_they_were_written(make_episode, tmp_path):
@@ -72,4 +74,4 @@ def test_an_episode_labelled_twice_and_columns_of_wrong_length_are_errors(make_e
     table = FrameTable.from_episodes([episode], dataset_id="d")
     short = np.zeros(4)
     with pytest.raises(DataError, match="labels of 6 frames"):
-        Labels.of_table(table, returns=short, values=short, advantages=short, indicator=short)
+        Labels.of_table(table, returns=short, values=short, advantages=short, indicator=short, weight=short)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from opentau.cli.compose import compose_config
+from opentau.loop.options import LoopOptions
 from opentau.loop.plans import CANDIDATE, INCUMBENT, collection_plans, demonstration_plans, paired_plans, planned_stages
 
 
@@ -35,5 +37,12 @@ def test_no_two_purposes_of_a_run_share_a_seed() -> None:
 
 
 def test_the_stages_of_a_run_are_named_in_order() -> None:
-    assert planned_stages(0) == ["demonstrations-0", "sft-0", "value-0", "evaluate-0", "final"]
-    assert planned_stages(2)[4:9] == ["collect-1", "value-1", "label-1", "update-1", "gate-1"]
+    def stages(*options: str) -> list[str]:
+        return planned_stages(LoopOptions.from_config(compose_config("loop", options)))
+
+    cycle = ["collect-1", "value-1", "label-1", "update-1", "gate-1"]
+    first = ["demonstrations-0", "sft-0", "value-0", "evaluate-0"]
+    assert stages("iterations=0") == [*first, "final-0"]
+    assert stages("iterations=1") == [*first, *cycle, "final-0", "final-1"]
+    study = ("iterations=1", "evaluation.episodes=0", "gate.is_open=true", "evaluation.final_indicators=[negative]")
+    assert stages(*study) == [*first[:3], *cycle[:4], "final-0", "final-1", "final-negative-1"]

@@ -108,6 +108,7 @@ def batch(count: int = 6, *, seed: int = 0, num_padded: int = 2) -> Batch:
         action_is_pad=is_pad,
         prompt=[PROMPTS[index % 2] for index in range(count)],
         indicator=np.array([index % 2 for index in range(count)], np.int8),
+        weight=np.ones(count, np.float32),
         frame=np.arange(count),
         task=np.zeros(count, np.int32),
     )

@@ -26,7 +26,8 @@ WORKS = {
     "label-2": 11.0,
     "update-2": 265.0,
     "gate-2": 180.0,
-    "final": 130.0,
+    "final-0": 70.0,
+    "final-2": 60.0,
 }
 EPISODES = {
     "demonstrations-0": 60,
@@ -35,7 +36,8 @@ EPISODES = {
     "collect-2": 48,
     "gate-1": 80,
     "gate-2": 200,
-    "final": 100,
+    "final-0": 50,
+    "final-2": 50,
 }
 SUCCESS = {"demonstrations-0": 1.0, "evaluate-0": 0.45, "collect-1": 0.6, "collect-2": 0.75, "gate-1": 0.6, "gate-2": 0.72}
 SCORES = {
@@ -48,8 +50,8 @@ SCORES = {
         (2, events.INCUMBENT, "update-1@77e0", 100, 71, (0.615, 0.790), 17800.0),
         (2, events.CANDIDATE, "update-2@e41b", 100, 77, (0.679, 0.842), 16400.0),
     ],
-    "final": [
-        (0, events.FINAL, "sft-0@5c1d", 50, 23, (0.330, 0.596), 11300.0),
+    "final-0": [(0, events.FINAL, "sft-0@5c1d", 50, 23, (0.330, 0.596), 11300.0)],
+    "final-2": [
         (2, events.FINAL, "update-1@77e0", 50, 36, (0.583, 0.825), 8900.0),
     ],
 }
@@ -101,8 +103,8 @@ def _events(*, is_promoted: bool) -> Iterator[dict[str, Any]]:
         yield from _work(stage, iteration, t, seconds)
         t += seconds
         for row in SCORES.get(stage, ()):
-            stays = stage == "final" and not is_promoted
-            yield _evaluated(t, stage, (row[0], *SCORES["final"][0][1:]) if stays else row)
+            stays = stage == "final-2" and not is_promoted
+            yield _evaluated(t, stage, (row[0], *SCORES["final-0"][0][1:]) if stays else row)
         if stage in VERDICTS:
             yield _verdict(t, VERDICTS[stage], is_promoted=is_promoted)
         finished = {"stage": stage, "iteration": iteration, "is_reused": stage == "demonstrations-0", "summary": {}}
@@ -146,7 +148,7 @@ def _training(stage: str, iteration: int | None, t: float, seconds: float) -> It
 def _evaluated(t: float, stage: str, row: tuple[Any, ...]) -> dict[str, Any]:
     names = ("iteration", "role", "policy", "episodes", "successes", "interval", "simulated_s")
     fields = dict(zip(names, row, strict=True))
-    spec = "official-9f31c2" if stage == "final" else "placements-04ab7e"
+    spec = "official-9f31c2" if stage.startswith("final") else "placements-04ab7e"
     return _event(t, events.EVALUATED, stage=stage, eval_spec=spec, **fields | {"interval": list(fields["interval"])})
 
 

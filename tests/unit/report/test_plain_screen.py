@@ -23,7 +23,7 @@ def test_a_run_without_promotion_says_so() -> None:
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
-@pytest.mark.parametrize("until", ["demonstrations-0", "sft-0", "gate-1", "final", ""])
+@pytest.mark.parametrize("until", ["demonstrations-0", "sft-0", "gate-1", "final-0", "final-2", ""])
 def test_no_line_is_wider_than_asked_for(until: str, width: int) -> None:
     assert max(map(len, render_plain(fold(run_events(until=until)), width=width).splitlines())) <= width
 

@@ -97,7 +97,7 @@ def test_long_runs_keep_bounded_curves_and_logs() -> None:
 
 def test_the_estimate_uses_the_rate_of_this_attempt_then_siblings_then_the_plan() -> None:
     run = [
-        started("collect-1", "collect-2", "gate-2", "final", expected_s={"gate-2": 70.0}),
+        started("collect-1", "collect-2", "gate-2", "final-2", expected_s={"gate-2": 70.0}),
         event(0, events.STAGE_STARTED, stage="collect-1", iteration=1),
         event(40, events.STAGE_FINISHED, stage="collect-1", iteration=1, seconds=40.0, is_reused=False, summary={}),
         event(40, events.STAGE_STARTED, stage="collect-2", iteration=2),

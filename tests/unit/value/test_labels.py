@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -9,7 +10,15 @@ import pytest
 
 from opentau.errors import OptionError
 from opentau.types import Indicator, Source
-from opentau.value.labels import label_rule, random_labels, recap_labels, source_labels
+from opentau.value.controls import (
+    advantage_weights,
+    demonstrations_only,
+    no_labels,
+    random_labels,
+    source_labels,
+    successes_only,
+)
+from opentau.value.labels import recap_labels
 from opentau.value.options import LabelOptions
 
 OPTIONS = LabelOptions()
@@ -160,7 +169,51 @@ def test_a_task_with_one_autonomous_episode_keeps_its_labels(make_table, sketch)
     assert label(random_labels, frames).indicator.shape == (50,)
 
 
-def test_an_unknown_rule_is_refused_with_near_matches() -> None:
-    assert label_rule("recap") is recap_labels
-    with pytest.raises(OptionError, match="random_labels"):
-        label_rule("random_label")
+@pytest.mark.parametrize("rule", [no_labels, successes_only, advantage_weights])
+def test_rules_without_an_indicator_give_none(make_table, sketch, rule) -> None:
+    labelling = label(rule, mixed_table(make_table, sketch))
+    assert set(labelling.indicator) == {Indicator.ABSENT}
+
+
+def test_learning_from_demonstrations_only_leaves_every_other_frame_out(make_table, sketch) -> None:
+    frames = mixed_table(make_table, sketch)
+    labelling = label(demonstrations_only, frames)
+    assert np.array_equal(labelling.weight > 0, frames.table.source == Source.DEMONSTRATION)
+    assert set(labelling.indicator) == {Indicator.POSITIVE}
+
+
+def test_filtered_cloning_keeps_successes_corrections_and_what_followed_them_but_not_what_led_to_a_takeover(
+    make_table, sketch
+) -> None:
+    rescued = sketch(length=60, is_success=True, interventions=((20, 35),))
+    frames = make_table([sketch(length=40, is_success=True), sketch(length=50, is_success=False), rescued])
+    weight = label(successes_only, frames).weight
+    assert weight[:40].all()
+    assert not weight[40:90].any()
+    assert not weight[90:110].any()
+    assert weight[110:].all()
+
+
+def test_advantage_weights_rise_with_the_advantage_up_to_their_limit_and_keep_a_mean_of_one(make_table, sketch) -> None:
+    frames = mixed_table(make_table, sketch)
+    advantages, autonomous = draw_advantages(frames), frames.is_autonomous
+    weight = label(advantage_weights, frames, advantages=advantages).weight
+    assert np.all(np.diff(weight[autonomous][np.argsort(advantages[autonomous])]) >= 0)
+    assert weight[autonomous].mean() == pytest.approx(1)
+    cut = label(partial(advantage_weights, temperature=0.01, max_weight=1.5), frames, advantages=advantages).weight
+    assert np.mean(cut[autonomous] == cut.max()) == pytest.approx(np.mean(advantages[autonomous] > 0), abs=0.05)
+    assert np.all(weight[~autonomous] == 1)
+
+
+def test_negatives_can_be_left_without_an_indicator(make_table, sketch) -> None:
+    frames = mixed_table(make_table, sketch)
+    usual, positive_only = label(recap_labels, frames), label(partial(recap_labels, negatives="absent"), frames)
+    assert np.array_equal(usual.indicator == Indicator.POSITIVE, positive_only.indicator == Indicator.POSITIVE)
+    assert set(positive_only.indicator) == {Indicator.ABSENT, Indicator.POSITIVE}
+
+
+@pytest.mark.parametrize("args", [{"negatives": "drop"}, {"temperature": 0.0}])
+def test_wrong_arguments_of_a_rule_are_refused(make_table, sketch, args) -> None:
+    rule = recap_labels if "negatives" in args else advantage_weights
+    with pytest.raises(OptionError, match=r"improve\.args"):
+        label(partial(rule, **args), mixed_table(make_table, sketch))

@@ -1,0 +1,91 @@
+"""From a finished run's directory to its row: outcomes, measures, curves and processor time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from opentau.checkpoint import read_manifest
+from opentau.events import EventReader
+from opentau.loop.ledger import LEDGER_FILE, read_results
+from opentau.loop.run import STAGES_FOLDER, STATE_FILE
+from opentau.runfold import fold
+from opentau.study.plan import RowPlan
+from opentau.study.rows import FINAL, FIRST, PolicyScore, Row
+
+CURVES = ("train/held_out_loss", "train/cond_gap")
+FACT_PREFIXES = ("train/", "value/", "positive_")
+FACTS = ("autonomous_successes", "autonomous", "intervention_steps", "wins", "losses", "pairs")
+
+Curves = Mapping[str, tuple[tuple[float, float], ...]]
+
+
+def gather_row(plan: RowPlan, run: Path, *, known_curves: Mapping[str, Curves]) -> tuple[Row, dict[str, Curves]]:
+    """Return the row of a finished run, and the curves of its stages by stage directory.
+
+    `known_curves` are those of stages that an earlier row of the cell made and this one shares.
+    """
+    directories = {name: stage["directory"] for name, stage in json.loads((run / STATE_FILE).read_text())["stages"].items()}
+    manifests = {name: read_manifest(run / STAGES_FOLDER / directory) for name, directory in directories.items()}
+    curves = {**known_curves, **_own_curves(run, directories)}
+    scores = {name: _score(run / STAGES_FOLDER / directories[name], manifests[name]) for name in directories if _is_score(name)}
+    last = max(int(name.rsplit("-", 1)[1]) for name in scores)
+    row = Row(
+        variant=plan.variant,
+        task=plan.task,
+        seed=plan.seed,
+        run=run.name,
+        scores={_score_name(name, last=last): score for name, score in scores.items()},
+        cpu_seconds=sum(manifest["cpu_seconds"] for manifest in manifests.values()),
+        facts=_facts(manifests),
+        curves={
+            f"{stage} {metric}": points
+            for stage, directory in directories.items()
+            for metric, points in curves.get(directory, {}).items()
+        },
+    )
+    return row, curves
+
+
+def _is_score(stage: str) -> bool:
+    return stage.startswith("final")
+
+
+def _score_name(stage: str, *, last: int) -> str:
+    """Return 'first', 'final' or 'final-<indicator>' for a stage such as 'final-0', 'final-2' or 'final-negative-2'."""
+    name, _, iteration = stage.rpartition("-")
+    return FIRST if name == FINAL and int(iteration) == 0 and last > 0 else name
+
+
+def _score(stage: Path, manifest: Mapping[str, Any]) -> PolicyScore:
+    results, summary = read_results(stage / LEDGER_FILE), manifest["content"]["summary"]
+    return PolicyScore(
+        policy=summary["policy"],
+        eval_spec=summary["eval_spec"],
+        max_steps=summary["max_steps"],
+        control_hz=summary["control_hz"],
+        is_success=tuple(result.is_success for result in results),
+        num_steps=tuple(result.num_steps for result in results),
+    )
+
+
+def _own_curves(run: Path, directories: Mapping[str, str]) -> dict[str, Curves]:
+    """Return the curves of the stages that this run made itself, by stage directory."""
+    found: dict[str, dict[str, tuple[tuple[float, float], ...]]] = {}
+    for curve in fold(EventReader(run).read_new()).curves:
+        if curve.metric in CURVES and curve.stage in directories:
+            points = tuple((float(update), float(value)) for update, value in curve.points)
+            found.setdefault(directories[curve.stage], {})[curve.metric] = points
+    return dict(found)
+
+
+def _facts(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Return the measures of all stages as '<stage> <metric>'."""
+    return {
+        f"{stage} {name}": float(value)
+        for stage, manifest in manifests.items()
+        for name, value in manifest["content"]["summary"].items()
+        if name in FACTS or name.startswith(FACT_PREFIXES)
+    }
