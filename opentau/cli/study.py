@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def main(argv: Sequence[str]) -> int:
     if parsed.dry_run:
         _print_plan(console, study, rows, directory=directory, planned_s=planned_s)
         return 0
+    signal.signal(signal.SIGTERM, _interrupt)
     failures = _run(console, rows, directory=directory, num_workers=parsed.workers or len(os.sched_getaffinity(0)))
     out = parsed.out or directory
     _write(study, rows, directory=directory, out=out, planned_s=planned_s, env=options[0].env_name)
@@ -55,6 +57,11 @@ def main(argv: Sequence[str]) -> int:
     for failure in failures:
         console.print(f"[red]failed[/] {failure}", highlight=False)
     return 1 if failures else 0
+
+
+def _interrupt(*_: object) -> None:
+    """Make a request to end the study as good as Ctrl-C: its rows are stopped with it."""
+    raise KeyboardInterrupt
 
 
 def _compose(study: StudyPlan) -> tuple[list[RowPlan], list[LoopOptions]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,12 +17,12 @@ from opentau.data.augmentation import Augmentation
 from opentau.data.frames import FrameTable
 from opentau.data.labels import Labels
 from opentau.data.lerobot_v3 import Dataset
-from opentau.loop.options import INDICATORS
+from opentau.loop.options import INDICATORS, LoopOptions
 from opentau.loop.run import Product, StageWork
 from opentau.loop.setting import Setting
 from opentau.policies.config import PolicyConfig
 from opentau.training.critic import CriticFit
-from opentau.training.options import TrainOptions
+from opentau.training.options import ObjectiveOptions, TrainOptions
 from opentau.training.policy import PolicyData, PolicyTraining, train_policy
 from opentau.types import Indicator, Source, derive_seed
 from opentau.value.checks import measure_critic, require_usable
@@ -50,9 +51,16 @@ def fine_tune(setting: Setting, demonstrations: Product) -> Product:
             indicator=np.full(len(table), Indicator.POSITIVE, np.int8),
             eligible=_is_worth_learning(table),
         )
-        _train(setting, work, "sft-0", data, start=config, options=options.sft, indicator=Indicator.POSITIVE)
+        objective = options.objective
+        _train(
+            setting, work, "sft-0", data, start=config, options=options.sft, objective=objective, indicator=Indicator.POSITIVE
+        )
 
-    inputs = {"demonstrations": demonstrations.id, "policy": config.to_dict(), **_training_inputs(setting, options.sft)}
+    inputs = {
+        "demonstrations": demonstrations.id,
+        "policy": config.to_dict(),
+        **_training_inputs(setting, options.sft, options.objective),
+    }
     return setting.run.stage("sft-0", iteration=0, inputs=inputs, work=work)
 
 
@@ -67,18 +75,20 @@ def update(setting: Setting, iteration: int, *, start: Product, episodes: Sequen
             table=table,
             interface=setting.interface,
             indicator=aligned.indicator,
-            weight=aligned.weight,
+            weight=np.where(aligned.indicator == Indicator.NEGATIVE, options.improve.negative_weight, 1.0) * aligned.weight,
             eligible=_is_worth_learning(table) & (aligned.weight > 0),
         )
         indicator = INDICATORS[options.improve.indicator]
-        _train(setting, work, stage, data, start=start.path, options=options.update, indicator=indicator)
+        objective = _update_objective(options)
+        _train(setting, work, stage, data, start=start.path, options=options.update, objective=objective, indicator=indicator)
 
     inputs = {
         "start": start.id,
         "labels": labels.id,
         "indicator": options.improve.indicator,
+        "negative_weight": options.improve.negative_weight,
         "episodes": [product.id for product in episodes],
-        **_training_inputs(setting, options.update),
+        **_training_inputs(setting, options.update, _update_objective(options)),
     }
     return setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work)
 
@@ -179,12 +189,13 @@ def _train(
     *,
     start: PolicyConfig | Path,
     options: TrainOptions,
+    objective: ObjectiveOptions,
     indicator: Indicator,
 ) -> None:
     batch = setting.options.batch
     training = PolicyTraining(
         options=options,
-        objective=setting.options.objective,
+        objective=objective,
         augmentation=Augmentation(shift_share=batch.shift_share, state_noise=batch.state_noise),
         human_share=batch.human_share,
         held_out_share=batch.held_out_share,
@@ -232,11 +243,15 @@ def _critic_fit(
     return frames, fit
 
 
-def _training_inputs(setting: Setting, options: TrainOptions) -> dict[str, Any]:
+def _update_objective(options: LoopOptions) -> ObjectiveOptions:
+    return dataclasses.replace(options.objective, indicator_dropout=options.improve.indicator_dropout)
+
+
+def _training_inputs(setting: Setting, options: TrainOptions, objective: ObjectiveOptions) -> dict[str, Any]:
     """Return what a training depends on beside its data and its start; how often it reports or saves is no part of it."""
     train = {name: value for name, value in asdict(options).items() if name not in ("log_interval", "snapshot_interval")}
     settings = setting.options
-    return {"train": train, "batch": asdict(settings.batch), "objective": asdict(settings.objective), "seed": settings.seed}
+    return {"train": train, "batch": asdict(settings.batch), "objective": asdict(objective), "seed": settings.seed}
 
 
 def _is_worth_learning(table: FrameTable) -> np.ndarray:

@@ -154,6 +154,10 @@ class ImproveOptions:
     """'pretrained' restarts from iteration 0's policy and critic each time (the paper's way), 'incumbent' goes on."""
     indicator: str = "positive"
     """What the improved policy is asked with: 'positive', or 'absent' where the rule gives none."""
+    indicator_dropout: float = 0.3
+    """Share of an update's samples whose indicator is withheld; what is left of it trains the mode that is asked."""
+    negative_weight: float = 1.0
+    """Weight of the loss of frames with a negative indicator."""
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -169,7 +173,7 @@ class ImproveOptions:
 class CostOptions:
     """CPU seconds and bytes measured on two shared cores, for `--dry-run` alone."""
 
-    update_cpu_s: float = 0.8
+    update_cpu_s: float = 0.6
     """One policy update."""
     feature_cpu_s: float = 0.001
     """The critic's features of one frame."""
@@ -186,7 +190,7 @@ class LoopOptions:
     seed: int = 0
     task_id: tuple[int, ...] = (0,)
     iterations: int = 2
-    torch_threads: int = 2
+    torch_threads: int = 1
     """Threads of policy training; part of the result, and recorded."""
     experiment: str = "default"
     env: EnvOptions

@@ -72,7 +72,8 @@ def recap_labels(
         newest = of_task & is_newest[episode]
         newest = newest if newest.any() else of_task
         outcomes = is_success[np.unique(episode[newest])]
-        thresholds[task], note = _threshold(advantages[newest], outcomes=outcomes, task=task, options=options)
+        threshold, note = _threshold(advantages[newest], outcomes=outcomes, task=task, options=options)
+        thresholds[task] = threshold if options.min_threshold is None else max(threshold, options.min_threshold)
         notes += [note] if note else []
         indicator[of_task & (advantages > thresholds[task])] = Indicator.POSITIVE
         shares[task] = float(np.mean(indicator[newest] == Indicator.POSITIVE))

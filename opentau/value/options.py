@@ -58,6 +58,8 @@ class LabelOptions:
 
     positive_share: float = 0.4
     """Share of a task's newest autonomous frames that are labelled positive."""
+    min_threshold: float | None = None
+    """The threshold is never below this: with 0 only frames that went better than expected are positive."""
     fast_positive_share: float = 0.1
     """The share for a task that succeeds already: what is left to learn there is speed."""
     high_success: float = 0.9
@@ -73,8 +75,8 @@ class LabelOptions:
 class ValueOptions:
     """Everything between episodes and their labels."""
 
-    lookahead: int = 15
-    """Control ticks n of the n-step advantage."""
+    lookahead: int | None = 15
+    """Control ticks n of the n-step advantage; null looks to the end of the episode, realised return minus value."""
     takeover: str = TAKEOVER_FAIL
     """What an autonomous stretch that ends in a takeover counts as: 'fail', or 'actual' for how the episode ended."""
     critic: CriticOptions = field(default_factory=CriticOptions)
@@ -82,7 +84,9 @@ class ValueOptions:
     labels: LabelOptions = field(default_factory=LabelOptions)
 
     def __post_init__(self) -> None:
-        if self.lookahead < 1:
-            raise OptionError(f"value.lookahead is {self.lookahead}; it must be at least 1 control tick")
+        if self.lookahead is not None and self.lookahead < 1:
+            raise OptionError(
+                f"value.lookahead is {self.lookahead}; use at least 1 control tick, or null for the whole episode"
+            )
         if self.takeover not in TAKEOVERS:
             raise OptionError(f"unknown value.takeover {self.takeover!r}.{near_matches(self.takeover, TAKEOVERS)}")

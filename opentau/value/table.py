@@ -68,8 +68,8 @@ class ValueTable:
 
         return self._per_episode(of_episode)
 
-    def advantages(self, values: np.ndarray, *, lookahead: int) -> np.ndarray:
-        """Return A of every frame, float32 [F], from values float32 [F]."""
+    def advantages(self, values: np.ndarray, *, lookahead: int | None) -> np.ndarray:
+        """Return A of every frame, float32 [F], from values float32 [F]; None looks to the end of the episode."""
 
         def of_episode(record: EpisodeRecord) -> np.ndarray:
             rows = self.rows(record)

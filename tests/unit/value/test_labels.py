@@ -205,6 +205,16 @@ def test_advantage_weights_rise_with_the_advantage_up_to_their_limit_and_keep_a_
     assert np.all(weight[~autonomous] == 1)
 
 
+def test_a_least_threshold_keeps_frames_below_it_from_being_positive(make_table, sketch) -> None:
+    frames = mixed_table(make_table, sketch)
+    advantages = draw_advantages(frames) - 0.5
+    options = LabelOptions(positive_share=0.9, min_threshold=0.0)
+    autonomous, is_newest = frames.is_autonomous, ~frames.is_demonstration
+    labelling = recap_labels(frames, advantages=advantages, is_newest=is_newest, options=options, seed=0)
+    assert np.array_equal(labelling.indicator[autonomous] == Indicator.POSITIVE, advantages[autonomous] > 0)
+    assert labelling.thresholds == {"box/0": 0.0}
+
+
 def test_negatives_can_be_left_without_an_indicator(make_table, sketch) -> None:
     frames = mixed_table(make_table, sketch)
     usual, positive_only = label(recap_labels, frames), label(partial(recap_labels, negatives="absent"), frames)

@@ -128,3 +128,13 @@ def test_what_the_expert_does_after_a_takeover_does_not_reach_the_frames_before(
     assert np.array_equal(
         advantages_of(calm, source, is_success=True)[before], advantages_of(rescued, source, is_success=True)[before]
     )
+
+
+def test_without_lookahead_the_advantage_is_return_minus_value_and_no_failed_frame_beats_a_value_above_minus_one() -> None:
+    values = np.linspace(-0.9, -0.2, 40, dtype=np.float32)
+    source = np.full(40, Source.AUTONOMOUS, np.int8)
+    success = episode_advantages(values, source=source, is_success=True, max_steps=100, lookahead=None)
+    np.testing.assert_allclose(success, -(40 - np.arange(40)) / 200 - values, atol=1e-6)
+    failure = episode_advantages(values, source=source, is_success=False, max_steps=100, lookahead=None)
+    np.testing.assert_allclose(failure, -1 - values, atol=1e-6)
+    assert failure.max() < 0
