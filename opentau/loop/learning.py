@@ -124,7 +124,9 @@ def fit_critic(
         "episodes": [product.id for product in episodes],
         "start": start.id if start else None,
         "max_steps": setting.max_steps,
-        "value": asdict(options.value),
+        "critic": asdict(options.value.critic),
+        "fit": asdict(options.value.fit),
+        "takeover": options.value.takeover,
         "seed": options.seed,
     }
     return setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work)
