@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from typing import Any
 
 from opentau.loop.budget import StageCost, estimate
 from opentau.loop.options import LoopOptions
@@ -14,15 +15,15 @@ from opentau.types import content_hash
 STAGE_GROUPS = {
     "demonstrations": ("env", "data", "seed", "task_id"),
     "sft": ("policy", "objective", "batch", "sft"),
-    "value": ("value",),
+    "value": ("value.critic", "value.fit", "value.takeover"),
     "evaluate": ("rollout", "inference", "evaluation"),
     "collect": ("collect", "rollout", "inference"),
-    "label": ("improve",),
-    "update": ("update",),
+    "label": ("improve.target", "improve.args", "value.lookahead", "value.labels"),
+    "update": ("improve", "update"),
     "gate": ("gate",),
     "final": ("evaluation",),
 }
-SIDE_STAGES = ("evaluate",)
+SIDE_STAGES = ("evaluate", "final")
 """Nothing depends on them."""
 
 
@@ -38,9 +39,16 @@ def _stages(options: LoopOptions) -> list[tuple[str, StageCost]]:
     for cost in estimate(options):
         kind = cost.stage.split("-")[0]
         is_first_score = kind == "final" and iteration_of(cost.stage) == 0
-        before = ["env", "data", "seed", "task_id", "policy", "objective", "batch", "sft"] if is_first_score else groups
+        before = [*STAGE_GROUPS["demonstrations"], *STAGE_GROUPS["sft"]] if is_first_score else groups
         needed = sorted({*before, *STAGE_GROUPS[kind]})
-        keyed.append((content_hash([cost.stage, {name: plain[name] for name in needed}]), cost))
+        keyed.append((content_hash([cost.stage, {name: _option(plain, name) for name in needed}]), cost))
         if kind not in SIDE_STAGES:
             groups = needed
     return keyed
+
+
+def _option(plain: Mapping[str, Any], name: str) -> Any:
+    """Return the option or group of a dotted name."""
+    for part in name.split("."):
+        plain = plain[part]
+    return plain
