@@ -53,6 +53,7 @@ class BatchSource:
         batch_size: int,
         seed: int,
         shares: Mapping[str, float] = EQUAL_SHARES,
+        positive_share: float | None = None,
         eligible: np.ndarray | None = None,
         indicator: np.ndarray | None = None,
         weight: np.ndarray | None = None,
@@ -61,10 +62,10 @@ class BatchSource:
     ) -> None:
         """Prepare to draw.
 
-        `shares` are the groups' shares of a batch (see `FrameSampler`); `eligible` bool [F] leaves frames out; `indicator`
-        int8 [F] holds `Indicator` values, absent everywhere when None; `weight` float32 [F] is 1 everywhere when None; no
-        augmentation when None. Encoded actions beyond `action_limit` are cut to it: a dimension that hardly moves in the
-        statistics has a small scale, and one correction that turns it fully would outweigh a thousand ordinary frames.
+        `shares` and `positive_share` say what a batch consists of (see `FrameSampler`); `eligible` bool [F] leaves frames
+        out; `indicator` int8 [F] holds `Indicator` values, absent everywhere when None; `weight` float32 [F] is 1 everywhere
+        when None; no augmentation when None. Encoded actions beyond `action_limit` are cut to it: a dimension that hardly
+        moves in the statistics has a small scale, and one correction that turns it fully would outweigh a thousand frames.
         """
         if horizon < 1 or batch_size < 1:
             raise DataError(f"horizon is {horizon}, batch_size {batch_size}; both are at least 1")
@@ -76,7 +77,9 @@ class BatchSource:
         self._codec = codec
         self._horizon = horizon
         self._seed = seed
-        self._sampler = FrameSampler(table, shares=shares, eligible=eligible)
+        self._sampler = FrameSampler(
+            table, shares=shares, eligible=eligible, indicator=indicator, positive_share=positive_share
+        )
         self._indicator = np.full(len(table), Indicator.ABSENT, np.int8) if indicator is None else indicator
         self._weight = np.ones(len(table), np.float32) if weight is None else weight
         self._augmentation = augmentation or Augmentation(shift_share=0.0)

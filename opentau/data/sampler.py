@@ -8,7 +8,7 @@ import numpy as np
 
 from opentau.data.frames import FrameTable
 from opentau.errors import DataError, near_matches
-from opentau.types import Source
+from opentau.types import Indicator, Source
 
 # Shapes: F frames, B samples.
 
@@ -23,11 +23,18 @@ class FrameSampler:
     """Draw rows of a table: a group by its share, then task, episode and frame uniformly within what the group holds.
 
     A frame's group is that of its source; an episode with interventions has frames in both groups. A group without frames
-    leaves its share to the others.
+    leaves its share to the others. With `positive_share` the autonomous group is split by its indicators int8 [F]: that share
+    of its samples is positive, the rest not, however rare positive frames are.
     """
 
     def __init__(
-        self, table: FrameTable, *, shares: Mapping[str, float] = EQUAL_SHARES, eligible: np.ndarray | None = None
+        self,
+        table: FrameTable,
+        *,
+        shares: Mapping[str, float] = EQUAL_SHARES,
+        eligible: np.ndarray | None = None,
+        indicator: np.ndarray | None = None,
+        positive_share: float | None = None,
     ) -> None:
         for name, share in shares.items():
             if name not in GROUPS:
@@ -36,6 +43,9 @@ class FrameSampler:
                 raise DataError(f"the share of group {name!r} is {share}; shares are at least 0")
         allowed = np.ones(len(table), bool) if eligible is None else eligible
         rows = {name: np.flatnonzero(allowed & np.isin(table.source, GROUPS[name])) for name in GROUPS}
+        shares = dict(shares)
+        if positive_share is not None and indicator is not None:
+            _split_autonomous(rows, shares, is_positive=indicator == Indicator.POSITIVE, positive_share=positive_share)
         held = {name: shares[name] for name in shares if shares[name] and len(rows[name])}
         if not held:
             counts = {name: len(group) for name, group in rows.items()}
@@ -72,6 +82,18 @@ class _Group:
         task = _scale(uniform[:, 0], 0, len(self._tasks) - 1)
         episode = _scale(uniform[:, 1], self._tasks[task], self._tasks[task + 1])
         return self._rows[_scale(uniform[:, 2], self._episodes[episode], self._episodes[episode + 1])]
+
+
+def _split_autonomous(
+    rows: dict[str, np.ndarray], shares: dict[str, float], *, is_positive: np.ndarray, positive_share: float
+) -> None:
+    """Replace the autonomous group by its positive and its other frames, where it has both."""
+    members = rows["autonomous"]
+    parts = {"positive": members[is_positive[members]], "other": members[~is_positive[members]]}
+    if all(map(len, parts.values())) and "autonomous" in shares:
+        share = shares.pop("autonomous")
+        shares.update({"positive": positive_share * share, "other": (1 - positive_share) * share})
+        rows.update(parts)
 
 
 def _starts(sorted_ids: np.ndarray) -> np.ndarray:

@@ -75,7 +75,7 @@ def update(setting: Setting, iteration: int, *, start: Product, episodes: Sequen
             table=table,
             interface=setting.interface,
             indicator=aligned.indicator,
-            weight=np.where(aligned.indicator == Indicator.NEGATIVE, options.improve.negative_weight, 1.0) * aligned.weight,
+            weight=aligned.weight,
             eligible=_is_worth_learning(table) & (aligned.weight > 0),
         )
         indicator = INDICATORS[options.improve.indicator]
@@ -86,7 +86,7 @@ def update(setting: Setting, iteration: int, *, start: Product, episodes: Sequen
         "start": start.id,
         "labels": labels.id,
         "indicator": options.improve.indicator,
-        "negative_weight": options.improve.negative_weight,
+        "batch_positive_share": options.improve.batch_positive_share,
         "episodes": [product.id for product in episodes],
         **_training_inputs(setting, options.update, _update_objective(options)),
     }
@@ -200,6 +200,7 @@ def _train(
         objective=objective,
         augmentation=Augmentation(shift_share=batch.shift_share, state_noise=batch.state_noise),
         human_share=batch.human_share,
+        positive_share=setting.options.improve.batch_positive_share,
         held_out_share=batch.held_out_share,
         action_limit=batch.action_limit,
         served_indicator=indicator,

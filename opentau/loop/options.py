@@ -156,8 +156,8 @@ class ImproveOptions:
     """What the improved policy is asked with: 'positive', or 'absent' where the rule gives none."""
     indicator_dropout: float = 0.3
     """Share of an update's samples whose indicator is withheld; what is left of it trains the mode that is asked."""
-    negative_weight: float = 1.0
-    """Weight of the loss of frames with a negative indicator."""
+    batch_positive_share: float | None = None
+    """Share of positive frames among the autonomous ones of an update's batches; null draws them as they come."""
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -165,6 +165,10 @@ class ImproveOptions:
 
     def __post_init__(self) -> None:
         _require_indicator(self.indicator, name="improve.indicator")
+        if self.batch_positive_share is not None and not 0 < self.batch_positive_share < 1:
+            raise OptionError(
+                f"improve.batch_positive_share is {self.batch_positive_share}; it must lie between 0 and 1, or be null"
+            )
         if self.start not in ("pretrained", "incumbent"):
             raise OptionError(f"improve.start is {self.start!r}; use 'pretrained' or 'incumbent'")
 

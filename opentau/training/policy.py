@@ -63,6 +63,8 @@ class PolicyTraining:
     augmentation: Augmentation = field(default_factory=Augmentation)
     human_share: float = 0.5
     """Share of demonstrations and interventions in a batch, where the table has autonomous frames as well."""
+    positive_share: float | None = None
+    """Share of positive frames among the autonomous ones of a batch; None draws them as they come."""
     held_out_share: float = 0.1
     """Share of the episodes that measure instead of train."""
     action_limit: float = 3.0
@@ -112,6 +114,7 @@ def train_policy(
         horizon=processor.config.action_horizon,
         batch_size=training.options.batch_size,
         shares=training.shares,
+        positive_share=training.positive_share,
         indicator=data.indicator,
         weight=data.weight,
         action_limit=training.action_limit,
