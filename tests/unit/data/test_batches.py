@@ -188,3 +188,20 @@ def test_a_rare_extreme_of_a_dimension_that_hardly_moves_is_cut_to_the_limit(mak
     )
     assert free.max() > 10
     np.testing.assert_array_equal(limited, free.clip(-3.0, 3.0))
+
+
+def test_a_set_share_of_the_autonomous_samples_is_positive_however_rare_positive_frames_are(table, source_of):
+    indicator = np.full(len(table), Indicator.NEGATIVE, np.int8)
+    indicator[np.flatnonzero(table.source == AUTO)[:2]] = Indicator.POSITIVE
+    source = source_of(indicator=indicator, positive_share=0.75, batch_size=64)
+    batch = source(0)
+    is_autonomous = table.source[batch.frame] == AUTO
+    assert is_autonomous.sum() == 32
+    assert (batch.indicator[is_autonomous] == Indicator.POSITIVE).sum() == 24
+
+
+@pytest.mark.parametrize("only", [Indicator.NEGATIVE, Indicator.POSITIVE, Indicator.ABSENT])
+def test_where_all_autonomous_frames_are_alike_a_positive_share_changes_nothing(table, source_of, only):
+    indicator = np.full(len(table), only, np.int8)
+    plain, split = source_of(indicator=indicator), source_of(indicator=indicator, positive_share=0.75)
+    assert [bytes_of(plain(update)) for update in range(3)] == [bytes_of(split(update)) for update in range(3)]
