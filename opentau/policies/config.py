@@ -150,6 +150,8 @@ def nano(
     depth: int = 4,
     dropout: float = 0.0,
     max_committed: int = 0,
+    has_indicator_text: bool = True,
+    has_indicator_embedding: bool = True,
 ) -> PolicyConfig:
     """Return the small policy that trains from scratch on a CPU in minutes: about three million parameters."""
     stack = TransformerConfig(
@@ -175,6 +177,8 @@ def nano(
         max_prompt_tokens=24,
         max_fast_tokens=64,
         max_committed=max_committed,
+        has_indicator_text=has_indicator_text,
+        has_indicator_embedding=has_indicator_embedding,
     )
 
 
