@@ -16,7 +16,7 @@ from opentau.control import LocalRunClient, RunClient
 from tests.unit.report.synthetic_run import RUN_ID
 from tui.app import LoopApp
 
-DEADLINE_S = 10.0
+DEADLINE_S = 40.0
 CELL_WIDTH = 12.2
 """Of a character in Textual's SVG."""
 
