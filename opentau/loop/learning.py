@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +246,7 @@ def _critic_fit(
 
 
 def _update_objective(options: LoopOptions) -> ObjectiveOptions:
-    return dataclasses.replace(options.objective, indicator_dropout=options.improve.indicator_dropout)
+    return replace(options.objective, indicator_dropout=options.improve.indicator_dropout)
 
 
 def _training_inputs(setting: Setting, options: TrainOptions, objective: ObjectiveOptions) -> dict[str, Any]:
