@@ -215,7 +215,12 @@ def _train(
         stage=stage,
         between_updates=setting.run.obey_commands,
     )
-    work.summary.update(updates=summary.num_updates, parameters=summary.num_parameters, **_rounded(summary.metrics))
+    work.summary.update(
+        updates=summary.num_updates,
+        parameters=summary.num_parameters,
+        precision=summary.precision,
+        **_rounded(summary.metrics),
+    )
 
 
 def _critic_fit(

@@ -66,14 +66,22 @@ class Attention(nn.Module):
     ) -> Tensor:
         """Return what the tokens read from `keys_values`, [B, T, W]; the mask is added to the scores."""
         queries_BNTD = self._split(self.q_proj(x_BTW))
-        read_BNTD = F.scaled_dot_product_attention(
-            rotation(queries_BNTD) if rotation else queries_BNTD,
-            keys_values.keys_BGTD,
-            keys_values.values_BGTD,
-            attn_mask=mask_B1TC,
-            enable_gqa=self.is_grouped,
-        )
+        queries_BNTD = rotation(queries_BNTD) if rotation else queries_BNTD
+        read_BNTD = _attend(queries_BNTD, keys_values, mask_B1TC=mask_B1TC, is_grouped=self.is_grouped)
         return self.o_proj(read_BNTD.transpose(1, 2).flatten(2))
 
     def _split(self, x_BTX: Tensor) -> Tensor:
         return x_BTX.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+
+def _attend(queries_BNTD: Tensor, keys_values: KeysValues, *, mask_B1TC: Tensor | None, is_grouped: bool) -> Tensor:
+    """Return what the queries read, [B, N, T, D].
+
+    On a CPU in float32 also under autocast: there the products gain from bfloat16, this loses (`benchmarks/update_speed.py`).
+    """
+    keys_BGTD, values_BGTD = keys_values
+    device = queries_BNTD.device.type
+    if device == "cpu":
+        queries_BNTD, keys_BGTD, values_BGTD = queries_BNTD.float(), keys_BGTD.float(), values_BGTD.float()
+    with torch.autocast(device, enabled=device != "cpu" and torch.is_autocast_enabled(device)):
+        return F.scaled_dot_product_attention(queries_BNTD, keys_BGTD, values_BGTD, attn_mask=mask_B1TC, enable_gqa=is_grouped)

@@ -36,7 +36,8 @@ def load_model(directory: Path) -> tuple[VLA, Processor]:
     processor = Processor.load(directory)
     path = directory / WEIGHTS_FILE
     try:
-        weights = load_file(path)
+        # Copies lie on the allocator's boundaries; in a file they do not, and there equal weights give other last bits.
+        weights = {name: tensor.clone() for name, tensor in load_file(path).items()}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"{path} cannot be read: {error}. The file is missing or truncated; fetch the checkpoint again, "

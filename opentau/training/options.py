@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from opentau.errors import OptionError, near_matches
 
-PRECISIONS = ("float32", "bfloat16")
+AUTO, FLOAT32, BFLOAT16 = "auto", "float32", "bfloat16"
+PRECISIONS = (AUTO, FLOAT32, BFLOAT16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +32,9 @@ class TrainOptions:
     max_gradient_norm: float = 1.0
     ema_decay: float = 0.99
     """Of the exponential average of the weights; 0 keeps the last weights."""
-    precision: str = "float32"
-    """Of the forward pass: 'float32', or 'bfloat16' by autocast; weights and optimiser stay float32."""
+    precision: str = FLOAT32
+    """Of the forward pass: 'float32', 'bfloat16' by autocast, or 'auto' for bfloat16 where the processor multiplies in it;
+    weights and optimiser stay float32."""
     num_threads: int = 0
     """torch threads during training; 0 leaves them. Results are equal to the bit for equal numbers only."""
     log_interval: int = 20

@@ -16,7 +16,7 @@ from opentau import events
 from opentau.errors import OptionError, TrainingError, near_matches
 from opentau.events import EventLog
 from opentau.runstate import iteration_of
-from opentau.training.options import TrainOptions
+from opentau.training.options import AUTO, BFLOAT16, FLOAT32, TrainOptions
 from opentau.training.snapshot import Snapshot, newest_snapshot, write_snapshot
 from opentau.types import derive_seed
 
@@ -36,6 +36,8 @@ class TrainSummary:
     """Trained ones."""
     num_threads: int
     """torch threads it ran with."""
+    precision: str
+    """Of the forward pass: 'float32' or 'bfloat16'."""
     metrics: Mapping[str, float]
     """The last reported value of every metric."""
 
@@ -105,6 +107,7 @@ class _Training:
         self.optimizer = build_optimizer(self.parameters, options)
         self.averages = {name: p.detach().clone() for name, p in self.parameters.items()} if options.ema_decay else {}
         self.device_type = next(iter(self.parameters.values())).device.type
+        self.precision = resolve_precision(options.precision, device_type=self.device_type)
         self.update = 0
         self.window: dict[str, list[float]] = {}
         self.metrics: dict[str, float] = {}
@@ -214,6 +217,7 @@ class _Training:
         intervals = ("log_interval", "evaluation_interval", "snapshot_interval")
         options = {name: getattr(self.options, name) for name in self.options.__slots__ if name not in intervals}
         options["learning_rate_multipliers"] = dict(self.options.learning_rate_multipliers)
+        options["precision"] = self.precision
         return {"seed": self.seed, "num_threads": torch.get_num_threads(), "options": options}
 
     def finish(self) -> TrainSummary:
@@ -226,12 +230,12 @@ class _Training:
             num_updates=self.update,
             num_parameters=sum(p.numel() for p in self.parameters.values()),
             num_threads=torch.get_num_threads(),
+            precision=self.precision,
             metrics=self.metrics,
         )
 
     def _autocast(self) -> torch.autocast:
-        precision = getattr(torch, self.options.precision)
-        return torch.autocast(self.device_type, dtype=torch.bfloat16, enabled=precision is torch.bfloat16)
+        return torch.autocast(self.device_type, dtype=torch.bfloat16, enabled=self.precision == BFLOAT16)
 
     @contextmanager
     def _swapped_averages(self) -> Iterator[None]:
@@ -244,6 +248,16 @@ class _Training:
             finally:
                 for name, weight in kept.items():
                     self.parameters[name].copy_(weight)
+
+
+def resolve_precision(precision: str, *, device_type: str) -> str:
+    """Return 'float32' or 'bfloat16'; 'auto' takes bfloat16 where the device multiplies in it."""
+    if precision != AUTO:
+        return precision
+    if device_type == "cuda":
+        return BFLOAT16 if torch.cuda.is_bf16_supported(including_emulation=False) else FLOAT32
+    instructions = torch.cpu.get_capabilities()
+    return BFLOAT16 if instructions.get("avx512_bf16") or instructions.get("amx_bf16") else FLOAT32
 
 
 def build_optimizer(parameters: Mapping[str, nn.Parameter], options: TrainOptions) -> torch.optim.AdamW:

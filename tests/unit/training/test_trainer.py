@@ -98,6 +98,13 @@ def test_a_training_killed_at_arbitrary_updates_ends_in_the_same_bits(tmp_path: 
     assert summary == resumed_summary
 
 
+def test_automatic_precision_is_one_of_the_two_and_gives_its_bits(tmp_path: Path) -> None:
+    automatic, summary = run(tmp_path / "auto", options=replace(OPTIONS, precision="auto"))
+    assert summary.precision in ("float32", "bfloat16")
+    explicit, _ = run(tmp_path / "explicit", options=replace(OPTIONS, precision=summary.precision))
+    assert all(torch.equal(a, b) for a, b in zip(automatic.parameters(), explicit.parameters(), strict=True))
+
+
 def test_a_finished_training_called_again_returns_the_same_without_an_update(tmp_path: Path) -> None:
     first, summary = run(tmp_path)
     again, summary_again = run(tmp_path, kill_at=0)

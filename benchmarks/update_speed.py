@@ -1,0 +1,115 @@
+"""CPU seconds of one update of `nano` in the default run: float32, bfloat16 autocast, and which of them auto takes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from opentau.data.batches import Batch
+from opentau.data.codec import Codec
+from opentau.data.statistics import DimStatistics
+from opentau.policies.config import PolicyConfig, nano
+from opentau.policies.processor import Processor
+from opentau.policies.text_tokenizer import TextTokenizer
+from opentau.policies.vla import VLA
+from opentau.training.objectives import PolicyObjective
+from opentau.training.options import AUTO, BFLOAT16, FLOAT32, ObjectiveOptions, TrainOptions
+from opentau.training.trainer import resolve_precision, train
+from opentau.types import Indicator, Interface
+
+CAMERAS = ("agentview", "wrist")
+IMAGE_SHAPE = (64, 64, 3)
+STATE_DIM, ACTION_DIM = 8, 7
+SLOWDOWN_ALLOWED = 1.1
+"""What 'auto' may cost at most, relative to the faster precision."""
+
+
+def policy_processor(config: PolicyConfig) -> Processor:
+    """Return the processor of a policy on an environment like LIBERO's."""
+    interface = Interface(
+        cameras=dict.fromkeys(CAMERAS, IMAGE_SHAPE),
+        state_names=tuple(f"s{i}" for i in range(STATE_DIM)),
+        state_units=("1",) * STATE_DIM,
+        action_names=tuple(f"a{i}" for i in range(ACTION_DIM)),
+        action_units=("1",) * ACTION_DIM,
+        action_space="delta_ee",
+        control_hz=20.0,
+    )
+    rng = np.random.default_rng(0)
+    dims = [DimStatistics.of(rng.uniform(-1, 1, (500, dim)).astype(np.float32)) for dim in (STATE_DIM, ACTION_DIM)]
+    codec = Codec(kind="quantile", state=dims[0], action=dims[1])
+    return Processor(config, interface=interface, codec=codec, text_tokenizer=TextTokenizer.shipped(), fast_tokenizer=None)
+
+
+def random_batch(config: PolicyConfig, *, batch_size: int) -> Batch:
+    """Return a batch of the default run's shapes."""
+    rng = np.random.default_rng(0)
+    return Batch(
+        images={camera: rng.integers(0, 256, (batch_size, *IMAGE_SHAPE), dtype=np.uint8) for camera in CAMERAS},
+        state=rng.uniform(-1, 1, (batch_size, STATE_DIM)).astype(np.float32),
+        action=rng.uniform(-1, 1, (batch_size, config.action_horizon, ACTION_DIM)).astype(np.float32),
+        action_is_pad=np.zeros((batch_size, config.action_horizon), bool),
+        prompt=["pick up the alphabet soup and place it in the basket"] * batch_size,
+        indicator=np.full(batch_size, Indicator.POSITIVE, np.int8),
+        weight=np.ones(batch_size, np.float32),
+        frame=np.arange(batch_size),
+        task=np.zeros(batch_size, np.int32),
+    )
+
+
+def update_cpu_s(precision: str, *, num_updates: int, batch_size: int) -> float:
+    """Return the CPU seconds of one update, the first one left out."""
+    config = nano(cameras=CAMERAS, state_dim=STATE_DIM, action_dim=ACTION_DIM)
+    model = VLA.create(config, seed=0)
+    objective = PolicyObjective(model, processor=policy_processor(config), options=ObjectiveOptions(num_noise_draws=2))
+    batch, started = random_batch(config, batch_size=batch_size), list[float]()
+    options = TrainOptions(
+        num_updates=num_updates + 1, batch_size=batch_size, precision=precision, num_threads=1, snapshot_interval=10_000
+    )
+    with tempfile.TemporaryDirectory() as work_dir:
+        train(
+            model,
+            loss=lambda _: objective(batch),
+            options=options,
+            seed=0,
+            work_dir=Path(work_dir),
+            between_updates=lambda: started.append(time.process_time()),
+        )
+    return (started[-1] - started[1]) / (len(started) - 2)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the table; with --require, exit 1 when 'auto' is not about the faster of the two."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="alternating rounds, of which medians are taken")
+    parser.add_argument("--updates", type=int, default=6, help="updates a round")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--json", action="store_true", help="print one line of figures")
+    parser.add_argument("--require", action="store_true", help="fail when 'auto' takes the slower precision")
+    parsed = parser.parse_args(arguments)
+    rounds: dict[str, list[float]] = {FLOAT32: [], BFLOAT16: []}
+    for _ in range(parsed.rounds):
+        for precision, seconds in rounds.items():
+            seconds.append(update_cpu_s(precision, num_updates=parsed.updates, batch_size=parsed.batch_size))
+    medians = {precision: statistics.median(seconds) for precision, seconds in rounds.items()}
+    auto = resolve_precision(AUTO, device_type="cpu")
+    slowdown = medians[auto] / min(medians.values())
+    if parsed.json:
+        print(json.dumps({"update_cpu_s": medians, "auto": auto, "slowdown": slowdown, "rounds": parsed.rounds}))
+    else:
+        for precision, seconds in rounds.items():
+            spread = f"{min(seconds):.3f} to {max(seconds):.3f}"
+            print(f"{precision:<10}{medians[precision]:>8.3f} CPU-s an update ({spread})")
+        print(f"'auto' takes {auto}: {slowdown:.2f} times the faster one's time")
+    return 1 if parsed.require and slowdown > SLOWDOWN_ALLOWED else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
