@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -19,15 +19,16 @@ from opentau.loop.report_gather import machine_facts
 from opentau.study.cost import planned_cpu_s
 from opentau.study.page import PageFacts, write_page
 from opentau.study.plan import RowPlan, StudyPlan, read_study, study_names
-from opentau.study.rows import Row, write_rows
-from opentau.study.running import StudyRun, finished_row, spent_cpu_s
+from opentau.study.rows import Row, read_rows, write_rows
+from opentau.study.running import StudyRun, finished_row, kept_rows
 from opentau.types import content_hash
 
 DESCRIPTION = """Run a study: variants x tasks x seeds of the loop, compared on equal placements with intervals.
 
 A study is a yaml with its question, its hypotheses, its primary comparison, options and seeds, all written down before
 the runs. Rows of one task and seed share the stages that do not differ. Stop it at any moment; the same command goes on.
-Results: a page (page.md, curves.svg) and the raw rows (rows.json), by default in the study's folder.
+Results: a page (page.md, curves.svg) and the raw rows (rows.json), by default in the study's folder. With --out, whole
+cells (task, seed) whose rows are there already are not run again, so that a study can go on in another sitting elsewhere.
 
 studies that come with the package: """
 ROWS_FILE = "rows.json"
@@ -46,14 +47,18 @@ def main(argv: Sequence[str]) -> int:
     rows, options = _compose(study)
     planned_s = planned_cpu_s(options)
     console = Console()
+    out = parsed.out or directory
+    kept = kept_rows(read_rows(out / ROWS_FILE), rows) if (out / ROWS_FILE).is_file() else {}
     if parsed.dry_run:
-        _print_plan(console, study, rows, directory=directory, planned_s=planned_s)
+        _print_plan(console, study, rows, done=_done(rows, kept, directory=directory), planned_s=planned_s)
         return 0
     signal.signal(signal.SIGTERM, _interrupt)
-    failures = _run(console, rows, directory=directory, num_workers=parsed.workers or len(os.sched_getaffinity(0)))
-    out = parsed.out or directory
-    _write(study, rows, directory=directory, out=out, planned_s=planned_s, env=options[0].env_name)
-    console.print(f"page: {out / 'page.md'}", highlight=False)
+    num_workers = parsed.workers or len(os.sched_getaffinity(0))
+    try:
+        failures = _run(console, rows, kept, directory=directory, num_workers=num_workers)
+    finally:
+        _write(study, rows, kept, directory=directory, out=out, planned_s=planned_s, env=options[0].env_name)
+        console.print(f"page: {out / 'page.md'}", highlight=False)
     for failure in failures:
         console.print(f"[red]failed[/] {failure}", highlight=False)
     return 1 if failures else 0
@@ -74,7 +79,13 @@ def _compose(study: StudyPlan) -> tuple[list[RowPlan], list[LoopOptions]]:
     return rows, options
 
 
-def _run(console: Console, rows: Sequence[RowPlan], *, directory: Path, num_workers: int) -> list[str]:
+def _done(rows: Sequence[RowPlan], kept: Mapping[str, Row], *, directory: Path) -> dict[str, Row]:
+    """Return the rows that are there, by name."""
+    found = {plan.name: kept.get(plan.name) or finished_row(directory, plan) for plan in rows}
+    return {name: row for name, row in found.items() if row is not None}
+
+
+def _run(console: Console, rows: Sequence[RowPlan], kept: Mapping[str, Row], *, directory: Path, num_workers: int) -> list[str]:
     columns = (
         TextColumn("[bold]rows"),
         BarColumn(),
@@ -82,15 +93,17 @@ def _run(console: Console, rows: Sequence[RowPlan], *, directory: Path, num_work
         TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
     )
+    done: dict[str, Row] = {}
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("rows", total=len(rows), note="")
 
         def on_row(plan: RowPlan, row: Row | None) -> None:
             words = "failed" if row is None else ", ".join(_words(name, row) for name in sorted(row.scores))
             console.print(f"{plan.name:<36} {words}", highlight=False)
-            progress.update(bar, advance=1, note=f"{spent_cpu_s(directory) / 3600:.2f} CPU-hours spent")
+            done.update({plan.name: row} if row is not None else {})
+            progress.update(bar, advance=1, note=f"{_spent_cpu_s(done.values()) / 3600:.2f} CPU-hours spent")
 
-        return StudyRun(directory=directory, on_row=on_row).run(rows, num_workers=num_workers)
+        return StudyRun(directory=directory, on_row=on_row, kept=kept).run(rows, num_workers=num_workers)
 
 
 def _words(name: str, row: Row) -> str:
@@ -98,28 +111,41 @@ def _words(name: str, row: Row) -> str:
     return f"{name} {score.successes}/{score.episodes}"
 
 
-def _write(study: StudyPlan, rows: Sequence[RowPlan], *, directory: Path, out: Path, planned_s: float, env: str) -> None:
-    found = [(plan, finished_row(directory, plan)) for plan in rows]
-    done = [row for _, row in found if row is not None]
+def _spent_cpu_s(rows: Iterable[Row]) -> float:
+    return sum(row.own_cpu_seconds for row in rows)
+
+
+def _write(
+    study: StudyPlan,
+    rows: Sequence[RowPlan],
+    kept: Mapping[str, Row],
+    *,
+    directory: Path,
+    out: Path,
+    planned_s: float,
+    env: str,
+) -> None:
+    done = _done(rows, kept, directory=directory)
     out.mkdir(parents=True, exist_ok=True)
-    write_rows(out / ROWS_FILE, done)
+    write_rows(out / ROWS_FILE, list(done.values()))
     facts = PageFacts(
         env=env,
         planned_cpu_s=planned_s,
-        spent_cpu_s=spent_cpu_s(directory),
-        missing=tuple((plan.variant, plan.task, plan.seed) for plan, row in found if row is None),
+        spent_cpu_s=_spent_cpu_s(done.values()),
+        missing=tuple((plan.variant, plan.task, plan.seed) for plan in rows if plan.name not in done),
         machine=machine_facts(),
     )
-    write_page(out, study=study, rows=done, facts=facts)
+    write_page(out, study=study, rows=list(done.values()), facts=facts)
 
 
-def _print_plan(console: Console, study: StudyPlan, rows: Sequence[RowPlan], *, directory: Path, planned_s: float) -> None:
+def _print_plan(
+    console: Console, study: StudyPlan, rows: Sequence[RowPlan], *, done: Mapping[str, Row], planned_s: float
+) -> None:
     table = Table("variant", "options", "rows", "done")
     for variant, options in study.variants.items():
         members = [row for row in rows if row.variant == variant]
-        done = sum(finished_row(directory, row) is not None for row in members)
-        table.add_row(variant, " ".join(options), str(len(members)), str(done))
+        table.add_row(variant, " ".join(options), str(len(members)), str(sum(row.name in done for row in members)))
     console.print(study.question)
     console.print(table)
-    spent_s = spent_cpu_s(directory)
+    spent_s = _spent_cpu_s(done.values())
     console.print(f"planned {planned_s / 3600:.1f} CPU-hours (shared stages once), spent {spent_s / 3600:.1f}")

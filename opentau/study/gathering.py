@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,15 @@ FACTS = ("autonomous_successes", "autonomous", "intervention_steps", "wins", "lo
 Curves = Mapping[str, tuple[tuple[float, float], ...]]
 
 
-def gather_row(plan: RowPlan, run: Path, *, known_curves: Mapping[str, Curves]) -> tuple[Row, dict[str, Curves]]:
+def gather_row(
+    plan: RowPlan, run: Path, *, known_curves: Mapping[str, Curves], paid: Collection[str]
+) -> tuple[Row, dict[str, Curves]]:
     """Return the row of a finished run, and the curves of its stages by stage directory.
 
-    `known_curves` are those of stages that an earlier row of the cell made and this one shares.
+    `known_curves` are those of stages that an earlier row of the cell made and this one shares, `paid` the directories of
+    all stages that earlier rows rest on.
     """
-    directories = {name: stage["directory"] for name, stage in json.loads((run / STATE_FILE).read_text())["stages"].items()}
+    directories = stage_directories(run)
     manifests = {name: read_manifest(run / STAGES_FOLDER / directory) for name, directory in directories.items()}
     curves = {**known_curves, **_own_curves(run, directories)}
     scores = {name: _score(run / STAGES_FOLDER / directories[name], manifests[name]) for name in directories if _is_score(name)}
@@ -36,9 +39,11 @@ def gather_row(plan: RowPlan, run: Path, *, known_curves: Mapping[str, Curves]) 
         variant=plan.variant,
         task=plan.task,
         seed=plan.seed,
+        options_id=plan.options_id,
         run=run.name,
         scores={_score_name(name, last=last): score for name, score in scores.items()},
         cpu_seconds=sum(manifest["cpu_seconds"] for manifest in manifests.values()),
+        own_cpu_seconds=sum(manifests[name]["cpu_seconds"] for name, stage in directories.items() if stage not in paid),
         facts=_facts(manifests),
         curves={
             f"{stage} {metric}": points
@@ -47,6 +52,11 @@ def gather_row(plan: RowPlan, run: Path, *, known_curves: Mapping[str, Curves]) 
         },
     )
     return row, curves
+
+
+def stage_directories(run: Path) -> dict[str, str]:
+    """Return the directory of every stage of a run, by the stage's name."""
+    return {name: stage["directory"] for name, stage in json.loads((run / STATE_FILE).read_text())["stages"].items()}
 
 
 def _is_score(stage: str) -> bool:

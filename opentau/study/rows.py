@@ -47,12 +47,16 @@ class Row:
     task: int
     """Number of the task in its environment; with the seed it names the cell."""
     seed: int
+    options_id: str
+    """Hash of all options of the run."""
     run: str
     """Name of the run's directory."""
     scores: Mapping[str, PolicyScore]
     """'first', 'final', and further ones such as 'final-negative' (served with another indicator)."""
     cpu_seconds: float
     """Of all stages the row rests on, shared ones included."""
+    own_cpu_seconds: float
+    """Of the stages that no earlier row of its cell rests on; the sum over all rows is what a study cost."""
     facts: Mapping[str, float] = field(default_factory=dict)
     """Measures of the run by metric name, for example 'value/auroc' or 'train/cond_gap'."""
     curves: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)

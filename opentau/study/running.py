@@ -7,15 +7,15 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from opentau.checkpoint import is_complete, read_manifest, write_json
+from opentau.checkpoint import write_json
 from opentau.errors import RunError
 from opentau.loop.run import STAGES_FOLDER
-from opentau.study.gathering import Curves, gather_row
+from opentau.study.gathering import Curves, gather_row, stage_directories
 from opentau.study.plan import RowPlan
 from opentau.study.rows import Row, row_from
 
@@ -32,6 +32,8 @@ class StudyRun:
     """Holds a run per row and the stages that they share."""
     on_row: Callable[[RowPlan, Row | None], None]
     """Told of every row that is there or has failed (None), from any thread."""
+    kept: Mapping[str, Row] = field(default_factory=dict)
+    """Rows of whole cells from sittings elsewhere, by name; they are not run again."""
     is_stopping: threading.Event = field(default_factory=threading.Event)
     _processes: set[subprocess.Popen[bytes]] = field(default_factory=set)
 
@@ -57,15 +59,18 @@ class StudyRun:
     def _run_cell(self, rows: Sequence[RowPlan]) -> list[str]:
         """Run the rows of a cell in turn; a failed one does not keep the others from running."""
         curves: dict[str, Curves] = {}
+        paid: set[str] = set()
         failures = []
         for plan in rows:
             if self.is_stopping.is_set():
                 break
             try:
-                row = finished_row(self.directory, plan)
+                row = self.kept.get(plan.name) or finished_row(self.directory, plan)
                 if row is None:
                     self._run_row(plan)
-                    row = self._gather(plan, curves)
+                    row = self._gather(plan, curves, paid)
+                if plan.name not in self.kept:
+                    paid.update(stage_directories(self.directory / plan.name).values())
                 self.on_row(plan, row)
             except RunError as error:
                 failures.append(str(error))
@@ -92,12 +97,12 @@ class StudyRun:
             tail = (run / CONSOLE_FILE).read_text(errors="replace")[-LOG_TAIL_CHARS:].strip()
             raise RunError(f"{plan.name} ended with status {code}; its last words: {tail}")
 
-    def _gather(self, plan: RowPlan, curves: dict[str, Curves]) -> Row:
+    def _gather(self, plan: RowPlan, curves: dict[str, Curves], paid: Collection[str]) -> Row:
         if self.is_stopping.is_set():
             raise RunError(f"{plan.name} was stopped; the same command resumes it")
-        row, known = gather_row(plan, self.directory / plan.name, known_curves=curves)
+        row, known = gather_row(plan, self.directory / plan.name, known_curves=curves, paid=paid)
         curves.update(known)
-        write_json(self.directory / plan.name / ROW_FILE, {"options_id": plan.options_id, "row": asdict(row)})
+        write_json(self.directory / plan.name / ROW_FILE, asdict(row))
         return row
 
 
@@ -106,11 +111,16 @@ def finished_row(directory: Path, plan: RowPlan) -> Row | None:
     path = directory / plan.name / ROW_FILE
     if not path.is_file():
         return None
-    written = json.loads(path.read_text())
-    return row_from(written["row"]) if written["options_id"] == plan.options_id else None
+    row = row_from(json.loads(path.read_text()))
+    return row if row.options_id == plan.options_id else None
 
 
-def spent_cpu_s(directory: Path) -> float:
-    """Return the CPU seconds of all stages of a study that are complete."""
-    stages = [path for path in (directory / STAGES_FOLDER).glob("*/") if is_complete(path)]
-    return float(sum(read_manifest(stage)["cpu_seconds"] for stage in stages))
+def kept_rows(rows: Sequence[Row], plans: Sequence[RowPlan]) -> dict[str, Row]:
+    """Return the rows of earlier sittings that stand for plans, by the plans' names.
+
+    Only whole cells count: rows of one cell are compared, so they rest on the same stages.
+    """
+    known = {(row.variant, row.cell, row.options_id): row for row in rows}
+    found = {plan: known.get((plan.variant, plan.cell, plan.options_id)) for plan in plans}
+    broken = {plan.cell for plan, row in found.items() if row is None}
+    return {plan.name: row for plan, row in found.items() if row is not None and plan.cell not in broken}

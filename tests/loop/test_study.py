@@ -70,6 +70,11 @@ def test_a_study_shares_stages_resumes_and_gives_identical_numbers_again(tmp_pat
     study(first)
     assert {path.name: path.stat().st_mtime for path in (folder / "stages").iterdir()} == made
 
+    elsewhere = tmp_path / "elsewhere"
+    study(elsewhere, "--out", str(folder))
+    assert read_rows(folder / "rows.json") == rows
+    assert not list((elsewhere / "study-small" / "stages").iterdir())
+
     again = tmp_path / "again"
     study(again)
     repeated = read_rows(again / "study-small" / "rows.json")

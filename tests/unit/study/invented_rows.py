@@ -36,6 +36,8 @@ def row(variant: str, *, seed: int, first: PolicyScore, final: PolicyScore, task
         seed=seed,
         run=f"{variant}-task{task}-seed{seed}",
         scores={FIRST: first, FINAL: final, **further},
+        options_id="invented",
+        own_cpu_seconds=60.0,
         cpu_seconds=1800.0,
         facts={"value-1 value/auroc": 0.8 + 0.01 * seed},
         curves={"update-1 train/held_out_loss": ((0.0, 1.0 + seed), (100.0, 0.5), (200.0, 0.25))},
