@@ -11,7 +11,7 @@ import numpy as np
 from opentau.data.augmentation import Augmentation
 from opentau.data.codec import Codec
 from opentau.data.frames import FrameTable, chunk_stops
-from opentau.data.sampler import EQUAL_SHARES, FrameSampler
+from opentau.data.sampler import EQUAL_SHARES, FrameSampler, PositiveDraw
 from opentau.errors import DataError
 from opentau.types import Indicator, derive_seed
 
@@ -53,7 +53,7 @@ class BatchSource:
         batch_size: int,
         seed: int,
         shares: Mapping[str, float] = EQUAL_SHARES,
-        positive_share: float | None = None,
+        positives: PositiveDraw | None = None,
         eligible: np.ndarray | None = None,
         indicator: np.ndarray | None = None,
         weight: np.ndarray | None = None,
@@ -62,7 +62,7 @@ class BatchSource:
     ) -> None:
         """Prepare to draw.
 
-        `shares` and `positive_share` say what a batch consists of (see `FrameSampler`); `eligible` bool [F] leaves frames
+        `shares` and `positives` say what a batch consists of (see `FrameSampler`); `eligible` bool [F] leaves frames
         out; `indicator` int8 [F] holds `Indicator` values, absent everywhere when None; `weight` float32 [F] is 1 everywhere
         when None; no augmentation when None. Encoded actions beyond `action_limit` are cut to it: a dimension that hardly
         moves in the statistics has a small scale, and one correction that turns it fully would outweigh a thousand frames.
@@ -77,9 +77,7 @@ class BatchSource:
         self._codec = codec
         self._horizon = horizon
         self._seed = seed
-        self._sampler = FrameSampler(
-            table, shares=shares, eligible=eligible, indicator=indicator, positive_share=positive_share
-        )
+        self._sampler = FrameSampler(table, shares=shares, eligible=eligible, indicator=indicator, positives=positives)
         self._indicator = np.full(len(table), Indicator.ABSENT, np.int8) if indicator is None else indicator
         self._weight = np.ones(len(table), np.float32) if weight is None else weight
         self._augmentation = augmentation or Augmentation(shift_share=0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,15 +17,26 @@ GROUPS: Mapping[str, tuple[Source, ...]] = {
     "human": (Source.DEMONSTRATION, Source.INTERVENTION),
     "autonomous": (Source.AUTONOMOUS,),
 }
+POSITIVE, OTHER = "positive", "other"
+"""The two parts of the autonomous group, where it is split by its indicators."""
 EQUAL_SHARES: Mapping[str, float] = {"human": 0.5, "autonomous": 0.5}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PositiveDraw:
+    """How positive autonomous frames get into a batch."""
+
+    share: float
+    """Of the autonomous samples, however rare positive frames are."""
+    by_episode: bool = False
+    """True draws an episode first, which gives the few positive frames of a failure as much room as those of a success."""
 
 
 class FrameSampler:
     """Draw rows of a table: a group by its share, then task, episode and frame uniformly within what the group holds.
 
     A frame's group is that of its source; an episode with interventions has frames in both groups. A group without frames
-    leaves its share to the others. With `positive_share` the autonomous group is split by its indicators int8 [F]: that share
-    of its samples is positive, the rest not, however rare positive frames are.
+    leaves its share to the others. With `positives` the autonomous group is split by its indicators int8 [F].
     """
 
     def __init__(
@@ -34,7 +46,7 @@ class FrameSampler:
         shares: Mapping[str, float] = EQUAL_SHARES,
         eligible: np.ndarray | None = None,
         indicator: np.ndarray | None = None,
-        positive_share: float | None = None,
+        positives: PositiveDraw | None = None,
     ) -> None:
         for name, share in shares.items():
             if name not in GROUPS:
@@ -44,15 +56,16 @@ class FrameSampler:
         allowed = np.ones(len(table), bool) if eligible is None else eligible
         rows = {name: np.flatnonzero(allowed & np.isin(table.source, GROUPS[name])) for name in GROUPS}
         shares = dict(shares)
-        if positive_share is not None and indicator is not None:
-            _split_autonomous(rows, shares, is_positive=indicator == Indicator.POSITIVE, positive_share=positive_share)
+        if positives is not None and indicator is not None:
+            _split_autonomous(rows, shares, is_positive=indicator == Indicator.POSITIVE, positive_share=positives.share)
         held = {name: shares[name] for name in shares if shares[name] and len(rows[name])}
         if not held:
             counts = {name: len(group) for name, group in rows.items()}
             raise DataError(
                 f"no frames to draw from: the groups hold {counts}, their shares are {dict(shares)}; add episodes or shares"
             )
-        self._groups = [_Group(table, rows[name]) for name in held]
+        is_flat = {POSITIVE} if positives is not None and not positives.by_episode else set[str]()
+        self._groups = [_Group(table, rows[name], by_episode=name not in is_flat) for name in held]
         self._cumulative = np.cumsum(list(held.values())) / sum(held.values())
 
     def draw(self, num_samples: int, rng: np.random.Generator) -> np.ndarray:
@@ -67,12 +80,12 @@ class FrameSampler:
 
 
 class _Group:
-    """Rows of one group in nested ranges: tasks hold episodes, episodes hold rows."""
+    """Rows of one group in nested ranges: tasks hold episodes, episodes hold rows; or tasks hold rows."""
 
-    def __init__(self, table: FrameTable, rows: np.ndarray) -> None:
+    def __init__(self, table: FrameTable, rows: np.ndarray, *, by_episode: bool) -> None:
         order = np.lexsort((rows, table.episode[rows], table.task[rows]))
         self._rows = rows[order]
-        episode_starts = _starts(table.episode[self._rows])
+        episode_starts = _starts((table.episode if by_episode else table.task)[self._rows])
         self._episodes = np.append(episode_starts, len(rows))
         task_starts = _starts(table.task[self._rows[episode_starts]])
         self._tasks = np.append(task_starts, len(episode_starts))
@@ -89,10 +102,10 @@ def _split_autonomous(
 ) -> None:
     """Replace the autonomous group by its positive and its other frames, where it has both."""
     members = rows["autonomous"]
-    parts = {"positive": members[is_positive[members]], "other": members[~is_positive[members]]}
+    parts = {POSITIVE: members[is_positive[members]], OTHER: members[~is_positive[members]]}
     if all(map(len, parts.values())) and "autonomous" in shares:
         share = shares.pop("autonomous")
-        shares.update({"positive": positive_share * share, "other": (1 - positive_share) * share})
+        shares.update({POSITIVE: positive_share * share, OTHER: (1 - positive_share) * share})
         rows.update(parts)
 
 

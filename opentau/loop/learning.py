@@ -16,6 +16,7 @@ from opentau.data.augmentation import Augmentation
 from opentau.data.frames import FrameTable
 from opentau.data.labels import Labels
 from opentau.data.lerobot_v3 import Dataset
+from opentau.data.sampler import PositiveDraw
 from opentau.loop.options import INDICATORS, LoopOptions
 from opentau.loop.run import Product, StageWork
 from opentau.loop.setting import Setting
@@ -85,7 +86,7 @@ def update(setting: Setting, iteration: int, *, start: Product, episodes: Sequen
         "start": start.id,
         "labels": labels.id,
         "indicator": options.improve.indicator,
-        "batch_positive_share": options.improve.batch_positive_share,
+        "positives": asdict(positives) if (positives := _positive_draw(options)) else None,
         "episodes": [product.id for product in episodes],
         **_training_inputs(setting, options.update, _update_objective(options)),
     }
@@ -199,7 +200,7 @@ def _train(
         objective=objective,
         augmentation=Augmentation(shift_share=batch.shift_share, state_noise=batch.state_noise),
         human_share=batch.human_share,
-        positive_share=setting.options.improve.batch_positive_share,
+        positives=_positive_draw(setting.options),
         held_out_share=batch.held_out_share,
         action_limit=batch.action_limit,
         served_indicator=indicator,
@@ -252,6 +253,13 @@ def _critic_fit(
 
 def _update_objective(options: LoopOptions) -> ObjectiveOptions:
     return replace(options.objective, indicator_dropout=options.improve.indicator_dropout)
+
+
+def _positive_draw(options: LoopOptions) -> PositiveDraw | None:
+    improve = options.improve
+    if improve.batch_positive_share is None:
+        return None
+    return PositiveDraw(share=improve.batch_positive_share, by_episode=improve.positive_draw == "episode")
 
 
 def _training_inputs(setting: Setting, options: TrainOptions, objective: ObjectiveOptions) -> dict[str, Any]:

@@ -158,6 +158,8 @@ class ImproveOptions:
     """Share of an update's samples whose indicator is withheld; what is left of it trains the mode that is asked."""
     batch_positive_share: float | None = None
     """Share of positive frames among the autonomous ones of an update's batches; null draws them as they come."""
+    positive_draw: str = "frame"
+    """How these are drawn: 'frame' takes all alike, 'episode' takes an episode first."""
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -169,6 +171,8 @@ class ImproveOptions:
             raise OptionError(
                 f"improve.batch_positive_share is {self.batch_positive_share}; it must lie between 0 and 1, or be null"
             )
+        if self.positive_draw not in ("frame", "episode"):
+            raise OptionError(f"improve.positive_draw is {self.positive_draw!r}; use 'frame' or 'episode'")
         if self.start not in ("pretrained", "incumbent"):
             raise OptionError(f"improve.start is {self.start!r}; use 'pretrained' or 'incumbent'")
 

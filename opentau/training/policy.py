@@ -16,6 +16,7 @@ from opentau.data.augmentation import Augmentation
 from opentau.data.batches import BatchSource
 from opentau.data.codec import Codec
 from opentau.data.frames import FrameTable, chunk_stops
+from opentau.data.sampler import PositiveDraw
 from opentau.errors import OptionError
 from opentau.events import EventLog
 from opentau.policies.config import PolicyConfig
@@ -63,8 +64,8 @@ class PolicyTraining:
     augmentation: Augmentation = field(default_factory=Augmentation)
     human_share: float = 0.5
     """Share of demonstrations and interventions in a batch, where the table has autonomous frames as well."""
-    positive_share: float | None = None
-    """Share of positive frames among the autonomous ones of a batch; None draws them as they come."""
+    positives: PositiveDraw | None = None
+    """How positive autonomous frames get into a batch; None draws them as they come."""
     held_out_share: float = 0.1
     """Share of the episodes that measure instead of train."""
     action_limit: float = 3.0
@@ -114,7 +115,7 @@ def train_policy(
         horizon=processor.config.action_horizon,
         batch_size=training.options.batch_size,
         shares=training.shares,
-        positive_share=training.positive_share,
+        positives=training.positives,
         indicator=data.indicator,
         weight=data.weight,
         action_limit=training.action_limit,

@@ -14,6 +14,7 @@ from opentau.data.augmentation import Augmentation
 from opentau.data.batches import Batch, BatchSource
 from opentau.data.codec import Codec
 from opentau.data.frames import FrameTable
+from opentau.data.sampler import PositiveDraw
 from opentau.errors import DataError
 from opentau.types import Indicator, Source
 
@@ -193,15 +194,30 @@ def test_a_rare_extreme_of_a_dimension_that_hardly_moves_is_cut_to_the_limit(mak
 def test_a_set_share_of_the_autonomous_samples_is_positive_however_rare_positive_frames_are(table, source_of):
     indicator = np.full(len(table), Indicator.NEGATIVE, np.int8)
     indicator[np.flatnonzero(table.source == AUTO)[:2]] = Indicator.POSITIVE
-    source = source_of(indicator=indicator, positive_share=0.75, batch_size=64)
+    source = source_of(indicator=indicator, positives=PositiveDraw(share=0.75), batch_size=64)
     batch = source(0)
     is_autonomous = table.source[batch.frame] == AUTO
     assert is_autonomous.sum() == 32
     assert (batch.indicator[is_autonomous] == Indicator.POSITIVE).sum() == 24
 
 
+@pytest.mark.parametrize(("by_episode", "share_of_the_failure"), [(False, 1 / 31), (True, 1 / 2)])
+def test_a_lone_positive_frame_of_a_failure_has_as_much_room_as_one_of_a_success_or_as_a_whole_one(
+    table, source_of, by_episode, share_of_the_failure
+):
+    rows = np.flatnonzero(table.source == AUTO)
+    rows_of = [rows[table.episode[rows] == episode] for episode in (1, 2)]
+    indicator = np.full(len(table), Indicator.NEGATIVE, np.int8)
+    indicator[[rows_of[0][0], *rows_of[1][:30]]] = Indicator.POSITIVE
+    positives = PositiveDraw(share=0.75, by_episode=by_episode)
+    source = source_of(indicator=indicator, positives=positives, batch_size=1024)
+    batch = source(0)
+    positive = batch.frame[(batch.indicator == Indicator.POSITIVE) & (table.source[batch.frame] == AUTO)]
+    assert np.mean(positive == rows_of[0][0]) == pytest.approx(share_of_the_failure, abs=0.05)
+
+
 @pytest.mark.parametrize("only", [Indicator.NEGATIVE, Indicator.POSITIVE, Indicator.ABSENT])
 def test_where_all_autonomous_frames_are_alike_a_positive_share_changes_nothing(table, source_of, only):
     indicator = np.full(len(table), only, np.int8)
-    plain, split = source_of(indicator=indicator), source_of(indicator=indicator, positive_share=0.75)
+    plain, split = source_of(indicator=indicator), source_of(indicator=indicator, positives=PositiveDraw(share=0.75))
     assert [bytes_of(plain(update)) for update in range(3)] == [bytes_of(split(update)) for update in range(3)]
