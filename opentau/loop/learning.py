@@ -139,7 +139,7 @@ def label(setting: Setting, iteration: int, *, critic: Product, episodes: Sequen
     def work(work: StageWork) -> None:
         frames = ValueTable(table=frame_table(setting, episodes, with_images=False), max_steps=setting.max_steps)
         values = np.load(critic.path / VALUES_FILE, allow_pickle=False)
-        advantages = frames.advantages(values, lookahead=options.value.lookahead)
+        advantages = frames.advantages(values, lookahead=options.value.lookahead, takeover=options.value.takeover)
         newest = Dataset(episodes[-1].path, with_images=False).dataset_id
         is_newest = np.array([record.dataset_id == newest for record in frames.episodes])
         labelling = build(

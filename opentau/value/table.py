@@ -68,7 +68,7 @@ class ValueTable:
 
         return self._per_episode(of_episode)
 
-    def advantages(self, values: np.ndarray, *, lookahead: int | None) -> np.ndarray:
+    def advantages(self, values: np.ndarray, *, lookahead: int | None, takeover: str) -> np.ndarray:
         """Return A of every frame, float32 [F], from values float32 [F]; None looks to the end of the episode."""
 
         def of_episode(record: EpisodeRecord) -> np.ndarray:
@@ -79,6 +79,7 @@ class ValueTable:
                 is_success=record.is_success,
                 max_steps=self.max_steps[record.task_id],
                 lookahead=lookahead,
+                takeover=takeover,
             )
 
         return self._per_episode(of_episode)

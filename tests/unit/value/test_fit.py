@@ -60,8 +60,8 @@ def test_a_critic_that_memorises_episodes_flattens_their_advantages_and_out_of_f
 
     returns = world.frames.returns(takeover="fail")
     assert np.mean((known - returns) ** 2) < 0.02  # it has memorised them
-    in_fold = world.frames.advantages(known, lookahead=OPTIONS.lookahead).std()
-    out_of_fold = world.frames.advantages(unknown, lookahead=OPTIONS.lookahead).std()
+    in_fold = world.frames.advantages(known, lookahead=OPTIONS.lookahead, takeover="fail").std()
+    out_of_fold = world.frames.advantages(unknown, lookahead=OPTIONS.lookahead, takeover="fail").std()
     assert in_fold < 0.5 * out_of_fold
     judged = measure_critic(known, frames=world.frames, takeover="fail")
     honest = measure_critic(unknown, frames=world.frames, takeover="fail")

@@ -25,9 +25,16 @@ def returns_of(source: np.ndarray, *, is_success: bool, takeover: str = "fail") 
     return episode_returns(source, is_success=is_success, max_steps=100, takeover=takeover)
 
 
-def advantages_of(values: np.ndarray, source: np.ndarray, *, is_success: bool, lookahead: int = 10) -> np.ndarray:
+def advantages_of(
+    values: np.ndarray, source: np.ndarray, *, is_success: bool, lookahead: int | None = 10, takeover: str = "fail"
+) -> np.ndarray:
     return episode_advantages(
-        np.asarray(values, np.float32), source=source, is_success=is_success, max_steps=100, lookahead=lookahead
+        np.asarray(values, np.float32),
+        source=source,
+        is_success=is_success,
+        max_steps=100,
+        lookahead=lookahead,
+        takeover=takeover,
     )
 
 
@@ -66,11 +73,10 @@ def test_an_intervention_from_the_first_tick_takes_over_from_nobody() -> None:
     assert np.all(returns_of(source, is_success=True) > -0.5)
 
 
-def test_a_perfect_critic_of_a_steady_success_gives_no_advantage_until_the_window_leaves_the_episode() -> None:
+def test_a_perfect_critic_of_a_steady_success_gives_no_advantage_to_any_of_its_frames() -> None:
     source = source_of(40)
     advantages = advantages_of(returns_of(source, is_success=True), source, is_success=True)
-    assert advantages[:31] == pytest.approx(np.zeros(31), abs=1e-6)
-    assert advantages[-1] == pytest.approx(-9 * COST)  # nine of the ten steps paid lie past the end
+    assert advantages == pytest.approx(np.zeros(40), abs=1e-6)
 
 
 def test_the_last_frames_of_a_timeout_do_not_get_the_best_advantages() -> None:
@@ -97,15 +103,23 @@ def test_the_step_into_success_is_worth_what_the_critic_doubted() -> None:
     source = source_of(40)
     values = np.full(40, -0.6)
     advantages = advantages_of(values, source, is_success=True)
-    assert advantages[-1] == pytest.approx(0.6 - 10 * COST)
+    assert advantages[-1] == pytest.approx(0.6 - COST)
     assert advantages[5] == pytest.approx(-10 * COST)
 
 
-def test_a_window_that_meets_a_takeover_ends_there() -> None:
+def test_a_window_that_meets_a_takeover_has_reached_a_failure() -> None:
+    source = source_of(40, (20, 30))
+    values = np.full(40, -1.0)
+    values[20:] = -0.05  # the expert makes everything good
+    advantages = advantages_of(values, source, is_success=True)
+    assert advantages[:20] == pytest.approx(np.full(20, -10 * COST))  # all stuck frames alike
+
+
+def test_a_window_that_meets_a_takeover_ends_there_where_takeovers_are_no_failures() -> None:
     source = source_of(40, (20, 30))
     values = np.linspace(-0.9, -0.1, 40)
     values[20:] = -0.05  # the expert makes everything good
-    advantages = advantages_of(values, source, is_success=True)
+    advantages = advantages_of(values, source, is_success=True, takeover="actual")
     assert advantages[9] == pytest.approx(values[19] - values[9] - 10 * COST)
     for tick in (10, 15, 19):
         assert advantages[tick] == pytest.approx(values[20] - values[tick] - (20 - tick) * COST)
@@ -114,7 +128,7 @@ def test_a_window_that_meets_a_takeover_ends_there() -> None:
 def test_the_first_of_two_takeovers_within_a_window_ends_it() -> None:
     source = source_of(40, (10, 12), (15, 20))
     values = -np.arange(40) / 100
-    advantages = advantages_of(values, source, is_success=True)
+    advantages = advantages_of(values, source, is_success=True, takeover="actual")
     assert advantages[8] == pytest.approx(values[10] - values[8] - 2 * COST)
     assert advantages[11] == pytest.approx(values[15] - values[11] - 4 * COST)
     assert advantages[25] == pytest.approx(values[35] - values[25] - 10 * COST)
@@ -124,17 +138,16 @@ def test_what_the_expert_does_after_a_takeover_does_not_reach_the_frames_before(
     source = source_of(40, (20, 30))
     calm, rescued = np.full(40, -0.7), np.full(40, -0.7)
     rescued[21:] = -0.1
-    before = slice(0, 20)
-    assert np.array_equal(
-        advantages_of(calm, source, is_success=True)[before], advantages_of(rescued, source, is_success=True)[before]
-    )
+    for takeover in ("fail", "actual"):
+        found = [advantages_of(values, source, is_success=True, takeover=takeover)[:20] for values in (calm, rescued)]
+        assert np.array_equal(*found)
 
 
 def test_without_lookahead_the_advantage_is_return_minus_value_and_no_failed_frame_beats_a_value_above_minus_one() -> None:
     values = np.linspace(-0.9, -0.2, 40, dtype=np.float32)
     source = np.full(40, Source.AUTONOMOUS, np.int8)
-    success = episode_advantages(values, source=source, is_success=True, max_steps=100, lookahead=None)
+    success = advantages_of(values, source, is_success=True, lookahead=None)
     np.testing.assert_allclose(success, -(40 - np.arange(40)) / 200 - values, atol=1e-6)
-    failure = episode_advantages(values, source=source, is_success=False, max_steps=100, lookahead=None)
+    failure = advantages_of(values, source, is_success=False, lookahead=None)
     np.testing.assert_allclose(failure, -1 - values, atol=1e-6)
     assert failure.max() < 0
