@@ -163,7 +163,7 @@ def label(setting: Setting, iteration: int, *, critic: Product, episodes: Sequen
         )
         labels.write(work.output / LABELS_FOLDER, info={"content": {"rule": options.improve.spec}})
         write_json(work.output / LABELLING_FILE, {"thresholds": labelling.thresholds, "notes": list(labelling.notes)})
-        work.summary.update(_positive_shares(frames.table, labelling.indicator))
+        work.summary.update(_positive_shares(frames.table, labelling.indicator), **_agreement(frames, labelling.indicator))
 
     inputs = {
         "critic": critic.id,
@@ -171,6 +171,7 @@ def label(setting: Setting, iteration: int, *, critic: Product, episodes: Sequen
         "rule": options.improve.spec,
         "labels": asdict(options.value.labels),
         "lookahead": options.value.lookahead,
+        "takeover": options.value.takeover,
         "seed": options.seed,
     }
     return setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work)
@@ -283,6 +284,17 @@ def _positive_shares(table: FrameTable, indicator: np.ndarray) -> dict[str, floa
         f"positive_{source.name.lower()}": round(float(is_positive[rows].mean()), 4)
         for source, rows in of_source.items()
         if rows.any()
+    }
+
+
+def _agreement(frames: ValueTable, indicator: np.ndarray) -> dict[str, float]:
+    """Return which share of the autonomous frames that led to success is positive, and the other way round."""
+    is_good = frames.led_to_success()[frames.is_autonomous]
+    is_positive = (indicator == Indicator.POSITIVE)[frames.is_autonomous]
+    both = float((is_good & is_positive).sum())
+    return {
+        "positive_of_success": round(both / max(1, int(is_good.sum())), 4),
+        "positive_from_success": round(both / max(1, int(is_positive.sum())), 4),
     }
 
 

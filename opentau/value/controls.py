@@ -10,7 +10,6 @@ from opentau.errors import OptionError
 from opentau.types import Indicator, Source, derive_seed
 from opentau.value.labels import Labelling, even_weights, recap_labels
 from opentau.value.options import LabelOptions
-from opentau.value.returns import is_taken_over
 from opentau.value.table import ValueTable
 
 # Shapes: F frames, E episodes.
@@ -73,9 +72,7 @@ def successes_only(
     That is every demonstration and intervention, and the autonomous frames of successful episodes but for stretches that
     ended in a takeover.
     """
-    episode = frames.table.episode
-    taken_over = np.concatenate([is_taken_over(frames.table.source[frames.rows(record)]) for record in frames.episodes])
-    is_good = ~frames.is_autonomous | (frames.is_success[episode] & ~taken_over)
+    is_good = ~frames.is_autonomous | frames.led_to_success()
     return Labelling(indicator=_constant(frames, Indicator.ABSENT), weight=is_good.astype(np.float32))
 
 

@@ -13,7 +13,7 @@ from opentau.errors import DataError
 from opentau.types import Source, derive_seed
 from opentau.value.advantages import episode_advantages
 from opentau.value.options import TAKEOVER_FAIL
-from opentau.value.returns import episode_returns, takeovers
+from opentau.value.returns import episode_returns, is_taken_over, takeovers
 
 # Shapes: F frames, E episodes, T frames of one episode.
 
@@ -86,6 +86,14 @@ class ValueTable:
 
     def _per_episode(self, of_episode: Callable[[EpisodeRecord], np.ndarray]) -> np.ndarray:
         return np.concatenate([of_episode(record) for record in self.episodes])
+
+    def led_to_success(self) -> np.ndarray:
+        """Return the frames of successful episodes but for stretches that ended in a takeover, bool [F]."""
+
+        def of_episode(record: EpisodeRecord) -> np.ndarray:
+            return record.is_success & ~is_taken_over(self.table.source[self.rows(record)])
+
+        return self._per_episode(of_episode)
 
     def attempts(self, *, takeover: str) -> tuple[np.ndarray, np.ndarray]:
         """Return which frames are the policy's first attempt, bool [F], and which attempts succeeded, bool [E].
