@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from opentau.loop.run import Product, StageWork
 from opentau.loop.setting import Setting
 from opentau.policies.config import PolicyConfig
 from opentau.training.critic import CriticFit
-from opentau.training.options import ObjectiveOptions, TrainOptions
+from opentau.training.options import TrainOptions
 from opentau.training.policy import PolicyData, PolicyTraining, train_policy
 from opentau.types import Indicator, Source, derive_seed
 from opentau.value.checks import measure_critic, require_usable
@@ -51,15 +51,12 @@ def fine_tune(setting: Setting, demonstrations: Product) -> Product:
             indicator=np.full(len(table), Indicator.POSITIVE, np.int8),
             eligible=_is_worth_learning(table),
         )
-        objective = options.objective
-        _train(
-            setting, work, "sft-0", data, start=config, options=options.sft, objective=objective, indicator=Indicator.POSITIVE
-        )
+        _train(setting, work, "sft-0", data, start=config, options=options.sft, indicator=Indicator.POSITIVE)
 
     inputs = {
         "demonstrations": demonstrations.id,
         "policy": config.to_dict(),
-        **_training_inputs(setting, options.sft, options.objective),
+        **_training_inputs(setting, options.sft),
     }
     return setting.run.stage("sft-0", iteration=0, inputs=inputs, work=work)
 
@@ -79,8 +76,7 @@ def update(setting: Setting, iteration: int, *, start: Product, episodes: Sequen
             eligible=_is_worth_learning(table) & (aligned.weight > 0),
         )
         indicator = INDICATORS[options.improve.indicator]
-        objective = _update_objective(options)
-        _train(setting, work, stage, data, start=start.path, options=options.update, objective=objective, indicator=indicator)
+        _train(setting, work, stage, data, start=start.path, options=options.update, indicator=indicator)
 
     inputs = {
         "start": start.id,
@@ -88,7 +84,7 @@ def update(setting: Setting, iteration: int, *, start: Product, episodes: Sequen
         "indicator": options.improve.indicator,
         "positives": asdict(positives) if (positives := _positive_draw(options)) else None,
         "episodes": [product.id for product in episodes],
-        **_training_inputs(setting, options.update, _update_objective(options)),
+        **_training_inputs(setting, options.update),
     }
     return setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work)
 
@@ -192,13 +188,12 @@ def _train(
     *,
     start: PolicyConfig | Path,
     options: TrainOptions,
-    objective: ObjectiveOptions,
     indicator: Indicator,
 ) -> None:
     batch = setting.options.batch
     training = PolicyTraining(
         options=options,
-        objective=objective,
+        objective=setting.options.objective,
         augmentation=Augmentation(shift_share=batch.shift_share, state_noise=batch.state_noise),
         human_share=batch.human_share,
         positives=_positive_draw(setting.options),
@@ -252,10 +247,6 @@ def _critic_fit(
     return frames, fit
 
 
-def _update_objective(options: LoopOptions) -> ObjectiveOptions:
-    return replace(options.objective, indicator_dropout=options.improve.indicator_dropout)
-
-
 def _positive_draw(options: LoopOptions) -> PositiveDraw | None:
     improve = options.improve
     if improve.batch_positive_share is None:
@@ -263,11 +254,11 @@ def _positive_draw(options: LoopOptions) -> PositiveDraw | None:
     return PositiveDraw(share=improve.batch_positive_share, by_episode=improve.positive_draw == "episode")
 
 
-def _training_inputs(setting: Setting, options: TrainOptions, objective: ObjectiveOptions) -> dict[str, Any]:
+def _training_inputs(setting: Setting, options: TrainOptions) -> dict[str, Any]:
     """Return what a training depends on beside its data and its start; how often it reports or saves is no part of it."""
     train = {name: value for name, value in asdict(options).items() if name not in ("log_interval", "snapshot_interval")}
     settings = setting.options
-    return {"train": train, "batch": asdict(settings.batch), "objective": asdict(objective), "seed": settings.seed}
+    return {"train": train, "batch": asdict(settings.batch), "objective": asdict(settings.objective), "seed": settings.seed}
 
 
 def _is_worth_learning(table: FrameTable) -> np.ndarray:

@@ -154,8 +154,6 @@ class ImproveOptions:
     """'pretrained' restarts from iteration 0's policy and critic each time (the paper's way), 'incumbent' goes on."""
     indicator: str = "positive"
     """What the improved policy is asked with: 'positive', or 'absent' where the rule gives none."""
-    indicator_dropout: float = 0.3
-    """Share of an update's samples whose indicator is withheld; what is left of it trains the mode that is asked."""
     batch_positive_share: float | None = None
     """Share of positive frames among the autonomous ones of an update's batches; null draws them as they come."""
     positive_draw: str = "frame"
