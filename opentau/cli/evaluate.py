@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
             runs_dir() / run_id,
             config=config,
             command="opentau eval",
-            expected_s={"evaluate-0": parsed.episodes * options.env.episode_cpu_s},
+            expected_s={"evaluate-0": parsed.episodes * options.env.cost.scored_episode_cpu_s},
         ) as run,
         StageProgress(console) as progress,
     ):

@@ -14,14 +14,13 @@ from rich.table import Table
 
 from opentau.cli.compose import compose_config, parser
 from opentau.config import runs_dir
-from opentau.loop.options import LoopOptions
+from opentau.loop.options import LoopOptions, options_id
 from opentau.loop.report_gather import machine_facts
 from opentau.study.cost import planned_cpu_s
 from opentau.study.page import PageFacts, write_page
 from opentau.study.plan import RowPlan, StudyPlan, read_study, study_names
 from opentau.study.rows import Row, read_rows, write_rows
 from opentau.study.running import StudyRun, finished_row, kept_rows
-from opentau.types import content_hash
 
 DESCRIPTION = """Run a study: variants x tasks x seeds of the loop, compared on equal placements with intervals.
 
@@ -75,7 +74,7 @@ def _compose(study: StudyPlan) -> tuple[list[RowPlan], list[LoopOptions]]:
     for row in study.rows():
         config = compose_config("loop", row.overrides)
         options.append(LoopOptions.from_config(config))
-        rows.append(dataclasses.replace(row, options_id=content_hash(config)))
+        rows.append(dataclasses.replace(row, options_id=options_id(config)))
     return rows, options
 
 

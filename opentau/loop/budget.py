@@ -39,7 +39,7 @@ def estimate(options: LoopOptions) -> list[StageCost]:
 
 def _stage_cost(name: str, options: LoopOptions) -> StageCost:
     tasks, env, iteration = len(options.task_id), options.env, iteration_of(name) or 0
-    recorded = EXPECTED_STEPS * env.frame_bytes
+    recorded = EXPECTED_STEPS * env.cost.frame_bytes
     demonstrations, collected = options.data.demonstrations * tasks, options.collect.episodes * tasks
     kind = name.split("-")[0]
     if kind == "demonstrations":
@@ -47,7 +47,7 @@ def _stage_cost(name: str, options: LoopOptions) -> StageCost:
             f" and {len(options.data.datasets)} datasets" if options.data.datasets else ""
         )
         return StageCost(
-            stage=name, cpu_s=demonstrations * env.demonstration_cpu_s, disk_bytes=demonstrations * recorded, work=words
+            stage=name, cpu_s=demonstrations * env.cost.demonstration_cpu_s, disk_bytes=demonstrations * recorded, work=words
         )
     if kind in ("sft", "update"):
         updates = (options.sft if kind == "sft" else options.update).num_updates
@@ -66,7 +66,7 @@ def _stage_cost(name: str, options: LoopOptions) -> StageCost:
         return StageCost(stage=name, cpu_s=cpu_s, disk_bytes=fits * 1_000_000, work=f"{fits} critics, {frames} frames")
     if kind == "collect":
         return StageCost(
-            stage=name, cpu_s=collected * env.episode_cpu_s, disk_bytes=collected * recorded, work=f"{collected} episodes"
+            stage=name, cpu_s=collected * env.cost.episode_cpu_s, disk_bytes=collected * recorded, work=f"{collected} episodes"
         )
     episodes = {
         "evaluate": options.evaluation.episodes * tasks,
@@ -74,5 +74,5 @@ def _stage_cost(name: str, options: LoopOptions) -> StageCost:
         "final": (options.evaluation.final_states + options.evaluation.final_episodes) * tasks,
     }[kind]
     return StageCost(
-        stage=name, cpu_s=episodes * env.episode_cpu_s, disk_bytes=episodes * 400, work=f"about {episodes} episodes"
+        stage=name, cpu_s=episodes * env.cost.scored_episode_cpu_s, disk_bytes=episodes * 400, work=f"about {episodes} episodes"
     )

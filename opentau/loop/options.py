@@ -21,6 +21,20 @@ LABEL_INPUTS = ("frames", "advantages", "is_newest", "options", "seed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnvCostOptions:
+    """CPU seconds and bytes measured on two shared cores, for `--dry-run` alone."""
+
+    demonstration_cpu_s: float = 2.0
+    """One recorded demonstration."""
+    episode_cpu_s: float = 4.0
+    """One recorded autonomous episode."""
+    scored_episode_cpu_s: float = 2.5
+    """One that is only scored, so not rendered in every step."""
+    frame_bytes: int = 12_000
+    """One recorded frame."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EnvOptions:
     """An environment, the expert that knows it, and what their episodes cost."""
 
@@ -32,12 +46,7 @@ class EnvOptions:
     """Gives demonstrations, in a style drawn from the episode's seed, and clean interventions."""
     perturbation: Plugin | None = None
     """Disturbs what demonstrations execute, never what they record as the right action."""
-    episode_cpu_s: float = 4.0
-    """CPU seconds of one autonomous episode, for `--dry-run`."""
-    demonstration_cpu_s: float = 4.0
-    """CPU seconds of one recorded demonstration, for `--dry-run`."""
-    frame_bytes: int = 12_000
-    """Bytes of one recorded frame, for `--dry-run`."""
+    cost: EnvCostOptions = field(default_factory=EnvCostOptions)
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -179,7 +188,7 @@ class ImproveOptions:
 class CostOptions:
     """CPU seconds and bytes measured on two shared cores, for `--dry-run` alone."""
 
-    update_cpu_s: float = 0.6
+    update_cpu_s: float = 0.5
     """One policy update."""
     feature_cpu_s: float = 0.001
     """The critic's features of one frame."""
@@ -245,10 +254,16 @@ class LoopOptions:
         return options
 
     def default_run_id(self, config: Mapping[str, Any]) -> str:
-        """Return '<environment>-<tasks>-<experiment>-<hash of all options>'."""
+        """Return '<environment>-<tasks>-<experiment>-<hash of the options>'."""
         name = self.env_name.replace("libero_", "")
         tasks = "_".join(map(str, self.task_id))
-        return f"{name}-{tasks}-{self.experiment}-{content_hash(dict(config))[:6]}"
+        return f"{name}-{tasks}-{self.experiment}-{options_id(config)[:6]}"
+
+
+def options_id(config: Mapping[str, Any]) -> str:
+    """Return the hash of all options that a run's results depend on: of all but the estimates of what it costs."""
+    env = {name: value for name, value in config["env"].items() if name != "cost"}
+    return content_hash({**{name: value for name, value in config.items() if name != "cost"}, "env": env})
 
 
 def _require_indicator(value: str, *, name: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from opentau.cli.compose import compose_config
 from opentau.cli.main import main
 from opentau.errors import OptionError
-from opentau.loop.options import LoopOptions
+from opentau.loop.options import LoopOptions, options_id
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_wrong_value_names_the_option_and_its_limit(override: str, message: st
         LoopOptions.from_config(compose_config("loop", [override]))
 
 
-@pytest.mark.parametrize("experiment", ["default", "quick", "tiny"])
+@pytest.mark.parametrize("experiment", ["default", "quick", "tabletop", "tiny"])
 def test_every_experiment_has_valid_options(experiment: str) -> None:
     config = compose_config("loop", [f"experiment={experiment}"])
     options = LoopOptions.from_config(config)
@@ -55,6 +55,13 @@ def test_the_same_options_name_the_same_run_and_others_another() -> None:
     configs = [compose_config("loop", overrides) for overrides in ([], [], ["seed=1"])]
     names = [LoopOptions.from_config(config).default_run_id(config) for config in configs]
     assert names[0] == names[1] != names[2]
+
+
+def test_an_estimate_of_what_a_run_costs_makes_no_other_run() -> None:
+    config = compose_config("loop", [])
+    dearer = {**config, "cost": {"update_cpu_s": 9.0}, "env": {**config["env"], "cost": {"episode_cpu_s": 9.0}}}
+    assert options_id(dearer) == options_id(config)
+    assert options_id({**config, "env": {**config["env"], "args": {}}}) != options_id(config)
 
 
 def test_errors_are_printed_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
