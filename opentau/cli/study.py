@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     planned_s = planned_cpu_s(options)
     console = Console()
     out = parsed.out or directory
-    kept = kept_rows(read_rows(out / ROWS_FILE), rows) if (out / ROWS_FILE).is_file() else {}
+    kept = _kept(console, rows, out / ROWS_FILE)
     if parsed.dry_run:
         _print_plan(console, study, rows, done=_done(rows, kept, directory=directory), planned_s=planned_s)
         return 0
@@ -76,6 +76,19 @@ def _compose(study: StudyPlan) -> tuple[list[RowPlan], list[LoopOptions]]:
         options.append(LoopOptions.from_config(config))
         rows.append(dataclasses.replace(row, options_id=options_id(config)))
     return rows, options
+
+
+def _kept(console: Console, rows: Sequence[RowPlan], path: Path) -> dict[str, Row]:
+    """Return the rows of earlier sittings that need not be run again, and say how many have to."""
+    known = read_rows(path) if path.is_file() else []
+    kept = kept_rows(known, rows)
+    if len(known) > len(kept):
+        console.print(
+            f"{len(known) - len(kept)} of {len(known)} rows in {path} ran with other options or lie in unfinished cells; "
+            "they are run again unless this machine still has their runs",
+            highlight=False,
+        )
+    return kept
 
 
 def _done(rows: Sequence[RowPlan], kept: Mapping[str, Row], *, directory: Path) -> dict[str, Row]:

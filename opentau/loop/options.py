@@ -26,9 +26,9 @@ class EnvCostOptions:
 
     demonstration_cpu_s: float = 2.0
     """One recorded demonstration."""
-    episode_cpu_s: float = 4.0
+    episode_cpu_s: float = 3.2
     """One recorded autonomous episode."""
-    scored_episode_cpu_s: float = 2.5
+    scored_episode_cpu_s: float = 1.7
     """One that is only scored, so not rendered in every step."""
     frame_bytes: int = 12_000
     """One recorded frame."""

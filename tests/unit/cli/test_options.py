@@ -32,6 +32,7 @@ def test_an_unknown_option_is_answered_with_near_matches(override: str, message:
         ("sft.num_updates=0", "num_updates"),
         ("gate.looks=[20]", "one level per look"),
         ("collect.supervised_share=0.8", "half is autonomous"),
+        ("improve.positive_draw=frames", "'frame' or 'episode'"),
         ("improve.start=zero", "pretrained"),
         ("+env.args.sise=3", "no option 'sise'"),
         ("+env.expert.args.pase=3", "no option 'pase'"),
