@@ -55,6 +55,7 @@ def run_in_foreground(options: LoopOptions, config: Mapping[str, Any], directory
     except RunStopped as stop:
         console.print(str(stop))
         return 0
+    locate("opentau.loop.cycle:report_run")(directory)
     _print_result(console, directory)
     return 0
 

@@ -14,6 +14,5 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser("report", "Write report.html of a run again, finished or not.", takes_options=False)
     arguments.add_argument("run", nargs="?", help="run id; the newest when left out")
     run = find_run(arguments.parse_args(argv).run)
-    data = locate("opentau.loop.report_gather:gather_report")(run)
-    print(locate("opentau.loop.report:write_report")(run, data))
+    print(locate("opentau.loop.cycle:report_run")(run))
     return 0

@@ -1,6 +1,8 @@
-"""A whole run from its open directory to its report."""
+"""A whole run from its open directory to its scores, and its report once it has finished."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from opentau.checkpoint import write_json
 from opentau.loop.iteration import run_loop
@@ -14,9 +16,13 @@ SCORES_FILE = "scores.json"
 
 
 def run_cycle(run: Run, options: LoopOptions) -> None:
-    """Run the loop in an open run, then write its scores and its report."""
+    """Run the loop in an open run, then write its scores."""
     result = run_loop(open_setting(run, options))
     scores = {"iteration 0": result.first_score.summary, "final": result.final_score.summary}
     scores |= {f"final, {indicator}": product.summary for indicator, product in result.further_scores.items()}
     write_json(run.directory / SCORES_FILE, scores)
-    write_report(run.directory, gather_report(run.directory))
+
+
+def report_run(directory: Path) -> Path:
+    """Write the report of a run, finished or not, and return its path."""
+    return write_report(directory, gather_report(directory))
