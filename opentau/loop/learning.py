@@ -17,7 +17,7 @@ from opentau.data.frames import FrameTable
 from opentau.data.labels import Labels
 from opentau.data.lerobot_v3 import Dataset
 from opentau.data.sampler import PositiveDraw
-from opentau.loop.options import INDICATORS, LoopOptions
+from opentau.loop.options import BY_EPISODE, INDICATORS, LoopOptions
 from opentau.loop.run import Product, StageWork
 from opentau.loop.setting import Setting
 from opentau.policies.config import PolicyConfig
@@ -251,7 +251,7 @@ def _positive_draw(options: LoopOptions) -> PositiveDraw | None:
     improve = options.improve
     if improve.batch_positive_share is None:
         return None
-    return PositiveDraw(share=improve.batch_positive_share, by_episode=improve.positive_draw == "episode")
+    return PositiveDraw(share=improve.batch_positive_share, by_episode=improve.positive_draw == BY_EPISODE)
 
 
 def _training_inputs(setting: Setting, options: TrainOptions) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from opentau.value.options import ValueOptions
 Plugin = Mapping[str, Any]
 """{"target": "pkg.mod:Attr", "args": {…}}."""
 INDICATORS = {indicator.name.lower(): indicator for indicator in Indicator}
+BY_FRAME, BY_EPISODE = "frame", "episode"
+"""How positive frames are drawn."""
 LABEL_INPUTS = ("frames", "advantages", "is_newest", "options", "seed")
 """What a label rule is given beside its arguments."""
 
@@ -165,7 +167,7 @@ class ImproveOptions:
     """What the improved policy is asked with: 'positive', or 'absent' where the rule gives none."""
     batch_positive_share: float | None = None
     """Share of positive frames among the autonomous ones of an update's batches; null draws them as they come."""
-    positive_draw: str = "frame"
+    positive_draw: str = BY_FRAME
     """How these are drawn: 'frame' takes all alike, 'episode' takes an episode first."""
 
     @property
@@ -178,7 +180,7 @@ class ImproveOptions:
             raise OptionError(
                 f"improve.batch_positive_share is {self.batch_positive_share}; it must lie between 0 and 1, or be null"
             )
-        if self.positive_draw not in ("frame", "episode"):
+        if self.positive_draw not in (BY_FRAME, BY_EPISODE):
             raise OptionError(f"improve.positive_draw is {self.positive_draw!r}; use 'frame' or 'episode'")
         if self.start not in ("pretrained", "incumbent"):
             raise OptionError(f"improve.start is {self.start!r}; use 'pretrained' or 'incumbent'")
