@@ -162,9 +162,13 @@ class Episode:
     env_id: str
     """Identity of environment, options and versions: the environment's part of the eval-spec id."""
     policy_version: str
+    prompts: tuple[str, ...] = ()
+    """Prompt per frame, T of them, where it changes within the episode; else empty, and `prompt` holds throughout."""
 
     def __post_init__(self) -> None:
         length = len(self.state)
+        if self.prompts and len(self.prompts) != length:
+            raise ValueError(f"episode {self.episode_id}: {len(self.prompts)} prompts for {length} frames; give one each")
         for name, column in self.columns().items():
             if len(column) != length:
                 raise ValueError(
@@ -192,7 +196,7 @@ class Episode:
             digest.update(f"{name}{column.dtype.str}{column.shape}".encode())
             digest.update(np.ascontiguousarray(column).tobytes())
         constants = (self.prompt, self.task_id, str(self.outcome), self.seed, self.episode_id, self.env_id, self.policy_version)
-        digest.update(repr(constants).encode())
+        digest.update(repr(constants + self.prompts).encode())
         return digest.hexdigest()
 
 

@@ -80,11 +80,13 @@ def played_from(message: Upload, arrays: Mapping[str, np.ndarray]) -> PlayedEpis
 
 def _episode(message: Upload, arrays: Mapping[str, np.ndarray]) -> Episode:
     result, plan = message.result, message.result.plan
-    matrices = ("state", "action", "policy_action", "executed_action")
     try:
         episode = Episode(
             images={name.removeprefix(IMAGE): _array(arrays, name, "uint8", 4) for name in arrays if name.startswith(IMAGE)},
-            **{name: _array(arrays, name, "float32", 2) for name in matrices},
+            state=_array(arrays, "state", "float32", 2),
+            action=_array(arrays, "action", "float32", 2),
+            policy_action=_array(arrays, "policy_action", "float32", 2),
+            executed_action=_array(arrays, "executed_action", "float32", 2),
             source=_array(arrays, "source", "int8", 1),
             reward=_array(arrays, "reward", "float32", 1),
             value=_array(arrays, "value", "float32", 1),

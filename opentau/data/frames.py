@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from opentau.data.lerobot_v3 import Dataset
+from opentau.data.lerobot.dataset import Dataset
 from opentau.data.statistics import DimStatistics, Statistics
 from opentau.errors import DataError
 from opentau.types import Episode, Outcome, Source

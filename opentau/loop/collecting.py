@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from opentau.data.lerobot_v3 import Dataset, DatasetWriter
+from opentau.data.lerobot.dataset import Dataset
+from opentau.data.lerobot.writer import DatasetWriter
 from opentau.errors import DataError, StationError
 from opentau.loop.plans import INCUMBENT, collection_plans, demonstration_plans
 from opentau.loop.run import Product, StageWork

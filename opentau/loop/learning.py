@@ -15,7 +15,7 @@ from opentau.config import build
 from opentau.data.augmentation import Augmentation
 from opentau.data.frames import FrameTable
 from opentau.data.labels import Labels
-from opentau.data.lerobot_v3 import Dataset
+from opentau.data.lerobot.dataset import Dataset
 from opentau.data.sampler import PositiveDraw
 from opentau.loop.options import BY_EPISODE, INDICATORS, LoopOptions
 from opentau.loop.run import Product, StageWork

@@ -14,7 +14,7 @@ import yaml
 from opentau.checkpoint import is_complete
 from opentau.data.frames import FrameTable
 from opentau.data.labels import Labels
-from opentau.data.lerobot_v3 import Dataset
+from opentau.data.lerobot.dataset import Dataset
 from opentau.events import EventReader
 from opentau.loop.learning import LABELLING_FILE, LABELS_FOLDER, QUALITY_FILE
 from opentau.loop.report_data import AdvantageReport, ConditioningReport, CriticReport, Film, ReportData

@@ -10,7 +10,7 @@ from opentau.types import Episode, EpisodePlan, EpisodeResult
 
 
 class EpisodeWriter(Protocol):
-    """What a dataset under construction offers; `opentau.data.lerobot_v3.DatasetWriter` is one."""
+    """What a dataset under construction offers; `opentau.data.lerobot.writer.DatasetWriter` is one."""
 
     def recorded(self) -> set[int]:
         """Return the plan indices that are safely on disk."""

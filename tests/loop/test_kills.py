@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from opentau.cli.compose import compose_config
-from opentau.data.lerobot_v3 import Dataset
+from opentau.data.lerobot.dataset import Dataset
 from opentau.loop.options import LoopOptions
 from opentau.loop.plans import planned_stages
 from tests.loop.conftest import TINY

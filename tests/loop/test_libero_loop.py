@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from opentau.data.lerobot_v3 import Dataset
+from opentau.data.lerobot.dataset import Dataset
 from opentau.loop.ledger import read_results
 from opentau.types import Outcome, Source
 from tests.loop.driving import finish

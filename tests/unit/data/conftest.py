@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from opentau.data.lerobot_v3 import Dataset, DatasetWriter
+from opentau.data.lerobot.dataset import Dataset
+from opentau.data.lerobot.writer import DatasetWriter
 from opentau.types import Episode, Interface, Outcome, Source
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "lerobot_v3_ds"

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from opentau.data import layout
-from opentau.data.lerobot_v3 import Dataset
+from opentau.data.lerobot import layout
+from opentau.data.lerobot.dataset import Dataset
 from opentau.errors import DataError, StorageError
 
 
@@ -96,13 +96,6 @@ def test_a_damaged_description_is_named(dataset):
         Dataset(dataset.root)
 
 
-def test_another_layout_version_is_refused_with_the_way_out(dataset):
-    info = dataset.root / layout.INFO_PATH
-    info.write_text(info.read_text().replace("v3.0", "v2.1"))
-    with pytest.raises(DataError, match=r"has the layout v2\.1, this reads v3\.0; convert it"):
-        Dataset(dataset.root)
-
-
 def test_a_damaged_recording_stops_finish_and_names_the_file(make_episode, open_writer, tmp_path):
     writer = open_writer(tmp_path)
     for index in range(2):
@@ -153,7 +146,7 @@ def test_a_full_disk_leaves_no_half_file_and_what_was_recorded(make_episode, ope
 def test_what_add_returned_from_survives_a_kill(make_episode, interface, open_writer, tmp_path):
     program = (
         "import sys, itertools, pathlib, numpy as np\n"
-        "from opentau.data.lerobot_v3 import DatasetWriter\n"
+        "from opentau.data.lerobot.writer import DatasetWriter\n"
         "from opentau.types import *\n"
         f"interface = Interface.from_dict({interface.to_dict()!r})\n"
         f"writer = DatasetWriter(pathlib.Path({str(tmp_path)!r}), interface=interface, fps=20, robot_type='sim', env_id='e')\n"

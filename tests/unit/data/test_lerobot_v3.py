@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from opentau.data import layout
-from opentau.data.lerobot_v3 import Dataset, DatasetWriter
+from opentau.data.lerobot import layout
+from opentau.data.lerobot.dataset import Dataset
+from opentau.data.lerobot.writer import DatasetWriter
 from opentau.errors import DataError
 from opentau.types import Outcome, Source
 
@@ -217,8 +218,3 @@ def test_a_dataset_of_lerobot_reads_with_defaults_for_what_it_lacks(fixture_root
         "open the drawer",
         *pq.read_table(fixture_root / "meta/tasks.parquet")["task"].to_pylist(),
     )
-
-
-def test_pixels_of_a_video_are_refused_only_when_asked_for(fixture_root):
-    with pytest.raises(DataError, match=r"observation\.images\.front.*stored as video.*Open the dataset without images"):
-        Dataset(fixture_root).load(0)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from opentau.data import layout
-from opentau.data.png import decode_frames, encode_frames
+from opentau.data.lerobot import layout
+from opentau.data.lerobot.catalog import EpisodeRow
+from opentau.data.lerobot.png import encode_frames
 from opentau.errors import DataError
 from opentau.types import Episode, Interface, Outcome, Source
 
@@ -147,37 +149,53 @@ def info_from_constants(constants: Mapping[str, Any], *, index: int) -> EpisodeI
     )
 
 
+def foreign_info(row: EpisodeRow, *, outcome: Outcome) -> EpisodeInfo:
+    """Return the description of an episode of a dataset that is not ours."""
+    return EpisodeInfo(
+        index=row.index,
+        episode_id=f"{row.index:06d}",
+        task_id=row.tasks[0] if row.tasks else "",
+        prompt=row.tasks[0] if row.tasks else "",
+        length=row.length,
+        outcome=outcome,
+        seed=row.index,
+        policy_version="",
+        env_id="",
+        num_intervention_steps=0,
+        digest="",
+    )
+
+
 def from_table(
     table: pa.Table,
     info: EpisodeInfo,
     *,
-    cameras: Mapping[str, tuple[str, tuple[int, int, int]]],
+    images: Mapping[str, np.ndarray],
+    prompts: tuple[str, ...],
+    features: layout.Features,
     sim_state_dim: int,
     where: str,
 ) -> Episode:
-    """Return the episode; `cameras` maps names to (column, (Y, X, 3)). Columns that are missing get a default.
+    """Return the episode. Columns that are missing get a default; one that contradicts its feature raises `DataError`.
 
     The defaults describe a successful demonstration: source demonstration, executed action = action, no policy action (NaN),
     no value (NaN), reward 1 at the last frame, no simulator state.
     """
     num_frames = len(table)
-    images = {}
-    for camera, (column, shape) in cameras.items():
-        images[camera] = np.empty((num_frames, *shape), np.uint8)
-        decode_frames(pc.struct_field(table[column], "bytes").to_pylist(), images[camera], where=f"{where}, camera {camera}")
-    action = _rows(table, layout.ACTION, np.zeros((num_frames, 0)), np.float32)
+    rows = partial(_rows, table, features=features, where=where)
+    action = rows(layout.ACTION, np.zeros((num_frames, 0)), np.float32)
     reward = np.zeros(num_frames)
     reward[-1] = info.is_success
     return Episode(
         images=images,
-        state=_rows(table, layout.STATE, np.zeros((num_frames, 0)), np.float32),
+        state=rows(layout.STATE, np.zeros((num_frames, 0)), np.float32),
         action=action,
-        policy_action=_rows(table, layout.POLICY_ACTION, np.full(action.shape, np.nan), np.float32),
-        executed_action=_rows(table, layout.EXECUTED_ACTION, action, np.float32),
-        source=_rows(table, layout.SOURCE, np.full(num_frames, Source.DEMONSTRATION), np.int8),
-        reward=_rows(table, layout.REWARD, reward, np.float32),
-        value=_rows(table, layout.VALUE, np.full(num_frames, np.nan), np.float32),
-        sim_state=_rows(table, layout.SIM_STATE, np.zeros((num_frames, 0)), np.float64)[:, :sim_state_dim],
+        policy_action=rows(layout.POLICY_ACTION, np.full(action.shape, np.nan), np.float32),
+        executed_action=rows(layout.EXECUTED_ACTION, action, np.float32),
+        source=rows(layout.SOURCE, _default_source(table), np.int8),
+        reward=rows(layout.REWARD, reward, np.float32),
+        value=rows(layout.VALUE, np.full(num_frames, np.nan), np.float32),
+        sim_state=rows(layout.SIM_STATE, np.zeros((num_frames, 0)), np.float64)[:, :sim_state_dim],
         prompt=info.prompt,
         task_id=info.task_id,
         outcome=info.outcome,
@@ -185,6 +203,7 @@ def from_table(
         episode_id=info.episode_id,
         env_id=info.env_id,
         policy_version=info.policy_version,
+        prompts=prompts,
     )
 
 
@@ -195,11 +214,30 @@ def numbers(table: pa.Table, column: str) -> np.ndarray:
     return np.concatenate([chunk.to_numpy(zero_copy_only=False) for chunk in flat]).reshape(len(table), -1)
 
 
-def _rows(table: pa.Table, column: str, default: np.ndarray, dtype: type[np.generic]) -> np.ndarray:
+def _default_source(table: pa.Table) -> np.ndarray:
+    """Return who acted in every frame, [T], where no column of ours says it: a demonstrator, or a policy and a person."""
+    for column in layout.INTERVENTION_COLUMNS:
+        if column in table.column_names:
+            return np.where(numbers(table, column)[:, 0].astype(bool), Source.INTERVENTION, Source.AUTONOMOUS)
+    return np.full(len(table), Source.DEMONSTRATION)
+
+
+def _rows(
+    table: pa.Table, column: str, default: np.ndarray, dtype: type[np.generic], *, features: layout.Features, where: str
+) -> np.ndarray:
     """Return a writable column in the dtype and with the axes that `Episode` has, those of the default."""
     if column not in table.column_names:
         return default.astype(dtype)
-    rows = numbers(table, column).astype(dtype)
+    width = math.prod(features[column]["shape"])
+    try:
+        rows = numbers(table, column).astype(dtype)
+    except ValueError:
+        rows = np.empty((0, 0), dtype)
+    if rows.shape != (len(table), width):
+        raise DataError(
+            f"{where}: column {column} does not hold {width} numbers in every frame, which the shape "
+            f"{features[column]['shape']} in meta/info.json promises. Correct info.json, or fetch the dataset again."
+        )
     return rows[:, 0] if default.ndim == 1 else rows
 
 

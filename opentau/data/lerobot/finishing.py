@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from opentau.data import layout
-from opentau.data.episode_table import numbers
+from opentau.data.lerobot import layout
+from opentau.data.lerobot.episode_table import numbers
 from opentau.data.parquet import commit_bytes, commit_table
 from opentau.data.statistics import QUANTILES, DimStatistics, StreamingStatistics
 from opentau.types import Interface

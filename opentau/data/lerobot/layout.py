@@ -7,6 +7,7 @@ value and, for simulators, sim_state. What LeRobot's info.json has no key for st
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ INFO_PATH = "meta/info.json"
 STATS_PATH = "meta/stats.json"
 EXTRAS_PATH = "meta/opentau.json"
 
+OLDER_VERSIONS = ("v2.0", "v2.1")
+"""Layouts with one data file and one video per episode."""
+OLDER_EPISODES_PATH, OLDER_TASKS_PATH = "meta/episodes.jsonl", "meta/tasks.jsonl"
+OLDER_FILES = (OLDER_EPISODES_PATH, OLDER_TASKS_PATH, "meta/episodes_stats.jsonl", "meta/stats.json")
+
 STATE = "observation.state"
 ACTION = "action"
 IMAGE_PREFIX = "observation.images."
@@ -31,6 +37,10 @@ POLICY_ACTION, EXECUTED_ACTION = "policy_action", "executed_action"
 SOURCE, REWARD, VALUE, SIM_STATE = "source", "next.reward", "value", "sim_state"
 TIMESTAMP, FRAME_INDEX, EPISODE_INDEX, INDEX, TASK_INDEX = "timestamp", "frame_index", "episode_index", "index", "task_index"
 
+SUCCESS = "next.success"
+"""Where LeRobot's environments say that an episode succeeded."""
+INTERVENTION_COLUMNS = ("complementary_info.is_intervention", "is_intervention")
+"""Where LeRobot's teleoperated policies say that a person acted."""
 COMMON_COLUMNS = (STATE, ACTION, REWARD)
 """What is read of any dataset, beside cameras."""
 OUR_COLUMNS = (*COMMON_COLUMNS, POLICY_ACTION, EXECUTED_ACTION, SOURCE, VALUE, SIM_STATE)
@@ -157,8 +167,13 @@ def interface_from_info(info: Mapping[str, Any]) -> Interface:
 
 
 def camera_keys(features: Features) -> list[str]:
-    """Return the features that are cameras, whether stored as images or as video."""
-    return sorted(key for key, feature in features.items() if feature["dtype"] in ("image", "video"))
+    """Return the features that are colour cameras, whether stored as images or as video; depth is not read."""
+    return sorted(key for key, feature in features.items() if feature["dtype"] in ("image", "video") and _is_colour(feature))
+
+
+def _is_colour(feature: Mapping[str, Any]) -> bool:
+    is_depth = (feature.get("info") or {}).get("is_depth_map", False)
+    return not is_depth and len(feature["shape"]) == 3 and 3 in (feature["shape"][0], feature["shape"][2])
 
 
 def camera_of(key: str) -> str:
@@ -170,7 +185,7 @@ def _dim_names(feature: Mapping[str, Any] | None) -> tuple[str, ...]:
     """Return one name per dimension; LeRobot's `names` may be a list, a dict holding one list, or missing."""
     if feature is None:
         return ()
-    (length,) = feature["shape"]
+    length = math.prod(feature["shape"])
     names = feature.get("names")
     if isinstance(names, dict) and len(names) == 1:
         (names,) = names.values()
