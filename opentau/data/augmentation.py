@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Shapes: F frames, B samples, Y and X image rows and columns, S state dimensions.
+# Shapes: B samples, Y and X image rows and columns, S state dimensions.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,18 +22,18 @@ class Augmentation:
         if not 0 <= self.shift_share < 1 or self.state_noise < 0:
             raise ValueError(f"shift_share is {self.shift_share} (0 to 1), state_noise {self.state_noise} (at least 0)")
 
-    def take_images(self, images: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return the images uint8 [B, Y, X, 3] at `rows` [B] of [F, Y, X, 3], shifted by whole pixels."""
-        num_rows, num_columns = images.shape[1:3]
+    def shift(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return images uint8 [B, Y, X, 3] shifted by whole pixels."""
+        num_samples, num_rows, num_columns = images.shape[:3]
         limit = round(self.shift_share * num_columns)
         if not limit:
-            return images[rows]
-        shifts = rng.integers(-limit, limit + 1, size=(2, len(rows), 1))
+            return images
+        shifts = rng.integers(-limit, limit + 1, size=(2, num_samples, 1))
         y = np.clip(np.arange(num_rows) + shifts[0], 0, num_rows - 1)
         x = np.clip(np.arange(num_columns) + shifts[1], 0, num_columns - 1)
         # One gather of whole pixels: three bytes travel as one item.
         pixels = images.reshape(-1, 3).view("V3").reshape(-1)
-        index = ((rows[:, None] * num_rows + y) * num_columns)[:, :, None] + x[:, None, :]
+        index = ((np.arange(num_samples)[:, None] * num_rows + y) * num_columns)[:, :, None] + x[:, None, :]
         return pixels.take(index)[..., None].view(np.uint8)
 
     def add_state_noise(self, state: np.ndarray, rng: np.random.Generator) -> np.ndarray:

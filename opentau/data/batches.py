@@ -12,6 +12,7 @@ from opentau.data.augmentation import Augmentation
 from opentau.data.codec import Codec
 from opentau.data.frames import FrameTable, chunk_stops
 from opentau.data.sampler import EQUAL_SHARES, FrameSampler, PositiveDraw
+from opentau.data.window import Window
 from opentau.errors import DataError
 from opentau.types import Indicator, derive_seed
 
@@ -59,6 +60,7 @@ class BatchSource:
         weight: np.ndarray | None = None,
         augmentation: Augmentation | None = None,
         action_limit: float = math.inf,
+        window: Window | None = None,
     ) -> None:
         """Prepare to draw.
 
@@ -66,6 +68,7 @@ class BatchSource:
         out; `indicator` int8 [F] holds `Indicator` values, absent everywhere when None; `weight` float32 [F] is 1 everywhere
         when None; no augmentation when None. Encoded actions beyond `action_limit` are cut to it: a dimension that hardly
         moves in the statistics has a small scale, and one correction that turns it fully would outweigh a thousand frames.
+        `window` draws from so many episodes at a time, for frames that are decoded as they are needed.
         """
         if horizon < 1 or batch_size < 1:
             raise DataError(f"horizon is {horizon}, batch_size {batch_size}; both are at least 1")
@@ -77,7 +80,9 @@ class BatchSource:
         self._codec = codec
         self._horizon = horizon
         self._seed = seed
-        self._sampler = FrameSampler(table, shares=shares, eligible=eligible, indicator=indicator, positives=positives)
+        self._sampler = FrameSampler(
+            table, shares=shares, eligible=eligible, indicator=indicator, positives=positives, window=window
+        )
         self._indicator = np.full(len(table), Indicator.ABSENT, np.int8) if indicator is None else indicator
         self._weight = np.ones(len(table), np.float32) if weight is None else weight
         self._augmentation = augmentation or Augmentation(shift_share=0.0)
@@ -87,7 +92,7 @@ class BatchSource:
     def __call__(self, update: int) -> Batch:
         """Return the batch of one update."""
         rng = np.random.default_rng(derive_seed(self._seed, "batch", update))
-        return self.batch_of(self._sampler.draw(self.batch_size, rng), rng)
+        return self.batch_of(self._sampler.draw(self.batch_size, rng, num_before=update * self.batch_size), rng)
 
     def batch_of(self, frames: np.ndarray, rng: np.random.Generator) -> Batch:
         """Return a batch of chosen rows int64 [B]; `rng` is used by the augmentation alone."""
@@ -96,15 +101,13 @@ class BatchSource:
         stops = self._stops[frames][:, None]
         state = self._codec.encode_state(table.state[frames])
         return Batch(
-            images={
-                camera: self._augmentation.take_images(table.images[camera], frames, rng) for camera in sorted(table.images)
-            },
+            images={camera: self._augmentation.shift(table.images[camera][frames], rng) for camera in sorted(table.images)},
             state=self._augmentation.add_state_noise(state, rng),
             action=self._codec.encode_action(table.action[np.minimum(steps, stops - 1)]).clip(
                 -self._action_limit, self._action_limit
             ),
             action_is_pad=steps >= stops,
-            prompt=[table.episodes[episode].prompt for episode in table.episode[frames]],
+            prompt=[table.prompts[prompt] for prompt in table.prompt[frames]],
             indicator=self._indicator[frames].astype(np.int8),
             weight=self._weight[frames].astype(np.float32),
             frame=frames,

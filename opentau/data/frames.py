@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
+from opentau.data.cache import FrameCache
+from opentau.data.cached_frames import CachedFrames
+from opentau.data.images import resize_with_pad
 from opentau.data.lerobot.dataset import Dataset
 from opentau.data.statistics import DimStatistics, Statistics
 from opentau.errors import DataError
 from opentau.types import Episode, Outcome, Source
 
 # Shapes: F frames, E episodes, S state dimensions, A action dimensions, Y and X image rows and columns.
+
+
+class FrameColumn(Protocol):
+    """The frames of one camera, in memory (an array) or in a cache."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(F, Y, X, 3)."""
+        ...
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
+        """Return uint8 [B, Y, X, 3] at rows int64 [B]."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +57,8 @@ class EpisodeRecord:
 class FrameTable:
     """All frames of all episodes, one episode after another; arrays are read-only."""
 
-    images: dict[str, np.ndarray]
-    """Camera name to uint8 [F, Y, X, 3]; empty when built without images."""
+    images: Mapping[str, FrameColumn]
+    """Camera name to frames [F, Y, X, 3]; empty when built without images."""
     state: np.ndarray
     """float32 [F, S], raw."""
     action: np.ndarray
@@ -54,8 +71,12 @@ class FrameTable:
     """Control step within the episode, int32 [F]."""
     task: np.ndarray
     """Position in `task_ids`, int32 [F]."""
+    prompt: np.ndarray
+    """Position in `prompts`, int32 [F]."""
     episodes: tuple[EpisodeRecord, ...]
     task_ids: tuple[str, ...]
+    """Sorted."""
+    prompts: tuple[str, ...]
     """Sorted."""
 
     def __len__(self) -> int:
@@ -82,11 +103,38 @@ class FrameTable:
         return chosen[self.episode]
 
     @classmethod
-    def from_datasets(cls, datasets: Sequence[Dataset]) -> FrameTable:
-        """Load every episode of every dataset; datasets of different cameras or dimensions raise `DataError`."""
+    def from_datasets(
+        cls,
+        datasets: Sequence[Dataset],
+        *,
+        cameras: Mapping[str, str] | None = None,
+        image_size: int | None = None,
+        cache: FrameCache | None = None,
+    ) -> FrameTable:
+        """Load every episode of every dataset; datasets of different cameras or dimensions raise `DataError`.
+
+        `cameras` names the table's cameras after the datasets' ones, {"agentview": "front"}; all under their own names by
+        default. Images are scaled to squares of `image_size`, as they are by default. With a `cache`, which needs an
+        `image_size`, they are decoded when they are first used; without one all are in memory.
+        """
         lengths = [info.length for dataset in datasets for info in dataset.episodes]
-        episodes = ((dataset.dataset_id, episode) for dataset in datasets for episode in dataset)
-        return _build(episodes, lengths=lengths)
+        if cache is None:
+            episodes = (
+                (dataset.dataset_id, _with_images(episode, cameras=cameras, image_size=image_size))
+                for dataset in datasets
+                for episode in dataset
+            )
+            return _build(episodes, lengths=lengths)
+        numbers = ((dataset.dataset_id, dataset.numbers(at)) for dataset in datasets for at in range(len(dataset)))
+        table = _build(numbers, lengths=lengths)
+        if image_size is None:
+            raise DataError("cached frames have one size; give image_size, the policy's")
+        named = cameras if cameras is not None else {camera: camera for camera in datasets[0].interface.cameras}
+        columns = {
+            name: CachedFrames(datasets=datasets, camera=camera, image_size=image_size, cache=cache)
+            for name, camera in named.items()
+        }
+        return replace(table, images=columns)
 
     @classmethod
     def from_episodes(cls, episodes: Sequence[Episode], *, dataset_id: str) -> FrameTable:
@@ -101,6 +149,7 @@ def _build(episodes: Iterable[tuple[str, Episode]], *, lengths: Sequence[int]) -
     num_frames = sum(lengths)
     columns: dict[str, np.ndarray] = {}
     records: list[EpisodeRecord] = []
+    prompts: list[str] = []
     start = 0
     for dataset_id, episode in episodes:
         kept = _kept_columns(episode)
@@ -110,20 +159,36 @@ def _build(episodes: Iterable[tuple[str, Episode]], *, lengths: Sequence[int]) -
         for name, column in kept.items():
             columns[name][start : start + len(episode)] = column
         records.append(_record(dataset_id, episode, start=start))
+        prompts += episode.prompts or [episode.prompt] * len(episode)
         start += len(episode)
     task_ids = tuple(sorted({record.task_id for record in records}))
     tasks = [task_ids.index(record.task_id) for record in records]
+    known = tuple(sorted(set(prompts)))
+    number_of = {prompt: number for number, prompt in enumerate(known)}
     columns["episode"] = np.repeat(np.arange(len(records), dtype=np.int32), lengths)
     columns["task"] = np.repeat(np.array(tasks, np.int32), lengths)
+    columns["prompt"] = np.array([number_of[prompt] for prompt in prompts], np.int32)
     columns["tick"] = np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])
     for column in columns.values():
         column.flags.writeable = False
     return FrameTable(
         images={name.removeprefix("images."): column for name, column in columns.items() if name.startswith("images.")},
-        **{name: columns[name] for name in ("state", "action", "source", "episode", "tick", "task")},
+        **{name: columns[name] for name in ("state", "action", "source", "episode", "tick", "task", "prompt")},
         episodes=tuple(records),
         task_ids=task_ids,
+        prompts=known,
     )
+
+
+def _with_images(episode: Episode, *, cameras: Mapping[str, str] | None, image_size: int | None) -> Episode:
+    """Return the episode with the wanted cameras, named and scaled as wanted."""
+    if cameras is None and image_size is None:
+        return episode
+    named = cameras if cameras is not None else {camera: camera for camera in episode.images}
+    images = {name: episode.images[camera] for name, camera in named.items() if camera in episode.images}
+    if image_size is not None:
+        images = {name: resize_with_pad(frames, size=image_size) for name, frames in images.items()}
+    return replace(episode, images=images)
 
 
 def _kept_columns(episode: Episode) -> dict[str, np.ndarray]:

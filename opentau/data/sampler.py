@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from opentau.data.frames import FrameTable
+from opentau.data.window import Window, WindowedGroup
 from opentau.errors import DataError, near_matches
 from opentau.types import Indicator, Source
 
@@ -37,6 +38,9 @@ class FrameSampler:
 
     A frame's group is that of its source; an episode with interventions has frames in both groups. A group without frames
     leaves its share to the others. With `positives` the autonomous group is split by its indicators int8 [F].
+
+    With a `window` only so many episodes are drawn from at a time (see `Window`), so that frames which have to be decoded are
+    decoded once and used while they are at hand; over many draws the shares are the same.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class FrameSampler:
         eligible: np.ndarray | None = None,
         indicator: np.ndarray | None = None,
         positives: PositiveDraw | None = None,
+        window: Window | None = None,
     ) -> None:
         for name, share in shares.items():
             if name not in GROUPS:
@@ -65,17 +70,27 @@ class FrameSampler:
                 f"no frames to draw from: the groups hold {counts}, their shares are {dict(shares)}; add episodes or shares"
             )
         is_flat = {POSITIVE} if positives is not None and not positives.by_episode else set[str]()
-        self._groups = [_Group(table, rows[name], by_episode=name not in is_flat) for name in held]
-        self._cumulative = np.cumsum(list(held.values())) / sum(held.values())
+        self._shares = np.array(list(held.values())) / sum(held.values())
+        self._cumulative = np.cumsum(self._shares)
+        self._groups = [
+            _Group(table, rows[name], by_episode=name not in is_flat)
+            if window is None
+            else WindowedGroup(table, rows[name], window=window.part(share, name))
+            for name, share in zip(held, self._shares, strict=True)
+        ]
 
-    def draw(self, num_samples: int, rng: np.random.Generator) -> np.ndarray:
-        """Return rows int64 [B]; group counts are shares of B rounded up or down, in random order."""
+    def draw(self, num_samples: int, rng: np.random.Generator, *, num_before: int = 0) -> np.ndarray:
+        """Return rows int64 [B]; group counts are shares of B rounded up or down, in random order.
+
+        `num_before` samples were drawn before; with a window they say which episodes are at hand.
+        """
         levels = rng.permutation((np.arange(num_samples) + rng.random()) / num_samples)
         group = np.minimum(np.searchsorted(self._cumulative, levels, side="right"), len(self._groups) - 1)
         uniform = rng.random((num_samples, 3))
         rows = np.empty(num_samples, np.int64)
         for position, members in enumerate(self._groups):
-            rows[group == position] = members.pick(uniform[group == position])
+            before = int(self._shares[position] * num_before)
+            rows[group == position] = members.pick(uniform[group == position], num_before=before)
         return rows
 
 
@@ -90,8 +105,8 @@ class _Group:
         task_starts = _starts(table.task[self._rows[episode_starts]])
         self._tasks = np.append(task_starts, len(episode_starts))
 
-    def pick(self, uniform: np.ndarray) -> np.ndarray:
-        """Return one row for each of the numbers in [0, 1) [B, 3]."""
+    def pick(self, uniform: np.ndarray, *, num_before: int) -> np.ndarray:
+        """Return one row for each of the numbers in [0, 1) [B, 3], whatever was drawn before."""
         task = _scale(uniform[:, 0], 0, len(self._tasks) - 1)
         episode = _scale(uniform[:, 1], self._tasks[task], self._tasks[task + 1])
         return self._rows[_scale(uniform[:, 2], self._episodes[episode], self._episodes[episode + 1])]

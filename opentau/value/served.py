@@ -37,7 +37,8 @@ def critic_inputs(
         "state": lambda: policy.processor.codec.encode_state(table.state),
         "prompt": lambda: config.prompt_index([record.prompt for record in table.episodes])[table.episode],
     }
-    readers |= {IMAGES_PREFIX + camera: partial(table.images.__getitem__, camera) for camera in table.images}
+    every = np.arange(len(table))
+    readers |= {IMAGES_PREFIX + camera: partial(column.__getitem__, every) for camera, column in table.images.items()}
     return _read(config.inputs, readers)
 
 

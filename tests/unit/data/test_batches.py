@@ -151,7 +151,7 @@ def test_indicators_follow_their_frames(source_of, table):
 def test_a_random_shift_moves_whole_images_and_repeats_their_border():
     images = np.random.default_rng(0).integers(0, 256, (7, 12, 16, 3), dtype=np.uint8)
     rows = np.random.default_rng(1).integers(0, 7, 40)
-    shifted = Augmentation(shift_share=0.25).take_images(images, rows, np.random.default_rng(2))
+    shifted = Augmentation(shift_share=0.25).shift(images[rows], np.random.default_rng(2))
     padded = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="edge")
     crops = {(dy, dx): padded[:, dy : dy + 12, dx : dx + 16] for dy in range(9) for dx in range(9)}
     found = [
@@ -171,7 +171,7 @@ def test_augmenting_a_batch_of_64_with_two_cameras_is_fast():
     for _ in range(10):
         start = time.perf_counter()
         for _camera in range(2):
-            Augmentation().take_images(images, rng.integers(0, 500, 64), rng)
+            Augmentation().shift(images[rng.integers(0, 500, 64)], rng)
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.010
 

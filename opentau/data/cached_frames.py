@@ -1,0 +1,69 @@
+"""One camera of many episodes as a column of frames that is decoded when it is first used and kept in the frame cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from opentau.data.cache import FrameCache
+from opentau.data.images import resize_with_pad
+from opentau.data.lerobot.dataset import Dataset
+
+# Shapes: F frames, B samples, T frames of an episode, N rows and columns of an image, E episodes.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachedFrames:
+    """Frames uint8 [F, N, N, 3] of some datasets, one episode after another, read as ``column[rows]``.
+
+    Whole episodes are decoded at a time, since decoding goes through the frames before anyway.
+    """
+
+    datasets: Sequence[Dataset]
+    camera: str
+    """Its name in the datasets."""
+    image_size: int
+    """N."""
+    cache: FrameCache
+    _starts: np.ndarray = field(init=False, repr=False)
+    """First row per episode and the end, int64 [E + 1]."""
+    _places: tuple[tuple[int, int], ...] = field(init=False, repr=False)
+    """(dataset, position in it) per episode."""
+
+    def __post_init__(self) -> None:
+        places = [(number, position) for number, dataset in enumerate(self.datasets) for position in range(len(dataset))]
+        lengths = [self.datasets[number].episodes[position].length for number, position in places]
+        object.__setattr__(self, "_starts", np.cumsum((0, *lengths)))
+        object.__setattr__(self, "_places", tuple(places))
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return (int(self._starts[-1]), self.image_size, self.image_size, 3)
+
+    @property
+    def bytes_per_frame(self) -> int:
+        return self.image_size**2 * 3
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Return uint8 [B, N, N, 3] at rows int64 [B]; decodes what is not cached, and raises what decoding raises."""
+        out = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        episode_B = np.searchsorted(self._starts, rows, side="right") - 1
+        for episode in np.unique(episode_B):
+            wanted = np.flatnonzero(episode_B == episode)
+            out[wanted] = self._frames(int(episode))[rows[wanted] - self._starts[episode]]
+        return out
+
+    def _frames(self, episode: int) -> np.ndarray:
+        number, position = self._places[episode]
+        dataset = self.datasets[number]
+        name = f"{dataset.dataset_id[:16]}-{self.camera}-{self.image_size}/{dataset.episodes[position].index:06d}"
+
+        def decode() -> np.ndarray:
+            return resize_with_pad(dataset.frames(position, self.camera), size=self.image_size)
+
+        return self.cache.frames(name, decode)
