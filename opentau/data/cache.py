@@ -112,6 +112,7 @@ class FrameCache:
                 break
             path.unlink(missing_ok=True)
             total -= size
+            self._forget(str(path.relative_to(self.directory)).removesuffix(SUFFIX))
         return total
 
     def _files(self) -> list[tuple[float, int, Path]]:
@@ -132,9 +133,14 @@ class FrameCache:
         """Keep a mapping, and let go of the oldest beyond what may be mapped at a time."""
         self._mapped[name] = frames
         self._mapped_bytes += frames.nbytes
-        while self._mapped_bytes > MAX_MAPPED_BYTES and len(self._mapped) > 1:
-            _, oldest = self._mapped.popitem(last=False)
-            self._mapped_bytes -= oldest.nbytes
+        limit = min(MAX_MAPPED_BYTES, self.budget_bytes)
+        while self._mapped_bytes > limit and len(self._mapped) > 1:
+            self._forget(next(iter(self._mapped)))
+
+    def _forget(self, name: str) -> None:
+        """Let go of a mapping, so that the space of a deleted file is free."""
+        frames = self._mapped.pop(name, None)
+        self._mapped_bytes -= frames.nbytes if frames is not None else 0
 
 
 def _map(path: Path) -> np.ndarray | None:

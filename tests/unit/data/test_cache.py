@@ -56,6 +56,14 @@ def test_the_budget_holds_over_many_arrays_and_every_one_is_right(tmp_path):
         assert cache.size_bytes() <= 7 * FILE_BYTES
 
 
+def test_a_process_lets_go_of_what_it_evicts_so_that_the_space_is_free(tmp_path):
+    cache = FrameCache(tmp_path, budget_bytes=4 * FILE_BYTES)
+    open_all(cache, range(9))
+    open_all(cache, range(1))
+    assert cache.num_built == 10
+    assert sum(frames.nbytes for frames in cache._mapped.values()) <= 4 * FILE_BYTES
+
+
 def damage_header(block: bytes) -> bytes:
     return b"X" + block[1:]
 
