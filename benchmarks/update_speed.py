@@ -16,6 +16,7 @@ from opentau.data.batches import Batch
 from opentau.data.codec import Codec
 from opentau.data.statistics import DimStatistics
 from opentau.policies.config import PolicyConfig, nano
+from opentau.policies.embodiment import Embodiment
 from opentau.policies.processor import Processor
 from opentau.policies.text_tokenizer import TextTokenizer
 from opentau.policies.vla import VLA
@@ -45,7 +46,9 @@ def policy_processor(config: PolicyConfig) -> Processor:
     rng = np.random.default_rng(0)
     dims = [DimStatistics.of(rng.uniform(-1, 1, (500, dim)).astype(np.float32)) for dim in (STATE_DIM, ACTION_DIM)]
     codec = Codec(kind="quantile", state=dims[0], action=dims[1])
-    return Processor(config, interface=interface, codec=codec, text_tokenizer=TextTokenizer.shipped(), fast_tokenizer=None)
+    return Processor(
+        config, embodiments=[Embodiment.sole(interface, codec)], text_tokenizer=TextTokenizer.shipped(), fast_tokenizer=None
+    )
 
 
 def random_batch(config: PolicyConfig, *, batch_size: int) -> Batch:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,35 @@ class Batch:
     """Row of the table, int64 [B]."""
     task: np.ndarray
     """Position in the table's `task_ids`, int32 [B]."""
+    has_camera: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Camera to bool [B], for cameras that some samples lack; their pixels are zeros."""
+    has_action_dim: np.ndarray | None = None
+    """bool [B, A], false where an embodiment has fewer actions than the policy; None where all have all."""
+    answer: tuple[str, ...] = ()
+    """What is said to the prompt, '' where the sample is no question; empty where no sample is one."""
+    part: np.ndarray | None = None
+    """Position of each sample's part in the mixture, int16 [B]; None where there is one."""
+
+    def __len__(self) -> int:
+        return len(self.prompt)
+
+    def rows(self, positions: np.ndarray) -> Batch:
+        """Return some of the samples, int64 [M]."""
+        changes: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, np.ndarray):
+                changes[each.name] = value[positions]
+            elif isinstance(value, Mapping):
+                changes[each.name] = {name: column[positions] for name, column in value.items()}
+            elif value:
+                changes[each.name] = type(value)(value[position] for position in positions)
+        return replace(self, **changes)
+
+    @property
+    def is_question(self) -> np.ndarray:
+        """bool [B]; a question trains what is said and never an action."""
+        return np.array([bool(answer) for answer in self.answer or ("",) * len(self)])
 
 
 class BatchSource:
@@ -92,7 +122,11 @@ class BatchSource:
     def __call__(self, update: int) -> Batch:
         """Return the batch of one update."""
         rng = np.random.default_rng(derive_seed(self._seed, "batch", update))
-        return self.batch_of(self._sampler.draw(self.batch_size, rng, num_before=update * self.batch_size), rng)
+        return self.draw(self.batch_size, rng=rng, num_before=update * self.batch_size)
+
+    def draw(self, num_samples: int, *, rng: np.random.Generator, num_before: int) -> Batch:
+        """Return so many samples, of a source that `num_before` were drawn of before."""
+        return self.batch_of(self._sampler.draw(num_samples, rng, num_before=num_before), rng)
 
     def batch_of(self, frames: np.ndarray, rng: np.random.Generator) -> Batch:
         """Return a batch of chosen rows int64 [B]; `rng` is used by the augmentation alone."""

@@ -23,6 +23,7 @@ COUNTS = (
     "fast_vocab_size",
     "max_prompt_tokens",
     "max_fast_tokens",
+    "max_answer_tokens",
     "num_state_bins",
 )
 
@@ -65,6 +66,10 @@ class PolicyConfig:
     """Prompts are padded to this; a longer one is an error."""
     max_fast_tokens: int
     """Chunks that need more tokens take no part in the discrete loss."""
+    num_locations: int = 0
+    """Of the text ids, how many stand for image coordinates; 0 for policies that are not asked for boxes."""
+    max_answer_tokens: int = 32
+    """Answers are said in fewer tokens than this; a longer one is an error."""
     prompt_template: str = "{prompt}"
     """Text of the prompt with {prompt} and, exactly if the state is text, {state}."""
     state_input: StateInput = StateInput.TOKEN
@@ -152,6 +157,8 @@ def nano(
     max_committed: int = 0,
     has_indicator_text: bool = True,
     has_indicator_embedding: bool = True,
+    num_locations: int = 0,
+    max_prompt_tokens: int = 24,
 ) -> PolicyConfig:
     """Return the small policy that trains from scratch on a CPU in minutes: about three million parameters."""
     stack = TransformerConfig(
@@ -172,9 +179,10 @@ def nano(
         state_dim=state_dim,
         action_dim=action_dim,
         action_horizon=action_horizon,
-        text_vocab_size=1024,
+        text_vocab_size=1024 + num_locations,
         fast_vocab_size=1024,
-        max_prompt_tokens=24,
+        num_locations=num_locations,
+        max_prompt_tokens=max_prompt_tokens,
         max_fast_tokens=64,
         max_committed=max_committed,
         has_indicator_text=has_indicator_text,

@@ -1,4 +1,4 @@
-"""The tensors that the model reads: what was observed, and what discrete actions it should have said."""
+"""The tensors that the model reads: what was observed, and what should be said about it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 # Shapes: B batch, C cameras, Y and X image rows and columns, P prompt tokens, S state dimensions, I indicator tokens,
-# M samples with action tokens, F action tokens.
+# M samples that say something, F tokens.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,9 @@ class PrefixInputs:
     has_prompt_BP: Tensor
     """bool, false for padding."""
     state_BS: Tensor
-    """float32, encoded by the codec."""
+    """float32, encoded by the codec, zeros where an embodiment has fewer dimensions."""
+    has_state_B: Tensor
+    """bool, false for questions."""
     indicator_B: Tensor
     """`Indicator` values, int64."""
     indicator_BI: Tensor
@@ -40,14 +42,14 @@ class PrefixInputs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FastInputs:
-    """The action tokens of the samples that have some; F is the longest of them."""
+class SpokenInputs:
+    """What some samples should say, action tokens or text; F is the longest of them."""
 
     row_M: Tensor
     """Rows of the batch that take part, int64."""
     token_MF: Tensor
-    """What is read: the opening token, then the actions', int64."""
+    """What is read: the opening token, then what is said, int64."""
     target_MF: Tensor
-    """What should be said: the actions' tokens, then the end, int64."""
+    """What should be said, then the end, int64."""
     is_target_MF: Tensor
     """bool, false for padding."""

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from opentau.checkpoint import read_manifest
 from opentau.errors import OptionError, PolicyError
 from opentau.models.flow import integrate
+from opentau.policies.embodiment import padded
 from opentau.policies.inputs import PrefixInputs
 from opentau.policies.processor import Processor
-from opentau.policies.vla import VLA
+from opentau.policies.vla import VLA, Prefix
 from opentau.policies.weights import load_model
 from opentau.types import ActionChunk, Indicator, PolicyRequest, derive_seed
 
@@ -64,13 +66,17 @@ class VLAPolicy:
         num_flow_steps: int = 5,
         batch_size: int = 1,
         device: str = "cpu",
+        embodiment: str | None = None,
     ) -> VLAPolicy:
         """Load a sealed checkpoint directory, checking every file's hash; raises `CheckpointError`.
 
-        Without `indicator` the policy is asked with the one that its checkpoint names.
+        Without `indicator` the policy is asked with the one that its checkpoint names, without `embodiment` it serves the one
+        that its checkpoint names; an unknown one raises `OptionError`.
         """
         manifest = read_manifest(checkpoint, verify=True)
         model, processor = load_model(checkpoint)
+        if embodiment is not None:
+            processor = processor.serving(embodiment)
         return cls(
             model.to(device),
             processor=processor,
@@ -105,8 +111,8 @@ class VLAPolicy:
         """
         inputs = self.processor.prefix_inputs(
             images=images,
-            prompts=prompts,
-            state_BS=self.processor.codec.encode_state(state),
+            prompts=[self.processor.embodiment.prompted(prompt) for prompt in prompts],
+            state_BS=self.processor.encode_state(state),
             indicator_B=np.full(len(prompts), Indicator.ABSENT),
         )
         return self._pooled(inputs)
@@ -126,34 +132,44 @@ class VLAPolicy:
             committed_BHA=committed_BHA,
             is_committed_BH=is_committed_BH,
         )
-        decoded_BHA = self.processor.codec.decode_action(actions_BHA.float().cpu().numpy())
+        decoded_BHA = self.processor.decode_action(actions_BHA.float().cpu().numpy())
         return [self._chunk(request, actions_HA) for request, actions_HA in zip(requests, decoded_BHA, strict=True)]
 
     def _velocity(self, requests: Sequence[PolicyRequest]) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the velocity field of the requests: v_u + β (v_c - v_u), or v_c alone for β = 1 (π*0.6, appendix E)."""
-        model = self.model
-        prefix = model.prefix(self.processor.request_inputs(requests, indicator=self._indicator).to(self._device))
-        conditional = model.expert_context(prefix)
+        prefix = self.model.prefix(self.processor.request_inputs(requests, indicator=self._indicator).to(self._device))
+        conditional = self._field(prefix)
         if self._guidance == 1.0:
-            return lambda x_BHA, time_BX: model.velocity(conditional, noisy_BHA=x_BHA, time_BX=time_BX)
-        unconditional = model.expert_context(prefix.without_indicator())
+            return conditional
+        unconditional = self._field(prefix.without_indicator())
 
         def guided(x_BHA: Tensor, time_BX: Tensor) -> Tensor:
-            with_BHA = model.velocity(conditional, noisy_BHA=x_BHA, time_BX=time_BX)
-            without_BHA = model.velocity(unconditional, noisy_BHA=x_BHA, time_BX=time_BX)
-            return torch.lerp(without_BHA, with_BHA, self._guidance)
+            return torch.lerp(unconditional(x_BHA, time_BX), conditional(x_BHA, time_BX), self._guidance)
 
         return guided
 
+    def _field(self, prefix: Prefix) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return the velocity under a prefix; actions that the robot lacks stay where they are, as in training."""
+        context, num_own = self.model.expert_context(prefix), self.interface.action_dim
+
+        def velocity(x_BHA: Tensor, time_BX: Tensor) -> Tensor:
+            velocity_BHA = self.model.velocity(context, noisy_BHA=x_BHA, time_BX=time_BX)
+            if num_own == velocity_BHA.shape[-1]:
+                return velocity_BHA
+            return F.pad(velocity_BHA[..., :num_own], (0, velocity_BHA.shape[-1] - num_own))
+
+        return velocity
+
     def _noise(self, request: PolicyRequest) -> np.ndarray:
-        """Return the chunk's noise, float32 [H, A], a function of episode seed and tick."""
+        """Return the chunk's noise, float32 [H, A], a function of episode seed and tick; zero where the robot has no action."""
         rng = np.random.default_rng(derive_seed(request.episode_seed, "noise", request.tick))
-        return rng.standard_normal((self.action_horizon, self.interface.action_dim), dtype=np.float32)
+        noise = rng.standard_normal((self.action_horizon, self.interface.action_dim), dtype=np.float32)
+        return padded(noise, self.model.config.action_dim)
 
     def _committed(self, requests: Sequence[PolicyRequest]) -> tuple[Tensor | None, Tensor | None]:
         """Return encoded committed actions [B, H, A] and where they are [B, H]; None for a policy that knows none."""
         largest = self.model.config.max_committed
-        committed_BHA = np.zeros((len(requests), self.action_horizon, self.interface.action_dim), np.float32)
+        committed_BHA = np.zeros((len(requests), self.action_horizon, self.model.config.action_dim), np.float32)
         is_committed_BH = np.zeros(committed_BHA.shape[:2], bool)
         for row, request in enumerate(requests):
             if request.prefix is None or not len(request.prefix):
@@ -163,7 +179,7 @@ class VLAPolicy:
                     f"a request commits {len(request.prefix)} actions, the policy was trained with at most {largest}; "
                     "train with a larger policy.max_committed, or ask without delay"
                 )
-            committed_BHA[row, : len(request.prefix)] = self.processor.codec.encode_action(request.prefix)
+            committed_BHA[row, : len(request.prefix)] = self.processor.encode_action(request.prefix)
             is_committed_BH[row, : len(request.prefix)] = True
         if not largest:
             return None, None

@@ -13,39 +13,45 @@ from torch import Tensor
 
 from opentau.checkpoint import write_json
 from opentau.data.codec import Codec
-from opentau.errors import CheckpointError, DataError, OptionError
+from opentau.data.images import resize_with_pad
+from opentau.errors import CheckpointError, DataError, OptionError, near_matches
 from opentau.policies.config import PolicyConfig, StateInput
+from opentau.policies.embodiment import Embodiment, padded
 from opentau.policies.fast_tokenizer import FastTokenizer
-from opentau.policies.inputs import FastInputs, PrefixInputs
+from opentau.policies.inputs import PrefixInputs, SpokenInputs
 from opentau.policies.text_tokenizer import TextTokenizer
 from opentau.types import Indicator, Interface, PolicyRequest
 
-# Shapes: B batch, C cameras, Y and X image rows and columns, S state dimensions, H actions of a chunk, A action dimensions.
+# Shapes: B batch, C cameras, Y and X image rows and columns, S and A the policy's state and action dimensions, s and a an
+# embodiment's, H actions of a chunk.
 
 CONFIG_FILE = "config.json"
-CODEC_FILE = "codec.json"
+EMBODIMENTS_FILE = "embodiments.json"
 TEXT_FILE = "tokenizer.json"
 FAST_FILE = "fast_tokenizer.json"
 INDICATOR_TEXT = {Indicator.NEGATIVE: "Advantage: negative", Indicator.POSITIVE: "Advantage: positive"}
 
 
 class Processor:
-    """Everything between plain data and the model: codec, tokenizers, camera order, prompt template."""
+    """Everything between plain data and the model: embodiments, tokenizers, camera order, prompt template.
+
+    One embodiment is served: requests are read, and actions decoded, in its units. `serving` gives a processor for another.
+    """
 
     def __init__(
         self,
         config: PolicyConfig,
         *,
-        interface: Interface,
-        codec: Codec,
+        embodiments: Sequence[Embodiment],
         text_tokenizer: TextTokenizer,
         fast_tokenizer: FastTokenizer | None,
         served_indicator: Indicator = Indicator.POSITIVE,
+        embodiment: str | None = None,
     ) -> None:
-        """`served_indicator` is what the policy is asked with unless its user says otherwise."""
+        """`embodiment` names the served one, by default the first; `served_indicator` is what the policy is asked with."""
         self.config = config
-        self.interface = interface
-        self.codec = codec
+        self.embodiments = tuple(embodiments)
+        self.embodiment = _named(self.embodiments, embodiment)
         self.text_tokenizer = text_tokenizer
         self.fast_tokenizer = fast_tokenizer
         self.served_indicator = served_indicator
@@ -57,24 +63,41 @@ class Processor:
             [(text + [text_tokenizer.pad_id] * length)[:length] for text in texts], dtype=torch.int64
         )
 
+    @property
+    def interface(self) -> Interface:
+        return self.embodiment.interface
+
+    @property
+    def codec(self) -> Codec:
+        return self.embodiment.codec
+
+    def serving(self, embodiment: str) -> Processor:
+        """Return the same processor for requests of another embodiment; an unknown one raises `OptionError`."""
+        return Processor(
+            self.config,
+            embodiments=self.embodiments,
+            text_tokenizer=self.text_tokenizer,
+            fast_tokenizer=self.fast_tokenizer,
+            served_indicator=self.served_indicator,
+            embodiment=embodiment,
+        )
+
     def _check_fit(self) -> None:
-        config, interface, fast = self.config, self.interface, self.fast_tokenizer
+        config, fast = self.config, self.fast_tokenizer
         sizes = {
-            "state_dim": (config.state_dim, interface.state_dim),
-            "action_dim": (config.action_dim, interface.action_dim),
-            "codec's state dimensions": (self.codec.state.dim, interface.state_dim),
-            "codec's action dimensions": (self.codec.action.dim, interface.action_dim),
+            "state_dim": (config.state_dim, max(each.interface.state_dim for each in self.embodiments)),
+            "action_dim": (config.action_dim, max(each.interface.action_dim for each in self.embodiments)),
             "text_vocab_size": (config.text_vocab_size, self.text_tokenizer.vocab_size),
         }
         for name, (ours, wanted) in sizes.items():
             if ours != wanted:
                 raise OptionError(f"the policy's {name} is {ours}, its data and tokenizers have {wanted}; make them equal")
+        offered = {camera for each in self.embodiments for camera in each.cameras}
         for camera in config.cameras:
-            size = (config.vision.image_size, config.vision.image_size, 3)
-            if interface.cameras.get(camera) != size:
+            if camera not in offered:
                 raise OptionError(
-                    f"camera {camera!r} gives images of shape {interface.cameras.get(camera)}, the policy needs {size}; "
-                    f"the interface has the cameras {dict(interface.cameras)}: change policy.cameras or the image size"
+                    f"no embodiment has the policy's camera {camera!r}; they have {', '.join(sorted(offered)) or 'none'}: "
+                    "change policy.cameras, or name the cameras of the data after the policy's"
                 )
         if fast and (fast.action_horizon, fast.action_dim) != (config.action_horizon, config.action_dim):
             raise OptionError(
@@ -85,16 +108,25 @@ class Processor:
             raise OptionError(
                 f"the action tokenizer has {fast.vocab_size} ids; raise fast_vocab_size, {config.fast_vocab_size}"
             )
-        if fast and self.codec.kind != "quantile":
-            raise OptionError(f"action tokens need actions in [-1, 1]; use codec=quantile instead of {self.codec.kind}")
+        for each in self.embodiments if fast else ():
+            if each.codec.kind != "quantile":
+                raise OptionError(f"action tokens need actions in [-1, 1]; use codec=quantile instead of {each.codec.kind}")
 
     def prefix_inputs(
-        self, *, images: Mapping[str, np.ndarray], prompts: Sequence[str], state_BS: np.ndarray, indicator_B: np.ndarray
+        self,
+        *,
+        images: Mapping[str, np.ndarray],
+        prompts: Sequence[str],
+        state_BS: np.ndarray,
+        indicator_B: np.ndarray,
+        has_camera: Mapping[str, np.ndarray] | None = None,
+        is_question_B: np.ndarray | None = None,
     ) -> PrefixInputs:
         """Return the tensors of a batch.
 
-        `images` maps cameras to uint8 [B, Y, X, 3], and missing ones are masked out; the state is encoded, float32 [B, S];
-        indicators are `Indicator` values [B]. Prompts are padded to the longest of the batch.
+        `images` maps the policy's cameras to uint8 [B, Y, X, 3]; missing ones are masked out, and so are the samples where
+        `has_camera` bool [B] is false. The state is encoded, float32 [B, S]; indicators are `Indicator` values [B]. Questions,
+        bool [B], are read without the prompt template and have no state. Prompts are padded to the longest of the batch.
         """
         size = self.config.vision.image_size
         shape = (len(prompts), size, size, 3)
@@ -102,8 +134,21 @@ class Processor:
             if camera in images and images[camera].shape != shape:
                 raise DataError(f"images of {camera} have shape {images[camera].shape}, the policy needs {shape}")
         stacked = [images[camera] if camera in images else np.zeros(shape, np.uint8) for camera in self.config.cameras]
-        has_camera = torch.tensor([camera in images for camera in self.config.cameras]).expand(len(prompts), -1)
-        inputs = self._inputs(torch.from_numpy(np.stack(stacked, axis=1)), has_camera, prompts, state_BS, indicator_B)
+        has_camera_BC = np.stack(
+            [
+                (has_camera or {}).get(camera, np.full(len(prompts), camera in images)) & (camera in images)
+                for camera in self.config.cameras
+            ],
+            axis=1,
+        )
+        inputs = self._inputs(
+            torch.from_numpy(np.stack(stacked, axis=1)),
+            torch.from_numpy(has_camera_BC),
+            prompts,
+            state_BS,
+            indicator_B,
+            is_question_B=np.zeros(len(prompts), bool) if is_question_B is None else is_question_B,
+        )
         longest = int(inputs.has_prompt_BP.sum(dim=1).max())
         return dataclasses.replace(
             inputs, prompt_BP=inputs.prompt_BP[:, :longest], has_prompt_BP=inputs.has_prompt_BP[:, :longest]
@@ -116,20 +161,36 @@ class Processor:
         has_camera_BC = torch.zeros(images_BCYX3.shape[:2], dtype=torch.bool)
         for row, request in enumerate(requests):
             for column, camera in enumerate(self.config.cameras):
-                pixels = request.observation.images.get(camera)
+                pixels = request.observation.images.get(self.embodiment.cameras.get(camera, ""))
                 if pixels is None:
                     continue
-                if pixels.shape != (size, size, 3) or pixels.dtype != np.uint8:
+                wanted = tuple(self.interface.cameras[self.embodiment.cameras[camera]])
+                if pixels.shape != wanted or pixels.dtype != np.uint8:
                     raise DataError(
-                        f"image of {camera} is {pixels.dtype} {pixels.shape}, the policy needs uint8 {(size, size, 3)}; "
+                        f"image of {camera} is {pixels.dtype} {pixels.shape}, the policy needs uint8 {wanted}; "
                         "use the environment options the policy was trained with"
                     )
-                images_BCYX3[row, column] = pixels
+                images_BCYX3[row, column] = resize_with_pad(pixels[None], size=size)[0]
                 has_camera_BC[row, column] = True
-        state_BS = self.codec.encode_state(np.stack([request.observation.state for request in requests]))
-        prompts = [request.observation.prompt for request in requests]
+        state_BS = self.encode_state(np.stack([request.observation.state for request in requests]))
+        prompts = [self.embodiment.prompted(request.observation.prompt) for request in requests]
         indicator_B = np.full(len(requests), indicator)
-        return self._inputs(torch.from_numpy(images_BCYX3), has_camera_BC, prompts, state_BS, indicator_B)
+        is_question_B = np.zeros(len(requests), bool)
+        return self._inputs(
+            torch.from_numpy(images_BCYX3), has_camera_BC, prompts, state_BS, indicator_B, is_question_B=is_question_B
+        )
+
+    def encode_state(self, state: np.ndarray) -> np.ndarray:
+        """Return the policy's states, float32 [..., S], of the served embodiment's, [..., s] in its units."""
+        return padded(self.codec.encode_state(state), self.config.state_dim)
+
+    def encode_action(self, action: np.ndarray) -> np.ndarray:
+        """Return the policy's actions, float32 [..., A], of the served embodiment's, [..., a] in its units."""
+        return padded(self.codec.encode_action(action), self.config.action_dim)
+
+    def decode_action(self, encoded: np.ndarray) -> np.ndarray:
+        """Return actions of the served embodiment, float32 [..., a] in its units, of the policy's, [..., A]."""
+        return self.codec.decode_action(encoded[..., : self.interface.action_dim])
 
     def with_indicator(self, inputs: PrefixInputs, indicator_B: Tensor) -> PrefixInputs:
         """Return the same observations under other indicators, int64 [B]."""
@@ -137,7 +198,7 @@ class Processor:
             inputs, indicator_B=indicator_B, indicator_BI=self._indicator_2I.to(indicator_B.device)[indicator_B.clamp_min(0)]
         )
 
-    def fast_inputs(self, action_BHA: np.ndarray, *, is_pad_BH: np.ndarray) -> FastInputs | None:
+    def fast_inputs(self, action_BHA: np.ndarray, *, is_pad_BH: np.ndarray) -> SpokenInputs | None:
         """Return the action tokens of the encoded chunks that have no padding and fit; None where no chunk does."""
         if self.fast_tokenizer is None:
             raise OptionError("the policy has no action tokenizer; fit one, or set the weight of the discrete loss to 0")
@@ -146,28 +207,32 @@ class Processor:
         fitting = [(row, chunk) for row, chunk in zip(whole, ids, strict=True) if len(chunk) < self.config.max_fast_tokens]
         if not fitting:
             return None
-        text, first = self.text_tokenizer, self.config.text_vocab_size
-        length = 1 + max(len(chunk) for _, chunk in fitting)
-        token_MF = torch.full((len(fitting), length), text.pad_id)
-        target_MF = torch.full((len(fitting), length), text.pad_id)
-        is_target_MF = torch.zeros((len(fitting), length), dtype=torch.bool)
-        for index, (_, chunk) in enumerate(fitting):
-            said = torch.tensor(chunk) + first
-            token_MF[index, 0], token_MF[index, 1 : len(chunk) + 1] = text.action_id, said
-            target_MF[index, : len(chunk)], target_MF[index, len(chunk)] = said, text.eos_id
-            is_target_MF[index, : len(chunk) + 1] = True
-        rows = torch.tensor([int(row) for row, _ in fitting])
-        return FastInputs(row_M=rows, token_MF=token_MF, target_MF=target_MF, is_target_MF=is_target_MF)
+        first = self.config.text_vocab_size
+        said = [(int(row), [first + token for token in chunk]) for row, chunk in fitting]
+        return _spoken(said, first_id=self.text_tokenizer.action_id, text=self.text_tokenizer)
+
+    def text_inputs(self, answers: Sequence[str]) -> SpokenInputs | None:
+        """Return the answers of the samples that have one ('' has none) as tokens to be said; None where no sample does."""
+        text = self.text_tokenizer
+        said = [(row, text.encode(answer)) for row, answer in enumerate(answers) if answer]
+        longest = max((len(ids) for _, ids in said), default=0)
+        if longest >= self.config.max_answer_tokens:
+            row, ids = max(said, key=lambda pair: len(pair[1]))
+            raise OptionError(
+                f"the answer {answers[row]!r} has {len(ids)} tokens, the limit is {self.config.max_answer_tokens - 1}; "
+                "train with a larger policy.max_answer_tokens"
+            )
+        return _spoken(said, first_id=text.answer_id, text=text) if said else None
 
     def save(self, directory: Path) -> None:
-        """Write configuration, interface, codec and tokenizers into a directory."""
+        """Write configuration, embodiments and tokenizers into a directory."""
         described = {
             "policy": self.config.to_dict(),
-            "interface": self.interface.to_dict(),
             "served_indicator": self.served_indicator.name.lower(),
+            "embodiment": self.embodiment.name,
         }
         write_json(directory / CONFIG_FILE, described)
-        write_json(directory / CODEC_FILE, self.codec.to_dict())
+        write_json(directory / EMBODIMENTS_FILE, {"embodiments": [each.to_dict() for each in self.embodiments]})
         (directory / TEXT_FILE).write_text(self.text_tokenizer.to_json(), encoding="utf-8")
         if self.fast_tokenizer:
             (directory / FAST_FILE).write_text(self.fast_tokenizer.to_json(), encoding="utf-8")
@@ -177,13 +242,16 @@ class Processor:
         """Read what `save` wrote; missing or damaged files raise `CheckpointError`."""
         try:
             described = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+            embodiments = json.loads((directory / EMBODIMENTS_FILE).read_text(encoding="utf-8"))["embodiments"]
+            config = PolicyConfig.from_dict(described["policy"])
+            text = (directory / TEXT_FILE).read_text(encoding="utf-8")
             return cls(
-                PolicyConfig.from_dict(described["policy"]),
-                interface=Interface.from_dict(described["interface"]),
-                codec=Codec.from_dict(json.loads((directory / CODEC_FILE).read_text(encoding="utf-8"))),
-                text_tokenizer=TextTokenizer.from_json((directory / TEXT_FILE).read_text(encoding="utf-8")),
+                config,
+                embodiments=[Embodiment.from_dict(plain) for plain in embodiments],
+                text_tokenizer=TextTokenizer.from_json(text, num_locations=config.num_locations),
                 fast_tokenizer=_read_fast(directory / FAST_FILE),
                 served_indicator=Indicator[described["served_indicator"].upper()],
+                embodiment=described["embodiment"],
             )
         except (OSError, ValueError, KeyError, TypeError, OptionError, DataError) as error:
             raise CheckpointError(
@@ -192,35 +260,48 @@ class Processor:
             ) from error
 
     def _inputs(
-        self, images_BCYX3: Tensor, has_camera_BC: Tensor, prompts: Sequence[str], state_BS: np.ndarray, indicator_B: np.ndarray
+        self,
+        images_BCYX3: Tensor,
+        has_camera_BC: Tensor,
+        prompts: Sequence[str],
+        state_BS: np.ndarray,
+        indicator_B: np.ndarray,
+        *,
+        is_question_B: np.ndarray,
     ) -> PrefixInputs:
-        prompt_BP, has_prompt_BP = self._prompts(prompts, state_BS)
+        prompt_BP, has_prompt_BP = self._prompts(prompts, state_BS, is_question_B)
         inputs = PrefixInputs(
             images_BCYX3=images_BCYX3,
             has_camera_BC=has_camera_BC,
             prompt_BP=prompt_BP,
             has_prompt_BP=has_prompt_BP,
             state_BS=torch.from_numpy(np.ascontiguousarray(state_BS, dtype=np.float32)),
+            has_state_B=torch.from_numpy(~is_question_B),
             indicator_B=torch.empty(0),
             indicator_BI=torch.empty(0),
         )
         return self.with_indicator(inputs, torch.from_numpy(np.asarray(indicator_B).astype(np.int64)))
 
-    def _prompts(self, prompts: Sequence[str], state_BS: np.ndarray) -> tuple[Tensor, Tensor]:
+    def _prompts(self, prompts: Sequence[str], state_BS: np.ndarray, is_question_B: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return padded token ids [B, P] and which of them are none."""
         length = self.config.max_prompt_tokens
         prompt_BP = torch.full((len(prompts), length), self.text_tokenizer.pad_id)
         has_prompt_BP = torch.zeros((len(prompts), length), dtype=torch.bool)
-        for row, (prompt, state_S) in enumerate(zip(prompts, state_BS, strict=True)):
-            ids = self._encode_prompt(prompt, state_S)
+        for row, (prompt, state_S, is_question) in enumerate(zip(prompts, state_BS, is_question_B, strict=True)):
+            ids = self._prompt(prompt if is_question else self._filled(prompt, state_S))
             prompt_BP[row, : len(ids)] = torch.tensor(ids)
             has_prompt_BP[row, : len(ids)] = True
         return prompt_BP, has_prompt_BP
 
-    def _encode_prompt(self, prompt: str, state_S: np.ndarray) -> list[int]:
+    def _filled(self, prompt: str, state_S: np.ndarray) -> str:
+        """Return the template with a prompt, and with the state where that is text."""
         text = self.config.prompt_template.replace("{prompt}", prompt)
         if self.config.state_input is StateInput.TEXT:
             text = text.replace("{state}", " ".join(map(str, self._bins(state_S))))
+        return text
+
+    def _prompt(self, text: str) -> list[int]:
+        """Return the ids of a prompt; one that is too long raises `OptionError`."""
         if text in self._prompt_ids:
             return self._prompt_ids[text]
         ids = [self.text_tokenizer.bos_id, *self.text_tokenizer.encode(text)]
@@ -237,6 +318,33 @@ class Processor:
         """Return the bin of each encoded number, [-1, 1] cut into `num_state_bins` equal parts, the outer ones open."""
         bins = np.floor((state_S + 1.0) / 2.0 * self.config.num_state_bins)
         return np.clip(bins, 0, self.config.num_state_bins - 1).astype(np.int64)
+
+
+def _spoken(said: Sequence[tuple[int, list[int]]], *, first_id: int, text: TextTokenizer) -> SpokenInputs:
+    """Return sequences that are opened by a marker and closed by the end of speech, padded to the longest."""
+    length = 1 + max(len(ids) for _, ids in said)
+    token_MF = torch.full((len(said), length), text.pad_id)
+    target_MF = torch.full((len(said), length), text.pad_id)
+    is_target_MF = torch.zeros((len(said), length), dtype=torch.bool)
+    for index, (_, ids) in enumerate(said):
+        spoken = torch.tensor(ids, dtype=torch.int64)
+        token_MF[index, 0], token_MF[index, 1 : len(ids) + 1] = first_id, spoken
+        target_MF[index, : len(ids)], target_MF[index, len(ids)] = spoken, text.eos_id
+        is_target_MF[index, : len(ids) + 1] = True
+    rows = torch.tensor([row for row, _ in said])
+    return SpokenInputs(row_M=rows, token_MF=token_MF, target_MF=target_MF, is_target_MF=is_target_MF)
+
+
+def _named(embodiments: Sequence[Embodiment], name: str | None) -> Embodiment:
+    """Return the embodiment of a name, the first without one."""
+    if not embodiments:
+        raise OptionError("a policy needs at least one embodiment; give the interface and statistics of its data")
+    if name is None:
+        return embodiments[0]
+    found = {each.name: each for each in embodiments}
+    if name not in found:
+        raise OptionError(f"the policy was trained on no embodiment {name!r}.{near_matches(name, found)}")
+    return found[name]
 
 
 def _read_fast(path: Path) -> FastTokenizer | None:

@@ -193,7 +193,7 @@ class VLA(nn.Module):
         has_token = [inputs.has_camera_BC.repeat_interleave(num_image_tokens, dim=1), inputs.has_prompt_BP]
         if self.state_in is not None:
             parts.append(self.state_in(inputs.state_BS)[:, None])
-            has_token.append(inputs.has_prompt_BP.new_ones(batch, 1))
+            has_token.append(inputs.has_state_B[:, None])
         return torch.cat(parts, dim=1), torch.cat(has_token, dim=1)
 
     def _embed_text(self, token_BF: Tensor) -> Tensor:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from opentau.data.batches import Batch
 from opentau.errors import OptionError
 from opentau.models.flow import noisy_action, sample_time, target_velocity
-from opentau.policies.inputs import FastInputs, PrefixInputs
+from opentau.policies.inputs import PrefixInputs, SpokenInputs
 from opentau.policies.processor import Processor
 from opentau.policies.vla import VLA, Prefix
 from opentau.training.options import ObjectiveOptions
@@ -31,18 +32,29 @@ class PolicyObjective:
         self._options = options
 
     def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss, and its parts by metric name: train/flow, and train/fast with fast_weight."""
+        """Return the loss, and its parts by metric name: train/flow, train/fast and train/text, as far as they are trained.
+
+        Each part is a mean over the samples that it belongs to: questions train what is said, all others the actions.
+        """
         options = self._options
         inputs = self._inputs(batch)
         is_withheld_B = torch.rand(len(inputs)).lt(options.indicator_dropout).to(inputs.indicator_B.device)
         inputs = self._processor.with_indicator(inputs, inputs.indicator_B.masked_fill(is_withheld_B, -1))
         prefix = self._model.prefix(inputs)
         loss = torch.zeros((), device=inputs.state_BS.device)
-        weight_B = torch.from_numpy(batch.weight).to(loss.device)
         metrics: dict[str, Tensor] = {}
+        if options.text_weight and (text := self._processor.text_inputs(batch.answer)):
+            metrics["train/text"] = self._spoken_loss(prefix, text, weight_B=torch.ones(len(batch), device=loss.device))
+            loss = loss + options.text_weight * metrics["train/text"]
+        acting = np.flatnonzero(~batch.is_question)
+        if len(acting) < len(batch):
+            batch, prefix = batch.rows(acting), prefix.rows(torch.from_numpy(acting).to(loss.device))
+        if not len(batch):
+            return loss, {name: value.detach() for name, value in metrics.items()}
+        weight_B = torch.from_numpy(batch.weight).to(loss.device)
         if options.fast_weight:
             fast = self._processor.fast_inputs(batch.action, is_pad_BH=batch.action_is_pad)
-            metrics["train/fast"] = self._fast_loss(prefix, fast, weight_B=weight_B)
+            metrics["train/fast"] = self._spoken_loss(prefix, fast, weight_B=weight_B)
             loss = loss + options.fast_weight * metrics["train/fast"]
         if options.flow_weight:
             seen = prefix.detached() if options.is_insulated else prefix
@@ -73,7 +85,12 @@ class PolicyObjective:
 
     def _inputs(self, batch: Batch) -> PrefixInputs:
         inputs = self._processor.prefix_inputs(
-            images=batch.images, prompts=batch.prompt, state_BS=batch.state, indicator_B=batch.indicator
+            images=batch.images,
+            prompts=batch.prompt,
+            state_BS=batch.state,
+            indicator_B=batch.indicator,
+            has_camera=batch.has_camera,
+            is_question_B=batch.is_question,
         )
         return inputs.to(self._device)
 
@@ -94,6 +111,9 @@ class PolicyObjective:
             is_committed_BH = torch.arange(horizon) < delay_B1
             time_BX = time_BX.masked_fill(is_committed_BH, 0.0)
             counts_BH = counts_BH & ~is_committed_BH
+        has_dim_B1A = self._has_dim(batch, draws)
+        if has_dim_B1A is not None:
+            noise_BHA = noise_BHA * has_dim_B1A
         action_BHA, noise_BHA, time_BX, counts_BH = (
             tensor.to(self._device) for tensor in (action_BHA, noise_BHA, time_BX, counts_BH)
         )
@@ -103,18 +123,30 @@ class PolicyObjective:
             time_BX=time_BX,
         )
         target_BHA = target_velocity(action_BHA=action_BHA, noise_BHA=noise_BHA)
-        error_BH = (velocity_BHA.float() - target_BHA).square().mean(dim=-1)
+        error_BHA = (velocity_BHA.float() - target_BHA).square()
+        if has_dim_B1A is None:
+            error_BH = error_BHA.mean(dim=-1)
+        else:
+            own_B1A = has_dim_B1A.to(self._device)
+            error_BH = (error_BHA * own_B1A).sum(dim=-1) / own_B1A.sum(dim=-1)
         mean_B = (error_BH * counts_BH).sum(dim=1) / counts_BH.sum(dim=1).clamp_min(1)
         return mean_B.unflatten(0, (-1, draws)).mean(dim=1)
 
-    def _fast_loss(self, prefix: Prefix, fast: FastInputs | None, *, weight_B: Tensor) -> Tensor:
-        """Return the mean weighted cross-entropy of the action tokens; 0 where no chunk of the batch has some."""
-        if fast is None:
+    @staticmethod
+    def _has_dim(batch: Batch, draws: int) -> Tensor | None:
+        """Return which action dimensions count, float32 [B, 1, A], or None where all do; the others hold no noise either."""
+        if batch.has_action_dim is None or batch.has_action_dim.all():
+            return None
+        return torch.from_numpy(batch.has_action_dim).float().repeat_interleave(draws, dim=0)[:, None]
+
+    def _spoken_loss(self, prefix: Prefix, said: SpokenInputs | None, *, weight_B: Tensor) -> Tensor:
+        """Return the mean weighted cross-entropy of what is said; 0 where no sample of the batch says anything."""
+        if said is None:
             return torch.zeros((), device=self._device)
-        whole = prefix if len(fast.row_M) == len(prefix.state_BS) else prefix.rows(fast.row_M.to(self._device))
-        stream_MFW = self._model.continuation(whole, fast.token_MF.to(self._device))
-        is_target_MF = fast.is_target_MF.to(self._device)
+        whole = prefix if len(said.row_M) == len(prefix.state_BS) else prefix.rows(said.row_M.to(self._device))
+        stream_MFW = self._model.continuation(whole, said.token_MF.to(self._device))
+        is_target_MF = said.is_target_MF.to(self._device)
         logits_NV = self._model.logits(stream_MFW[is_target_MF])
-        loss_N = F.cross_entropy(logits_NV.float(), fast.target_MF.to(self._device)[is_target_MF], reduction="none")
-        weight_MF = weight_B[fast.row_M.to(self._device)][:, None].expand(is_target_MF.shape)
+        loss_N = F.cross_entropy(logits_NV.float(), said.target_MF.to(self._device)[is_target_MF], reduction="none")
+        weight_MF = weight_B[said.row_M.to(self._device)][:, None].expand(is_target_MF.shape)
         return (loss_N * weight_MF[is_target_MF]).mean()

@@ -69,6 +69,8 @@ class ObjectiveOptions:
     """Weight of the flow-matching loss."""
     fast_weight: float = 0.0
     """Weight of the cross-entropy of action tokens; 0 leaves them out."""
+    text_weight: float = 1.0
+    """Weight of the cross-entropy of answers, where the data has questions."""
     is_insulated: bool = False
     """Whether the expert's loss stays out of the backbone (knowledge insulation, arXiv:2505.23705)."""
     num_noise_draws: int = 2
@@ -81,6 +83,8 @@ class ObjectiveOptions:
             raise OptionError(f"num_noise_draws is {self.num_noise_draws}; it must be at least 1")
         if not 0.0 <= self.indicator_dropout <= 1.0:
             raise OptionError(f"indicator_dropout is {self.indicator_dropout}; it must lie in [0, 1]")
+        if self.text_weight < 0:
+            raise OptionError(f"text_weight is {self.text_weight}; it must be at least 0")
         if self.flow_weight < 0 or self.fast_weight < 0 or self.flow_weight + self.fast_weight == 0:
             raise OptionError(
                 f"flow_weight is {self.flow_weight} and fast_weight {self.fast_weight}; neither may be negative, nor both 0"

@@ -20,6 +20,7 @@ from opentau.data.sampler import PositiveDraw
 from opentau.errors import OptionError
 from opentau.events import EventLog
 from opentau.policies.config import PolicyConfig
+from opentau.policies.embodiment import Embodiment
 from opentau.policies.fast_tokenizer import FastTokenizer
 from opentau.policies.processor import Processor
 from opentau.policies.text_tokenizer import TextTokenizer
@@ -166,7 +167,10 @@ def _start(
         chunks_NHA = whole_chunks(data.table, codec, horizon=start.action_horizon, eligible=is_trained, seed=seed)
         fast_tokenizer, _ = FastTokenizer.fit(chunks_NHA, vocab_size=start.fast_vocab_size)
     processor = Processor(
-        start, interface=data.interface, codec=codec, text_tokenizer=TextTokenizer.shipped(), fast_tokenizer=fast_tokenizer
+        start,
+        embodiments=[Embodiment.sole(data.interface, codec)],
+        text_tokenizer=TextTokenizer.shipped(num_locations=start.num_locations),
+        fast_tokenizer=fast_tokenizer,
     )
     return VLA.create(start, seed=derive_seed(seed, "weights")), processor
 

@@ -12,6 +12,7 @@ from opentau.data.codec import Codec
 from opentau.data.statistics import DimStatistics
 from opentau.models.config import ConvTowerConfig, TransformerConfig, ViTTowerConfig
 from opentau.policies.config import PolicyConfig, StateInput, nano
+from opentau.policies.embodiment import Embodiment
 from opentau.policies.fast_tokenizer import FastTokenizer
 from opentau.policies.processor import Processor
 from opentau.policies.text_tokenizer import TextTokenizer
@@ -83,7 +84,9 @@ def codec() -> Codec:
 
 def processor(config: PolicyConfig) -> Processor:
     fast, _ = FastTokenizer.fit(chunks(200), vocab_size=256)
-    return Processor(config, interface=interface(), codec=codec(), text_tokenizer=TextTokenizer.shipped(), fast_tokenizer=fast)
+    return Processor(
+        config, embodiments=[Embodiment.sole(interface(), codec())], text_tokenizer=TextTokenizer.shipped(), fast_tokenizer=fast
+    )
 
 
 def model(config: PolicyConfig, *, seed: int = 0) -> VLA:

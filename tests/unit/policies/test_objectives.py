@@ -208,8 +208,6 @@ def test_options_that_make_no_sense_are_named(options, named):
 def test_a_token_loss_without_a_tokenizer_is_refused():
     config = nano_like()
     made = processor(config)
-    bare = Processor(
-        config, interface=made.interface, codec=made.codec, text_tokenizer=made.text_tokenizer, fast_tokenizer=None
-    )
+    bare = Processor(config, embodiments=made.embodiments, text_tokenizer=made.text_tokenizer, fast_tokenizer=None)
     with pytest.raises(OptionError, match="no action tokenizer"):
         PolicyObjective(model(config), processor=bare, options=ObjectiveOptions(fast_weight=1.0))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from opentau.data.codec import Codec
 from opentau.errors import CheckpointError, DataError, OptionError
+from opentau.policies.embodiment import Embodiment
 from opentau.policies.fast_tokenizer import FastTokenizer
 from opentau.policies.processor import Processor
 from opentau.policies.text_tokenizer import TextTokenizer
@@ -131,15 +131,14 @@ def test_an_image_of_another_size_is_refused():
         ({"config": nano_like(text_vocab_size=50)}, "text_vocab_size is 50"),
         ({"config": nano_like(fast_vocab_size=20)}, "fast_vocab_size"),
         ({"config": nano_like(action_horizon=4)}, "action tokenizer was fitted"),
-        ({"codec": Codec(kind="zscore", state=codec().state, action=codec().action)}, "quantile"),
+        ({"embodiments": [Embodiment.sole(interface(), dataclasses.replace(codec(), kind="zscore"))]}, "quantile"),
     ],
 )
 def test_parts_that_do_not_fit_together_are_named(changes, named):
     made = processor(nano_like())
     parts = {
         "config": made.config,
-        "interface": interface(),
-        "codec": codec(),
+        "embodiments": [Embodiment.sole(interface(), codec())],
         "text_tokenizer": made.text_tokenizer,
         "fast_tokenizer": made.fast_tokenizer,
     } | changes
@@ -151,9 +150,7 @@ def test_parts_that_do_not_fit_together_are_named(changes, named):
 def test_a_processor_comes_back_from_its_files(tmp_path, has_fast):
     made = processor(nano_like())
     if not has_fast:
-        made = Processor(
-            made.config, interface=interface(), codec=codec(), text_tokenizer=made.text_tokenizer, fast_tokenizer=None
-        )
+        made = Processor(made.config, embodiments=made.embodiments, text_tokenizer=made.text_tokenizer, fast_tokenizer=None)
     made.save(tmp_path)
     loaded = Processor.load(tmp_path)
     assert loaded.config == made.config
@@ -163,7 +160,7 @@ def test_a_processor_comes_back_from_its_files(tmp_path, has_fast):
     assert isinstance(loaded.fast_tokenizer, FastTokenizer) == has_fast
 
 
-@pytest.mark.parametrize("name", ["config.json", "codec.json", "tokenizer.json", "fast_tokenizer.json"])
+@pytest.mark.parametrize("name", ["config.json", "embodiments.json", "tokenizer.json", "fast_tokenizer.json"])
 def test_a_truncated_file_is_a_checkpoint_error(tmp_path, name):
     processor(nano_like()).save(tmp_path)
     path = tmp_path / name

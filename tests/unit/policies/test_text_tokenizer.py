@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opentau.errors import CheckpointError
+from opentau.errors import CheckpointError, OptionError
 from opentau.policies import build_text_tokenizer
 from opentau.policies.config import nano
 from opentau.policies.text_tokenizer import SPECIAL_TOKENS, TextTokenizer
@@ -60,6 +60,31 @@ def test_normalised_text_comes_back(text):
 def test_no_text_is_out_of_vocabulary(text):
     normalised = TOKENIZER._tokenizer.normalizer.normalize_str(text)
     assert TOKENIZER.decode(TOKENIZER.encode(text)) == normalised.strip()
+
+
+@pytest.mark.parametrize("marker", SPECIAL_TOKENS[:5])
+def test_a_marker_in_a_text_is_read_as_its_letters(marker):
+    ids = TOKENIZER.encode(f"say {marker} aloud")
+    assert min(ids) >= len(SPECIAL_TOKENS)
+    assert TOKENIZER.decode(ids) == f"say {marker} aloud".replace("_", " ")
+
+
+def test_locations_are_tokens_of_their_own_in_equal_bins():
+    coarse = TextTokenizer.shipped(num_locations=64)
+    assert coarse.vocab_size == TOKENIZER.vocab_size + 64
+    box = "<loc0000><loc0015><loc0016><loc1023> red mug"
+    ids = coarse.encode(box)
+    assert [token - TOKENIZER.vocab_size for token in ids[:4]] == [0, 0, 1, 63]
+    assert ids[4:] == TOKENIZER.encode("red mug")
+    assert coarse.decode(ids) == "<loc0008><loc0008><loc0024><loc1016> red mug"
+    exact = TextTokenizer.shipped(num_locations=1024)
+    assert exact.decode(exact.encode(box)) == box
+    assert TextTokenizer.from_json(coarse.to_json(), num_locations=64).encode(box) == ids
+
+
+def test_locations_without_tokens_for_them_name_the_option():
+    with pytest.raises(OptionError, match=r"holds locations, the policy has no tokens for them; set policy\.num_locations"):
+        TOKENIZER.encode("<loc0000> red mug")
 
 
 def test_damaged_text_is_a_checkpoint_error():

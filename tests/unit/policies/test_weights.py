@@ -50,7 +50,7 @@ def test_a_directory_without_a_manifest_is_incomplete(tmp_path):
         VLAPolicy.load(tmp_path)
 
 
-@pytest.mark.parametrize("name", [WEIGHTS_FILE, "config.json", "codec.json", "tokenizer.json", "fast_tokenizer.json"])
+@pytest.mark.parametrize("name", [WEIGHTS_FILE, "config.json", "embodiments.json", "tokenizer.json", "fast_tokenizer.json"])
 def test_a_truncated_file_is_named(checkpoint, name):
     path = checkpoint / name
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

@@ -171,7 +171,7 @@ def test_an_update_starts_from_a_checkpoint_and_keeps_its_codec_and_tokenizers(d
     (first, _), (second, _) = load_model(tmp_path / "first"), load_model(tmp_path / "second")
     for name, weight in first.state_dict().items():
         assert torch.allclose(weight, second.state_dict()[name], atol=1e-6), name
-    for name in ("codec.json", "tokenizer.json", "fast_tokenizer.json"):
+    for name in ("embodiments.json", "tokenizer.json", "fast_tokenizer.json"):
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
 
 

@@ -14,6 +14,7 @@ from opentau.data.codec import Codec
 from opentau.data.frames import FrameTable
 from opentau.errors import CheckpointError, OptionError
 from opentau.policies.config import nano
+from opentau.policies.embodiment import Embodiment
 from opentau.policies.policy import VLAPolicy
 from opentau.policies.processor import Processor
 from opentau.policies.text_tokenizer import TextTokenizer
@@ -59,8 +60,7 @@ def policy(table: FrameTable) -> VLAPolicy:
     codec = Codec.from_statistics(table.statistics())
     processor = Processor(
         config,
-        interface=counting_interface(16),
-        codec=codec,
+        embodiments=[Embodiment.sole(counting_interface(16), codec)],
         text_tokenizer=TextTokenizer.shipped(),
         fast_tokenizer=None,
     )

@@ -1,0 +1,89 @@
+"""One robot as a policy knows it: what it offers, how its numbers are encoded, and which of its cameras are which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from opentau.data.codec import Codec
+from opentau.errors import DataError
+from opentau.types import Interface
+
+# Shapes: leading axes are free; S and A are the policy's dimensions, s and a the embodiment's.
+
+MAIN = "main"
+"""Name of the embodiment that a loop's own environment is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embodiment:
+    """A robot or simulator that a policy was trained on, with the statistics of its control mode."""
+
+    name: str
+    interface: Interface
+    codec: Codec
+    cameras: Mapping[str, str]
+    """The policy's camera to the interface's; the policy's other cameras are missing on this robot and masked out."""
+    hint: str = ""
+    """Words added to every prompt, such as the control rate, where one policy serves several robots."""
+
+    def __post_init__(self) -> None:
+        dims = {"state": self.codec.state.dim, "action": self.codec.action.dim}
+        offered = {"state": self.interface.state_dim, "action": self.interface.action_dim}
+        if dims != offered:
+            raise DataError(f"embodiment {self.name}: its statistics have the dimensions {dims}, its interface {offered}")
+        unknown = set(self.cameras.values()) - set(self.interface.cameras)
+        if unknown:
+            raise DataError(
+                f"embodiment {self.name} has no camera {min(unknown)!r}; it has {', '.join(sorted(self.interface.cameras))}"
+            )
+
+    @classmethod
+    def sole(cls, interface: Interface, codec: Codec, *, name: str = MAIN) -> Embodiment:
+        """Return the embodiment of a policy that serves one robot, whose cameras are the policy's."""
+        return cls(name=name, interface=interface, codec=codec, cameras={camera: camera for camera in interface.cameras})
+
+    @property
+    def statistics_id(self) -> str:
+        """Identity of the numbers that encode its states and actions."""
+        return self.codec.id
+
+    def prompted(self, prompt: str) -> str:
+        """Return a prompt as the policy reads it."""
+        return f"{prompt} ({self.hint})" if self.hint else prompt
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "interface": self.interface.to_dict(),
+            "codec": self.codec.to_dict(),
+            "cameras": dict(self.cameras),
+            "hint": self.hint,
+            "statistics_id": self.statistics_id,
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Embodiment:
+        """Build from `to_dict`; statistics that are not those of their id raise `DataError`."""
+        made = cls(
+            name=plain["name"],
+            interface=Interface.from_dict(plain["interface"]),
+            codec=Codec.from_dict(plain["codec"]),
+            cameras=dict(plain["cameras"]),
+            hint=plain["hint"],
+        )
+        if made.statistics_id != plain["statistics_id"]:
+            raise DataError(
+                f"embodiment {made.name} names the statistics {plain['statistics_id'][:12]}, its numbers are "
+                f"{made.statistics_id[:12]}; fetch the checkpoint again"
+            )
+        return made
+
+
+def padded(rows: np.ndarray, dim: int) -> np.ndarray:
+    """Return [..., dim] of [..., s], zeros behind what an embodiment has; as they are where nothing is missing."""
+    missing = dim - rows.shape[-1]
+    return np.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, missing)]) if missing else rows
