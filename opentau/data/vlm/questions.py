@@ -11,7 +11,8 @@ import numpy as np
 from opentau.data.vlm.boxes import write_boxes
 from opentau.data.vlm.facts import SceneFrame
 
-YES, NO, NOTHING = "yes", "no", "nothing"
+YES, NO = "yes", "no"
+NOTHING, SOMETHING = "nothing", "something"
 
 DETECT = ("detect the {}", "find the {}", "where is the {}?")
 SIDE_OF = ("is the {} to the {} of the {}?", "does the {} lie to the {} of the {}?")
@@ -119,7 +120,8 @@ def held_questions(frame: SceneFrame, rng: np.random.Generator) -> Iterator[Ques
     if touched not in ([], [held]):
         return
     answer = frame.name(held) if held else NOTHING
-    yield Question(kind="held", text=_wording(HELD, rng), answer=answer, cameras=frame.cameras, topic=answer)
+    topic = SOMETHING if held else NOTHING  # the hand is empty in half of the questions, however many names there are
+    yield Question(kind="held", text=_wording(HELD, rng), answer=answer, cameras=frame.cameras, topic=topic)
     for key in frame.unique():
         if frame.truth["objects"][key]["is_movable"]:
             name = frame.name(key)

@@ -130,7 +130,7 @@ def test_what_is_held_is_asked_only_where_hand_and_object_leave_no_doubt() -> No
     empty = asked(frame(), "held")
     assert {question.answer for question in empty} == {NOTHING, NO}
     full = {question.topic: question.answer for question in asked(frame(held=MILK, touched=[MILK]), "held")}
-    assert full == {"milk": YES, "soup": NO, "basket": NO}
+    assert full == {"something": "milk", "milk": YES, "soup": NO, "basket": NO}
     open_answers = [question.answer for question in asked(frame(held=MILK, touched=[MILK]), "held") if not question.is_yes_no]
     assert open_answers == ["milk"]
 
