@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Collection, Mapping
 from types import TracebackType
@@ -46,6 +47,8 @@ class Renderer:
             self._option.geomgroup[group] = 0
         if not shows_sites:
             self._option.sitegroup[:] = 0
+        self._geoms_only = copy.deepcopy(self._option)
+        self._geoms_only.sitegroup[:] = 0
         self._scene = mujoco.MjvScene(model, maxgeom=model.ngeom + model.nsite + 64)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadow_size > 0
         self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
@@ -64,18 +67,43 @@ class Renderer:
 
     def render(self, data: mujoco.MjData) -> dict[str, np.ndarray]:
         """Return {camera: uint8 [Y, X, 3]}, upright RGB in fresh arrays, of the poses that `data` holds now."""
+        self._make_current()
+        return {name: self._draw(data, camera, self._option) for name, camera in self._cameras.items()}
+
+    def segment(self, data: mujoco.MjData) -> dict[str, np.ndarray]:
+        """Return {camera: int32 [Y, X]}, the geom seen in every pixel of `render` (sites are looked through), -1 for none."""
+        self._make_current()
+        flags = (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR)
+        for flag in flags:
+            self._scene.flags[flag] = 1
+        try:
+            return {name: self._geoms_in(self._draw(data, camera, self._geoms_only)) for name, camera in self._cameras.items()}
+        finally:
+            for flag in flags:
+                self._scene.flags[flag] = 0
+
+    def _make_current(self) -> None:
         if not self._release.alive:
             raise RuntimeError("this renderer was closed; make a new one")
         self._context.make_current()
-        images = {}
-        for name, camera in self._cameras.items():
-            everything = mujoco.mjtCatBit.mjCAT_ALL
-            mujoco.mjv_updateScene(self._model, data, self._option, None, camera, everything, self._scene)
-            mujoco.mjr_render(self._rectangle, self._scene, self._drawing)
-            bottom_up = np.empty((self._height, self._width, 3), np.uint8)
-            mujoco.mjr_readPixels(bottom_up, None, self._rectangle, self._drawing)
-            images[name] = np.ascontiguousarray(bottom_up[::-1])
-        return images
+
+    def _draw(self, data: mujoco.MjData, camera: mujoco.MjvCamera, option: mujoco.MjvOption) -> np.ndarray:
+        """Draw one camera, uint8 [Y, X, 3], upright."""
+        everything = mujoco.mjtCatBit.mjCAT_ALL
+        mujoco.mjv_updateScene(self._model, data, option, None, camera, everything, self._scene)
+        mujoco.mjr_render(self._rectangle, self._scene, self._drawing)
+        bottom_up = np.empty((self._height, self._width, 3), np.uint8)
+        mujoco.mjr_readPixels(bottom_up, None, self._rectangle, self._drawing)
+        return np.ascontiguousarray(bottom_up[::-1])
+
+    def _geoms_in(self, colours: np.ndarray) -> np.ndarray:
+        """Return the geom behind every colour of the scene drawn last, int32 [Y, X]; MuJoCo draws number n in colour n + 1."""
+        drawn = [geom for geom in self._scene.geoms[: self._scene.ngeom] if geom.objtype == mujoco.mjtObj.mjOBJ_GEOM]
+        geom_of_number = np.full(self._scene.ngeom + 1, -1, np.int32)
+        for geom in drawn:
+            geom_of_number[geom.segid + 1] = geom.objid
+        red, green, blue = np.moveaxis(colours.astype(np.int32), -1, 0)
+        return geom_of_number[red + (green << 8) + (blue << 16)]
 
     def close(self) -> None:
         """Give the context back; a second call does nothing."""

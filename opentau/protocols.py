@@ -68,6 +68,22 @@ class StepEnv(Protocol):
     def close(self) -> None: ...
 
 
+@runtime_checkable
+class GroundedEnv(StepEnv, Protocol):
+    """An environment that also tells what is true of its scene: the source of visual questions with certain answers."""
+
+    def ground_truth(self) -> dict[str, Any]:
+        """Return what holds now, as plain data.
+
+        - objects: {key: {name: as a person would call it, group: plural of its kind or "", position: [x, y, z] m, is_movable}}
+        - cameras: {camera: {key: {box: [y_min, x_min, y_max, x_max] in [0, 1] of the observation's image, share: of its
+          pixels}}} of the objects that show, with what hides them taken into account
+        - held: key of the object in the gripper and supported by nothing else, or None; touched: keys that a finger touches
+        - places: [["in" | "on", key]] that objects can lie in or on; relations: [["in" | "on", key, key of the place]]
+        """
+        ...
+
+
 class Expert(Protocol):
     """Acts on privileged state: gives demonstrations and stands in for the human who intervenes."""
 
@@ -80,6 +96,36 @@ class Expert(Protocol):
 
     def act(self) -> np.ndarray:
         """Return the next action, float32 [A] within the action space."""
+        ...
+
+
+@runtime_checkable
+class NarratingExpert(Expert, Protocol):
+    """An expert that says what it acts on, so that its phases can be put into words."""
+
+    @property
+    def subject(self) -> str:
+        """The object that it moves, as a key of the environment's `ground_truth()["objects"]`."""
+        ...
+
+    @property
+    def destination(self) -> str:
+        """What it brings the object to: such a key, or the name of a place that is no object."""
+        ...
+
+    @property
+    def relation(self) -> str:
+        """'in' or 'on' the destination."""
+        ...
+
+
+class Perturbation(Protocol):
+    """Disturbs what a demonstrating expert does, so that demonstrations show recoveries."""
+
+    def start(self, *, seed: int) -> None: ...
+
+    def apply(self, action: np.ndarray) -> np.ndarray:
+        """Return the action to execute, float32 [A]."""
         ...
 
 

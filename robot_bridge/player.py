@@ -8,21 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from opentau.errors import OptionError, PolicyError
-from opentau.protocols import Expert, StepEnv, Supervisor
+from opentau.protocols import Expert, Perturbation, StepEnv, Supervisor
 from opentau.types import Actor, EpisodePlan, Observation, Outcome, PolicyRequest, Source, derive_seed
 from robot_bridge.executor import ChunkExecutor
 from robot_bridge.payloads import ChunkReply, PlayedEpisode
 from robot_bridge.track import EpisodeTrack, Turn
-
-
-class Perturbation(Protocol):
-    """Disturbs what a demonstrating expert does, so that demonstrations show recoveries."""
-
-    def start(self, *, seed: int) -> None: ...
-
-    def apply(self, action: np.ndarray) -> np.ndarray:
-        """Return the action to execute, float32 [A]."""
-        ...
 
 
 class PolicyLink(Protocol):

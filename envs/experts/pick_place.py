@@ -121,6 +121,21 @@ class PickPlaceExpert:
         is_held = self._hand.num_touching(self._scene.object) == 2
         self._enter(Phase.LIFT if is_held else Phase.SETTLE)
 
+    @property
+    def subject(self) -> str:
+        """Name in `env.object_bodies` of the object that it moves."""
+        return self._scene.object_name
+
+    @property
+    def destination(self) -> str:
+        """Name in `env.object_bodies` of what it brings the object to, or of a site of the workspace."""
+        return self._scene.support_name
+
+    @property
+    def relation(self) -> str:
+        """'in' or 'on' the destination."""
+        return self._scene.relation
+
     def act(self) -> np.ndarray:
         """Return the next action, float32 [7] within [-1, 1]."""
         if self.phase in HOLDING and abs(self._distance_in_hand() - self._held_at_m) > SLIP_M:

@@ -44,13 +44,16 @@ class Surroundings:
         model, data = env.model, env.data
         if len(env.goal) != 1 or len(env.goal[0]) != 3 or env.goal[0][0] not in ("in", "on"):
             raise ValueError(f"the expert moves one object 'in' or 'on' something; the goal is {env.goal}")
-        ((self._relation, name, where),) = env.goal
+        ((self.relation, name, where),) = env.goal
         shapes = {key: Shape(model, data, model.body(body).id) for key, body in env.object_bodies.items()}
         self._data = data
         self.object = shapes.pop(name)
         self._dof = int(model.body_dofadr[self.object.body])
         self._site = None if where in shapes else model.site(where).id
         self._support = shapes[where] if self._site is None else Shape(model, data, _root(model, model.site_bodyid[self._site]))
+        self.object_name = name
+        self.support_name = next((key for key, shape in shapes.items() if shape.body == self._support.body), where)
+        """Of `env.object_bodies`, also where the goal names a site of it; the site itself where that belongs to no object."""
         self._others = [shape for key, shape in shapes.items() if shape.body != self._support.body]
 
     @property
@@ -69,7 +72,7 @@ class Surroundings:
 
     @property
     def is_goal_a_container(self) -> bool:
-        return self._relation == "in"
+        return self.relation == "in"
 
     @property
     def release_height_m(self) -> float:

@@ -11,11 +11,14 @@ import gymnasium
 import mujoco
 import numpy as np
 
+from envs.grounding import Grounding
 from envs.libero.controller import FINGER_JOINTS, GRIPPER_SITE
 from envs.libero.physics import CONTROL_HZ, LeanPhysics, Physics
 from envs.libero.placement import draw_initial_state, official_initial_state
+from envs.libero.predicates import compile_relations, region_relations
 from envs.libero.scene import LoadedScene, Progress, load_scene
 from envs.libero.suites import require_task
+from envs.libero.words import group_of, spoken_name
 from envs.rendering import Renderer, describe_backend
 
 CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
@@ -73,12 +76,18 @@ class LiberoEnv(gymnasium.Env):
         self.task_id = f"{suite}/{task_id}"
         self.goal: Sequence[tuple[str, ...]] = scene.goal
         self.object_bodies: Mapping[str, str] = dict(scene.object_bodies)
+        self.object_names: Mapping[str, str] = {key: spoken_name(key) for key in self.object_bodies}
+        self.object_groups: Mapping[str, str] = {key: group_of(key) for key in self.object_bodies}
+        self.places: Sequence[tuple[str, str]] = sorted(
+            {(relation, scene.site_parents[site]) for site, relation in region_relations(scene).items()}
+        )
         self.gripper_site = GRIPPER_SITE
         self.finger_joints = FINGER_JOINTS
         self.max_steps = max_steps or limits.max_steps
         self.num_initial_states = len(self._initial_states)
         self._image_size, self._cameras = image_size, tuple(cameras)
         self._renderer: Renderer | None = None
+        self._grounding: Grounding | None = None
         self._site = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_SITE, GRIPPER_SITE)
         self._hand = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_BODY, HAND_BODY)
         joints = [mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_JOINT, name) for name in FINGER_JOINTS]
@@ -150,6 +159,19 @@ class LiberoEnv(gymnasium.Env):
             )
         return {"images": self._renderer.render(self.data), "state": self._state()}
 
+    def ground_truth(self) -> dict[str, Any]:
+        """Return what is true of the scene now, as plain data, for the cameras of the observations; see `Grounding.read`."""
+        if self._grounding is None:
+            relations = compile_relations(self.model, self.physics.scene)
+            self._grounding = Grounding(
+                self,
+                cameras={name: CAMERAS[name] for name in self._cameras},
+                image_size=self._image_size,
+                hidden_geom_groups=(COLLISION_GEOM_GROUP,),
+                relations=lambda: relations(self.data),
+            )
+        return self._grounding.read()
+
     def _state(self) -> np.ndarray:
         state = np.empty(8, np.float32)
         state[:3] = self.data.site_xpos[self._site]
@@ -166,9 +188,10 @@ class LiberoEnv(gymnasium.Env):
         self.physics.set_state(np.asarray(state, np.float64))
 
     def close(self) -> None:
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        for drawing in (self._renderer, self._grounding):
+            if drawing is not None:
+                drawing.close()
+        self._renderer = self._grounding = None
         self.physics.close()
 
 

@@ -16,6 +16,8 @@ REGION_SLACK_BELOW = 0.01
 SURFACE_SLACK_BELOW = 0.005
 SURFACE_REACH_ABOVE = 0.10
 STACK_RADIUS = 0.03
+CONTAINER_SUFFIX = "_contain_region"
+"""How LIBERO's names of regions inside containers end."""
 
 
 def compile_goal(model: mujoco.MjModel, scene: Scene) -> Predicate:
@@ -25,6 +27,26 @@ def compile_goal(model: mujoco.MjModel, scene: Scene) -> Predicate:
     """
     predicates = [compile_predicate(model, scene, predicate) for predicate in scene.goal]
     return lambda data: all(predicate(data) for predicate in predicates)
+
+
+def region_relations(scene: Scene) -> dict[str, str]:
+    """Return {region: 'in' | 'on'} of objects' regions whose meaning is known: containers, and what the goal names."""
+    relations = {region: "in" for region in scene.site_sizes if region.endswith(CONTAINER_SUFFIX)}
+    relations |= {
+        place[-1]: relation for relation, *place in scene.goal if relation in ("in", "on") and place[-1] in scene.site_sizes
+    }
+    return {region: relation for region, relation in relations.items() if scene.site_parents[region]}
+
+
+def compile_relations(model: mujoco.MjModel, scene: Scene) -> Callable[[mujoco.MjData], list[tuple[str, str, str]]]:
+    """Return a function that lists (relation, object, object) for all movable objects in or on the regions of others."""
+    checks = [
+        ((relation, subject, scene.site_parents[region]), compile_predicate(model, scene, (relation, subject, region)))
+        for region, relation in region_relations(scene).items()
+        for subject in scene.object_joints
+        if subject != scene.site_parents[region]
+    ]
+    return lambda data: [words for words, check in checks if check(data)]
 
 
 def compile_predicate(model: mujoco.MjModel, scene: Scene, predicate: tuple[str, ...]) -> Predicate:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import gymnasium
 import mujoco
 import numpy as np
 
+from envs.grounding import Grounding
 from envs.rendering import Renderer, describe_backend
 
 SCENE = Path(__file__).with_name("scene.xml")
@@ -54,6 +56,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     num_initial_states = NUM_INITIAL_STATES
     gripper_site = "gripper0_grip_site"
     finger_joints = FINGER_JOINTS
+    places: Sequence[tuple[str, str]] = (("on", "tray"),)
 
     def __init__(self, *, task_id: int = 0, image_size: int = 64, placement_range: float = 0.25, max_steps: int = 100) -> None:
         """Build the scene; `placement_range`, from 0 (cubes at home) to 1 (anywhere in their region), sets the difficulty."""
@@ -71,11 +74,14 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         )  # fmt: skip
         self.max_steps = max_steps
         self.goal = (("on", CUBES[task_id], "tray"),)
-        self.object_bodies = {name: name for name in (*CUBES, "tray")}
+        self.object_bodies: Mapping[str, str] = {name: name for name in (*CUBES, "tray")}
+        self.object_names: Mapping[str, str] = {key: key.replace("_", " ") for key in self.object_bodies}
+        self.object_groups: Mapping[str, str] = {key: "cubes" if key in CUBES else "" for key in self.object_bodies}
         self.model = mujoco.MjModel.from_xml_path(str(SCENE))
         self.data = mujoco.MjData(self.model)
         self._image_size, self._placement_range = image_size, placement_range
         self._renderer: Renderer | None = None
+        self._grounding: Grounding | None = None
         self._num_steps = 0
         self._substeps = round(1.0 / (CONTROL_HZ * self.model.opt.timestep))
         self._cube_qpos = [self.model.joint(name).qposadr[0] for name in CUBES]
@@ -143,6 +149,18 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         state = np.concatenate([hand[:3], _axis_angle(hand[3:]), self.data.qpos[self._finger_qpos]])
         return {"images": self._renderer.render(self.data), "state": state.astype(np.float32)}
 
+    def ground_truth(self) -> dict[str, Any]:
+        """Return what is true of the scene now, as plain data; see `Grounding.read`."""
+        if self._grounding is None:
+            self._grounding = Grounding(
+                self,
+                cameras=CAMERAS,
+                image_size=self._image_size,
+                hidden_geom_groups=(),
+                relations=lambda: [("on", cube, "tray") for cube in CUBES if self._is_on_tray(cube)],
+            )
+        return self._grounding.read()
+
     def get_state(self) -> np.ndarray:
         """Return the full simulator state, float64 [N]."""
         state = np.empty(mujoco.mj_stateSize(self.model, STATE))
@@ -156,20 +174,23 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     def is_success(self) -> bool:
         """Return whether the cube lies on the tray and no finger touches it."""
-        ((_, cube_name, tray_name),) = self.goal
-        cube, tray = self.data.body(cube_name), self.data.body(tray_name)
-        offset = np.abs(cube.xpos - tray.xpos)
-        if offset[:2].max() > ON_TRAY_M or offset[2] > ON_TRAY_HEIGHT_M:
+        ((_, cube, _),) = self.goal
+        if not self._is_on_tray(cube):
             return False
         pairs = self.model.geom_bodyid[self.data.contact.geom]
-        is_touching = (pairs == cube.id).any(axis=1) & np.isin(pairs, self._finger_bodies).any(axis=1)
+        is_touching = (pairs == self.data.body(cube).id).any(axis=1) & np.isin(pairs, self._finger_bodies).any(axis=1)
         return not is_touching.any()
 
+    def _is_on_tray(self, cube: str) -> bool:
+        offset = np.abs(self.data.body(cube).xpos - self.data.body("tray").xpos)
+        return bool(offset[:2].max() <= ON_TRAY_M and offset[2] <= ON_TRAY_HEIGHT_M)
+
     def close(self) -> None:
-        """Free the renderer; closing twice is allowed."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        """Free the renderers; closing twice is allowed."""
+        for drawing in (self._renderer, self._grounding):
+            if drawing is not None:
+                drawing.close()
+        self._renderer = self._grounding = None
 
     def _draw_placement(self, rng: np.random.Generator) -> np.ndarray:
         """Draw x, y, yaw of every cube, [4, 3], far enough apart; homes and draws are blended by the placement range."""

@@ -154,6 +154,13 @@ def test_it_picks_up_again_what_slips_out_of_the_hand(env: TabletopEnv) -> None:
     assert runs(phases).count(Phase.GRASP) == 1
 
 
+def test_it_says_what_it_moves_and_where_to(env: TabletopEnv) -> None:
+    env.reset(seed=0)
+    expert = PickPlaceExpert(env)
+    expert.start(seed=0, is_clean=True)
+    assert (expert.subject, expert.relation, expert.destination) == ("red_cube", "on", "tray")
+
+
 def test_a_goal_it_does_not_understand_is_an_error(env: TabletopEnv) -> None:
     wanted, env.goal = env.goal, (("open", "drawer"),)  # type: ignore[assignment]
     with pytest.raises(ValueError, match="'in' or 'on'"):

@@ -71,6 +71,23 @@ def test_hidden_groups_and_sites_are_not_drawn(scene):
         assert showing.render(data)["main"][centre].argmax() == 1
 
 
+def test_segments_name_the_geom_behind_every_pixel_and_leave_the_pictures_as_they_are(scene):
+    model, data = scene
+    with _renderer(model, shows_sites=True) as renderer:
+        before = renderer.render(data)
+        geoms = renderer.segment(data)
+        after = renderer.render(data)
+    assert all(np.array_equal(before[camera], after[camera]) for camera in before)
+    red, blue, hidden = range(3)
+    assert geoms["main"][10, 40] == geoms["other"][10, 20] == red
+    assert geoms["main"][30, 20] == geoms["other"][30, 40] == blue
+    assert geoms["main"][0, 0] == -1
+    assert hidden not in geoms["main"]
+    assert {(image.shape, image.dtype) for image in geoms.values()} == {((40, 60), np.dtype(np.int32))}
+    is_red = np.array([[_is_red(pixel) for pixel in row] for row in before["main"]])
+    assert (geoms["main"][is_red] == red).all()
+
+
 def test_frames_are_fresh_arrays_and_repeat_exactly(scene):
     model, data = scene
     with _renderer(model) as renderer:

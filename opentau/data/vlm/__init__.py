@@ -1,0 +1,1 @@
+"""Visual question data: pictures with questions whose answers a simulator knows."""
