@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 from opentau.data.lerobot import layout
 from opentau.data.lerobot.catalog import EpisodeRow, read_catalog, read_json
 from opentau.data.lerobot.episode_table import EpisodeInfo, foreign_info, from_table, info_from_constants, numbers
-from opentau.data.lerobot.png import decode_frames
 from opentau.data.lerobot.video import decode_span
 from opentau.data.parquet import damaged, read_rows, read_table
+from opentau.data.png import decode_frames
 from opentau.errors import DataError, near_matches
 from opentau.types import Episode, Interface, Outcome
 

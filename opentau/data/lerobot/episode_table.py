@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from opentau.data.lerobot import layout
 from opentau.data.lerobot.catalog import EpisodeRow
-from opentau.data.lerobot.png import encode_frames
+from opentau.data.png import encode_frames
 from opentau.errors import DataError
 from opentau.types import Episode, Interface, Outcome, Source
 
