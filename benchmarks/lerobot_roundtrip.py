@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -245,6 +246,16 @@ def dumped_columns(index: dict[str, Any], out: Path) -> Iterator[dict[str, Any]]
             yield {**columns, TASK: episode["task"], ROW: episode["row"]}
 
 
+def readable_by_lerobot(python: Path, root: Path, work: Path) -> Path:
+    """Return a dataset that LeRobot reads: the given one, or a copy of the layout v2.1 that LeRobot has converted."""
+    if json.loads((root / layout.INFO_PATH).read_text())["codebase_version"] == layout.CODEBASE_VERSION:
+        return root
+    converted = work / "converted"
+    shutil.copytree(root, converted)
+    run_lerobot(python, "convert_dataset.py", converted)
+    return converted
+
+
 def compare_ours(python: Path, work: Path) -> tuple[str, list[Compared]]:
     """Return LeRobot's version and how it reads a dataset that OpenTau has written."""
     interface = roundtrip_interface()
@@ -260,7 +271,7 @@ def compare_theirs(python: Path, work: Path, root: Path | None) -> list[Compared
     if root is None:
         root = work / "theirs"
         run_lerobot(python, "write_dataset.py", root)
-    index = read_with_lerobot(python, root, work / "theirs-read")
+    index = read_with_lerobot(python, readable_by_lerobot(python, root, work), work / "theirs-read")
     theirs = dumped_columns(index, work / "theirs-read")
     return compare(BY_LEROBOT, loaded_columns(root), theirs, index=index)
 
@@ -268,7 +279,9 @@ def compare_theirs(python: Path, work: Path, root: Path | None) -> list[Compared
 def main(arguments: list[str] | None = None) -> int:
     """Print the table; 1 when a side cannot read a dataset or, with --require, when a column differs, 2 without LeRobot."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--theirs", type=Path, help="a dataset written by LeRobot; without it LeRobot writes a small one")
+    parser.add_argument(
+        "--theirs", type=Path, help="a dataset of LeRobot's, v3.0 or v2.1; without it LeRobot writes a small one"
+    )
     parser.add_argument("--python", type=Path, default=LEROBOT_PYTHON, help="python of an environment with LeRobot")
     parser.add_argument("--json", action="store_true", help="print one line of figures")
     parser.add_argument("--require", action="store_true", help="fail when a column differs")
@@ -289,10 +302,16 @@ def main(arguments: list[str] | None = None) -> int:
         except OpenTauError as error:
             unreadable[BY_LEROBOT] = f"OpenTau: {error}"
     if parsed.json:
-        print(json.dumps({"lerobot": version, "columns": [asdict(row) for row in rows], "unreadable": unreadable}))
+        print(json.dumps({"lerobot": version, "columns": [plain(row) for row in rows], "unreadable": unreadable}))
     else:
         print_table(rows, unreadable, version=version)
     return 1 if unreadable or (parsed.require and not all(row.is_equal for row in rows)) else 0
+
+
+def plain(row: Compared) -> dict[str, Any]:
+    """Return a row for JSON, which knows no infinity."""
+    largest = row.largest_difference if np.isfinite(row.largest_difference) else None
+    return asdict(row) | {"largest_difference": largest, "is_equal": row.is_equal}
 
 
 def print_table(rows: list[Compared], unreadable: dict[str, str], *, version: str) -> None:
