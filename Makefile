@@ -5,12 +5,19 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
+# LeRobot lives in an environment of its own, for the benchmarks that compare with it. LEROBOT_TORCH takes any arguments of
+# pip install, so that a CPU build can be had from where there is one.
+LEROBOT_PYTHON ?= python3.12
+LEROBOT_TORCH  ?= torch==2.11.0 torchvision==0.26.0 torchcodec==0.11.1
+LEROBOT_VENV   := .venv-lerobot
+LEROBOT_READY  := $(LEROBOT_VENV)/.ready
+
 # Simulators run one thread each; the trainer sets torch's own number.
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE = 1
 
-.PHONY: loop test test-full check setup lock clean help
+.PHONY: loop test test-full check setup lock clean help lerobot-env
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -42,9 +49,22 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
+lerobot-env: $(LEROBOT_READY)  ## make .venv-lerobot with LeRobot 0.6.1, for benchmarks/lerobot_roundtrip.py
+
+$(LEROBOT_READY): benchmarks/lerobot_side/requirements.lock
+	@$(LEROBOT_PYTHON) -c 'import sys; sys.exit(not (3, 12) <= sys.version_info < (3, 14))' 2>/dev/null || { \
+	  echo "LeRobot 0.6.1 needs Python 3.12 or 3.13, and $(LEROBOT_PYTHON) is neither or does not run;" \
+	    "name one: make lerobot-env LEROBOT_PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@echo "Setting up $(LEROBOT_VENV): LeRobot with what it needs (700 MB), torch (several GB where it is a CUDA build)."
+	test -x $(LEROBOT_VENV)/bin/python || $(LEROBOT_PYTHON) -m venv $(LEROBOT_VENV)
+	$(LEROBOT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(LEROBOT_TORCH)
+	$(LEROBOT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	  -r benchmarks/lerobot_side/requirements.lock
+	@touch $(LEROBOT_READY)
+
 lock:  ## resolve requirements.lock again (needs uv)
 	uv pip compile requirements.in --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --override requirements.overrides --no-emit-package opentau-loop --output-file requirements.lock
 
 clean:  ## remove the environment and caches, never the runs
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LEROBOT_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -32,8 +32,9 @@ def fitted(batch: Batch, sizes: PolicySizes, *, part: int) -> Batch:
     state_dim, action_dim = batch.state.shape[-1], batch.action.shape[-1]
     if unknown or state_dim > sizes.state_dim or action_dim > sizes.action_dim:
         raise DataError(
-            f"a part of the mixture has the cameras {sorted(batch.images)}, {state_dim} state and {action_dim} action dimensions; "
-            f"the policy has {list(sizes.cameras)}, {sizes.state_dim} and {sizes.action_dim}: name its cameras after the policy's"
+            f"a part of the mixture has the cameras {sorted(batch.images)}, {state_dim} state and {action_dim} action "
+            f"dimensions; the policy has {list(sizes.cameras)}, {sizes.state_dim} and {sizes.action_dim}: name the part's "
+            "cameras after the policy's"
         )
     shape = (num_samples, sizes.image_size, sizes.image_size, 3)
     images = {camera: batch.images.get(camera, np.zeros(shape, np.uint8)) for camera in sizes.cameras}

@@ -96,7 +96,7 @@ class Mixture:
         total_U = weights_UP.sum(axis=1)
         if (total_U <= 0).any():
             raise DataError(
-                f"all weights of the mixture are 0 at update {int((total_U <= 0).argmax())}: {dict(zip(names, weights_UP[0], strict=True))}; "
+                f"all weights of the mixture ({', '.join(names)}) are 0 at update {int((total_U <= 0).argmax())}; "
                 "give at least one part a weight above 0 throughout"
             )
         self._shares_UP = weights_UP / total_U[:, None]
