@@ -48,7 +48,8 @@ class Schedule:
 
     def at(self, progress: np.ndarray) -> np.ndarray:
         """Return weights at progress [U]."""
-        return np.interp(progress, *zip(*self.points, strict=True))
+        at, weights = np.array(self.points).T
+        return np.interp(progress, at, weights)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
