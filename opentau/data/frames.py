@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -14,7 +15,7 @@ from opentau.data.images import resize_with_pad
 from opentau.data.lerobot.dataset import Dataset
 from opentau.data.statistics import DimStatistics, Statistics
 from opentau.errors import DataError
-from opentau.types import Episode, Outcome, Source
+from opentau.types import Episode, Outcome, Source, derive_seed
 
 # Shapes: F frames, E episodes, S state dimensions, A action dimensions, Y and X image rows and columns.
 
@@ -217,6 +218,21 @@ def _record(dataset_id: str, episode: Episode, *, start: int) -> EpisodeRecord:
         start=start,
         length=len(episode),
     )
+
+
+def episodes_held_out(table: FrameTable, *, share: float) -> np.ndarray:
+    """Return which frames measure instead of train, bool [F]: whole episodes, `share` of each task and kind of episode.
+
+    The choice rests on the episodes' ids alone, so that an update holds out the demonstrations that its start did not see.
+    """
+    strata: dict[tuple[str, bool], list[int]] = defaultdict(list)
+    for position, record in enumerate(table.episodes):
+        strata[record.task_id, bool(table.source[record.start] == Source.DEMONSTRATION)].append(position)
+    chosen: list[int] = []
+    for members in strata.values():
+        ranked = sorted(members, key=lambda position: derive_seed(0, "held out", table.episodes[position].episode_id))
+        chosen += ranked[: int(share * len(members))]
+    return table.rows_of_episodes(chosen)
 
 
 def chunk_stops(table: FrameTable) -> np.ndarray:

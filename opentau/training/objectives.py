@@ -27,8 +27,8 @@ class PolicyObjective:
             raise OptionError(
                 f"fast_weight is {options.fast_weight}, but the policy has no action tokenizer; fit one, or set it 0"
             )
-        self._model = model
-        self._processor = processor
+        self.model = model
+        self.processor = processor
         self._options = options
 
     def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -37,13 +37,13 @@ class PolicyObjective:
         Each part is a mean over the samples that it belongs to: questions train what is said, all others the actions.
         """
         options = self._options
-        inputs = self._inputs(batch)
+        inputs = self.inputs(batch)
         is_withheld_B = torch.rand(len(inputs)).lt(options.indicator_dropout).to(inputs.indicator_B.device)
-        inputs = self._processor.with_indicator(inputs, inputs.indicator_B.masked_fill(is_withheld_B, -1))
-        prefix = self._model.prefix(inputs)
+        inputs = self.processor.with_indicator(inputs, inputs.indicator_B.masked_fill(is_withheld_B, -1))
+        prefix = self.model.prefix(inputs)
         loss = torch.zeros((), device=inputs.state_BS.device)
         metrics: dict[str, Tensor] = {}
-        if options.text_weight and (text := self._processor.text_inputs(batch.answer)):
+        if options.text_weight and (text := self.processor.text_inputs(batch.answer)):
             metrics["train/text"] = self._spoken_loss(prefix, text, weight_B=torch.ones(len(batch), device=loss.device))
             loss = loss + options.text_weight * metrics["train/text"]
         acting = np.flatnonzero(~batch.is_question)
@@ -53,7 +53,7 @@ class PolicyObjective:
             return loss, {name: value.detach() for name, value in metrics.items()}
         weight_B = torch.from_numpy(batch.weight).to(loss.device)
         if options.fast_weight:
-            fast = self._processor.fast_inputs(batch.action, is_pad_BH=batch.action_is_pad)
+            fast = self.processor.fast_inputs(batch.action, is_pad_BH=batch.action_is_pad)
             metrics["train/fast"] = self._spoken_loss(prefix, fast, weight_B=weight_B)
             loss = loss + options.fast_weight * metrics["train/fast"]
         if options.flow_weight:
@@ -68,23 +68,24 @@ class PolicyObjective:
 
         Equal losses mean that the policy ignores its indicator. Samples without one do not count; NaN if none has one.
         """
-        inputs = self._inputs(batch)
+        inputs = self.inputs(batch)
         has_indicator_B = inputs.indicator_B >= 0
         if not has_indicator_B.any():
             return float("nan"), float("nan")
-        was_training = self._model.training
-        self._model.eval()
+        was_training = self.model.training
+        self.model.eval()
         losses = []
         for indicator_B in (inputs.indicator_B, 1 - inputs.indicator_B):
             shown_B = torch.where(has_indicator_B, indicator_B, -1)
-            prefix = self._model.prefix(self._processor.with_indicator(inputs, shown_B))
+            prefix = self.model.prefix(self.processor.with_indicator(inputs, shown_B))
             generator = torch.Generator().manual_seed(seed)
             losses.append(self._flow_loss(prefix, batch, generator=generator)[has_indicator_B].mean())
-        self._model.train(was_training)
+        self.model.train(was_training)
         return float(losses[0]), float(losses[1])
 
-    def _inputs(self, batch: Batch) -> PrefixInputs:
-        inputs = self._processor.prefix_inputs(
+    def inputs(self, batch: Batch) -> PrefixInputs:
+        """Return the tensors that the model reads of a batch, on its device."""
+        inputs = self.processor.prefix_inputs(
             images=batch.images,
             prompts=batch.prompt,
             state_BS=batch.state,
@@ -96,7 +97,7 @@ class PolicyObjective:
 
     @property
     def _device(self) -> torch.device:
-        return next(self._model.parameters()).device
+        return next(self.model.parameters()).device
 
     def _flow_loss(self, prefix: Prefix, batch: Batch, *, generator: torch.Generator | None) -> Tensor:
         """Return each sample's squared velocity error, float32 [B]: the mean over draws, actions that count, and dimensions."""
@@ -106,8 +107,8 @@ class PolicyObjective:
         batch_size, horizon, _ = action_BHA.shape
         noise_BHA = torch.randn(action_BHA.shape, generator=generator)
         time_BX = sample_time((batch_size, 1), generator=generator)
-        if self._model.config.max_committed:
-            delay_B1 = torch.randint(self._model.config.max_committed + 1, (batch_size, 1), generator=generator)
+        if self.model.config.max_committed:
+            delay_B1 = torch.randint(self.model.config.max_committed + 1, (batch_size, 1), generator=generator)
             is_committed_BH = torch.arange(horizon) < delay_B1
             time_BX = time_BX.masked_fill(is_committed_BH, 0.0)
             counts_BH = counts_BH & ~is_committed_BH
@@ -117,8 +118,8 @@ class PolicyObjective:
         action_BHA, noise_BHA, time_BX, counts_BH = (
             tensor.to(self._device) for tensor in (action_BHA, noise_BHA, time_BX, counts_BH)
         )
-        velocity_BHA = self._model.velocity(
-            self._model.expert_context(prefix.repeated(draws)),
+        velocity_BHA = self.model.velocity(
+            self.model.expert_context(prefix.repeated(draws)),
             noisy_BHA=noisy_action(action_BHA=action_BHA, noise_BHA=noise_BHA, time_BX=time_BX),
             time_BX=time_BX,
         )
@@ -144,9 +145,9 @@ class PolicyObjective:
         if said is None:
             return torch.zeros((), device=self._device)
         whole = prefix if len(said.row_M) == len(prefix.state_BS) else prefix.rows(said.row_M.to(self._device))
-        stream_MFW = self._model.continuation(whole, said.token_MF.to(self._device))
+        stream_MFW = self.model.continuation(whole, said.token_MF.to(self._device))
         is_target_MF = said.is_target_MF.to(self._device)
-        logits_NV = self._model.logits(stream_MFW[is_target_MF])
+        logits_NV = self.model.logits(stream_MFW[is_target_MF])
         loss_N = F.cross_entropy(logits_NV.float(), said.target_MF.to(self._device)[is_target_MF], reduction="none")
         weight_MF = weight_B[said.row_M.to(self._device)][:, None].expand(is_target_MF.shape)
         return (loss_N * weight_MF[is_target_MF]).mean()

@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from opentau.data.augmentation import Augmentation
-from opentau.data.batches import BatchSource
+from opentau.data.batches import Batch, BatchSource
 from opentau.data.codec import Codec
-from opentau.data.frames import FrameTable, chunk_stops
+from opentau.data.fitting import fitted
+from opentau.data.frames import FrameTable, chunk_stops, episodes_held_out
 from opentau.data.sampler import PositiveDraw
 from opentau.errors import OptionError
 from opentau.events import EventLog
 from opentau.policies.config import PolicyConfig
-from opentau.policies.embodiment import Embodiment
+from opentau.policies.embodiment import padded
 from opentau.policies.fast_tokenizer import FastTokenizer
 from opentau.policies.processor import Processor
 from opentau.policies.text_tokenizer import TextTokenizer
 from opentau.policies.vla import VLA
 from opentau.policies.weights import load_model, save_policy
+from opentau.training.measuring import Measurement
+from opentau.training.mixing import (
+    MixtureData,
+    fitted_embodiments,
+    held_out_questions,
+    held_out_robots,
+    mixed_batches,
+    policy_sizes,
+)
 from opentau.training.objectives import PolicyObjective
 from opentau.training.options import ObjectiveOptions, TrainOptions
 from opentau.training.trainer import TrainReport, TrainSummary, train
-from opentau.types import Indicator, Interface, Source, derive_seed
+from opentau.types import Indicator, Interface, derive_seed
 
 # Shapes: F frames, E episodes, N chunks, H actions of a chunk, A action dimensions.
 
 MAX_TOKENIZER_CHUNKS = 4096
-NUM_MEASURED_BATCHES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +56,8 @@ class PolicyData:
     """Weight of each frame's loss, float32 [F]; None weighs all alike."""
     eligible: np.ndarray | None = None
     """Frames that may be learned from, bool [F]; None for all."""
+    mixture: MixtureData | None = None
+    """What is trained on besides; None for nothing."""
 
     @property
     def is_eligible(self) -> np.ndarray:
@@ -103,7 +111,7 @@ def train_policy(
     A configuration gets fresh weights, and codec and tokenizers fitted on the data; a checkpoint keeps its own. The caller
     seals `directory`. An interrupted call resumes from `work_dir` and ends in the same bits.
     """
-    is_held_out = held_out_frames(data.table, share=training.held_out_share) & data.is_eligible
+    is_held_out = episodes_held_out(data.table, share=training.held_out_share) & data.is_eligible
     is_trained = data.is_eligible & ~is_held_out
     model, processor = _start(start, data, training=training, is_trained=is_trained, seed=seed)
     processor.served_indicator = training.served_indicator
@@ -121,10 +129,25 @@ def train_policy(
         weight=data.weight,
         action_limit=training.action_limit,
     )
-    batches = source(seed=derive_seed(seed, "train"), eligible=is_trained, augmentation=training.augmentation)
+    own = source(seed=derive_seed(seed, "train"), eligible=is_trained, augmentation=training.augmentation)
+    batches: Callable[[int], Batch] = own
+    if data.mixture is not None:
+        batches = mixed_batches(
+            own,
+            data.mixture,
+            processor=processor,
+            augmentation=training.augmentation,
+            action_limit=training.action_limit,
+            held_out_share=training.held_out_share,
+            num_updates=training.options.num_updates,
+            seed=seed,
+        )
     # Without held-out episodes the indicator's effect is measured on the frames that train.
     is_measured = is_held_out if is_held_out.any() else is_trained
     measured = source(seed=derive_seed(seed, "measure"), eligible=is_measured)
+    measurement = _measurement(
+        objective, measured, data.mixture or MixtureData(), training=training, has_held_out=bool(is_held_out.any()), seed=seed
+    )
     summary = train(
         model,
         loss=lambda update: objective(batches(update)),
@@ -132,7 +155,7 @@ def train_policy(
         seed=seed,
         work_dir=work_dir,
         report=TrainReport(events=events, stage=stage) if events is not None else None,
-        evaluate=lambda: _measure(objective, measured, has_held_out=bool(is_held_out.any()), seed=seed),
+        evaluate=measurement,
         between_updates=between_updates,
     )
     directory.mkdir(parents=True, exist_ok=True)
@@ -140,19 +163,31 @@ def train_policy(
     return summary
 
 
-def held_out_frames(table: FrameTable, *, share: float) -> np.ndarray:
-    """Return which frames measure instead of train, bool [F]: whole episodes, `share` of each task and kind of episode.
-
-    The choice rests on the episodes' ids alone, so that an update holds out the demonstrations that its start did not see.
-    """
-    strata: dict[tuple[str, bool], list[int]] = defaultdict(list)
-    for position, record in enumerate(table.episodes):
-        strata[record.task_id, bool(table.source[record.start] == Source.DEMONSTRATION)].append(position)
-    chosen: list[int] = []
-    for members in strata.values():
-        ranked = sorted(members, key=lambda position: derive_seed(0, "held out", table.episodes[position].episode_id))
-        chosen += ranked[: int(share * len(members))]
-    return table.rows_of_episodes(chosen)
+def _measurement(
+    objective: PolicyObjective,
+    source: BatchSource,
+    mixture: MixtureData,
+    *,
+    training: PolicyTraining,
+    has_held_out: bool,
+    seed: int,
+) -> Measurement:
+    processor = objective.processor
+    return Measurement(
+        objective,
+        lambda index: fitted(source(index), policy_sizes(processor), part=0) if mixture.parts else source(index),
+        has_held_out=has_held_out,
+        seed=seed,
+        others=held_out_robots(
+            mixture,
+            processor=processor,
+            action_limit=training.action_limit,
+            held_out_share=training.held_out_share,
+            batch_size=source.batch_size,
+            seed=seed,
+        ),
+        questions=held_out_questions(mixture, processor),
+    )
 
 
 def _start(
@@ -161,14 +196,16 @@ def _start(
     """Return the model and its processor before the first update."""
     if isinstance(start, Path):
         return load_model(start)
-    codec = Codec.from_statistics(data.table.statistics())
+    embodiments = fitted_embodiments(data.table, data.interface, data.mixture or MixtureData())
     fast_tokenizer = None
     if training.objective.fast_weight:
+        codec = embodiments[0].codec
         chunks_NHA = whole_chunks(data.table, codec, horizon=start.action_horizon, eligible=is_trained, seed=seed)
+        chunks_NHA = padded(chunks_NHA, start.action_dim)
         fast_tokenizer, _ = FastTokenizer.fit(chunks_NHA, vocab_size=start.fast_vocab_size)
     processor = Processor(
         start,
-        embodiments=[Embodiment.sole(data.interface, codec)],
+        embodiments=embodiments,
         text_tokenizer=TextTokenizer.shipped(num_locations=start.num_locations),
         fast_tokenizer=fast_tokenizer,
     )
@@ -181,19 +218,3 @@ def whole_chunks(table: FrameTable, codec: Codec, *, horizon: int, eligible: np.
     rows = np.flatnonzero(eligible & (rows + horizon <= chunk_stops(table)))
     chosen = np.random.default_rng(derive_seed(seed, "chunks")).permutation(rows)[:MAX_TOKENIZER_CHUNKS]
     return codec.encode_action(table.action[chosen[:, None] + np.arange(horizon)])
-
-
-def _measure(objective: PolicyObjective, source: BatchSource, *, has_held_out: bool, seed: int) -> dict[str, float]:
-    """Return the held-out loss and the indicator's effect, always on the same batches."""
-    batches = [source(index) for index in range(NUM_MEASURED_BATCHES)]
-    measured = {}
-    if has_held_out:
-        losses: list[Tensor] = [objective(batch)[0] for batch in batches]
-        measured["train/held_out_loss"] = float(torch.stack(losses).mean())
-    pairs = [
-        objective.conditional_losses(batch, seed=derive_seed(seed, "cond_gap", index)) for index, batch in enumerate(batches)
-    ]
-    right, flipped = np.mean(pairs, axis=0)
-    if np.isfinite(right):
-        measured |= {"train/cond_loss": float(right), "train/cond_gap": float(flipped - right)}
-    return measured

@@ -60,15 +60,15 @@ def test_padded_actions_have_no_target():
     wild = sample.action.copy()
     wild[:, -3:] += 5.0
     context = dataclasses.replace(sample, action=wild)
-    vla = objective._model
+    vla = objective.model
     vla.expert.action_out.weight.data.zero_()  # so that padded inputs cannot change the velocity of the others
     assert torch.equal(_loss(objective, sample)[0], _loss(objective, context)[0])
 
 
 def test_every_sample_weighs_the_same_however_much_of_it_is_padded():
     objective = _objective(indicator_dropout=0.0)
-    objective._model.expert.action_out.weight.data.zero_()
-    objective._model.expert.action_out.bias.data.zero_()
+    objective.model.expert.action_out.weight.data.zero_()
+    objective.model.expert.action_out.bias.data.zero_()
     sample = batch(2, num_padded=0)
     is_pad = np.zeros_like(sample.action_is_pad)
     is_pad[1, 2:] = True
@@ -121,8 +121,8 @@ def test_a_withheld_indicator_is_absent_for_text_and_embedding():
 def test_about_the_configured_share_of_indicators_is_withheld():
     objective = _objective(indicator_dropout=0.3)
     shown = []
-    make = objective._processor.with_indicator
-    objective._processor.with_indicator = lambda inputs, indicator: shown.append(indicator) or make(inputs, indicator)
+    make = objective.processor.with_indicator
+    objective.processor.with_indicator = lambda inputs, indicator: shown.append(indicator) or make(inputs, indicator)
     for seed in range(25):
         _loss(objective, batch(), seed=seed)
     withheld = torch.cat(shown[1::2]) < 0
@@ -143,13 +143,13 @@ def test_committed_actions_are_clean_inputs_without_a_target():
     config = nano_like(max_committed=HORIZON - 1)
     objective = _objective(config, num_noise_draws=16)
     seen = []
-    make = objective._model.velocity
+    make = objective.model.velocity
 
     def velocity(context, *, noisy_BHA, time_BX):
         seen.append((noisy_BHA, time_BX))
         return make(context, noisy_BHA=noisy_BHA, time_BX=time_BX)
 
-    objective._model.velocity = velocity
+    objective.model.velocity = velocity
     sample = batch(6, num_padded=0)
     _loss(objective, sample)[0].backward()
     (noisy, time), action = seen[0], torch.from_numpy(sample.action).repeat_interleave(16, dim=0)

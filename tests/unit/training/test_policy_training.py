@@ -11,7 +11,7 @@ import torch
 
 from opentau import events
 from opentau.checkpoint import building
-from opentau.data.frames import FrameTable
+from opentau.data.frames import FrameTable, episodes_held_out
 from opentau.errors import OptionError
 from opentau.events import EventLog, EventReader
 from opentau.policies.config import nano
@@ -19,7 +19,7 @@ from opentau.policies.policy import VLAPolicy
 from opentau.policies.vla import VLA
 from opentau.policies.weights import load_model
 from opentau.training.options import ObjectiveOptions, TrainOptions
-from opentau.training.policy import PolicyData, PolicyTraining, held_out_frames, train_policy, whole_chunks
+from opentau.training.policy import PolicyData, PolicyTraining, train_policy, whole_chunks
 from opentau.training.trainer import TrainSummary
 from opentau.types import Episode, Indicator, Observation, Outcome, PolicyRequest, Source
 from tests.fakes import CountingEnv, CountingExpert, counting_interface
@@ -197,11 +197,11 @@ def test_held_out_episodes_are_whole_and_a_share_of_every_kind() -> None:
     episodes = [attempt(number) for number in range(10)]
     episodes += [attempt(number, source=Source.AUTONOMOUS) for number in range(20)]
     table = FrameTable.from_episodes(episodes, dataset_id="both")
-    is_held_out = held_out_frames(table, share=0.2)
+    is_held_out = episodes_held_out(table, share=0.2)
     shares = [is_held_out[record.start : record.start + record.length].mean() for record in table.episodes]
     assert set(shares) == {0.0, 1.0}
     assert (sum(shares[:10]), sum(shares[10:])) == (2, 4)
-    assert not held_out_frames(table, share=0.0).any()
+    assert not episodes_held_out(table, share=0.0).any()
 
 
 def test_an_update_holds_out_the_demonstrations_that_its_start_held_out() -> None:
@@ -210,7 +210,7 @@ def test_an_update_holds_out_the_demonstrations_that_its_start_held_out() -> Non
     before = FrameTable.from_episodes(demonstrations, dataset_id="demonstrations")
     after = FrameTable.from_episodes(collected + demonstrations, dataset_id="all")
     is_demonstration = after.source == Source.DEMONSTRATION
-    assert np.array_equal(held_out_frames(before, share=0.2), held_out_frames(after, share=0.2)[is_demonstration])
+    assert np.array_equal(episodes_held_out(before, share=0.2), episodes_held_out(after, share=0.2)[is_demonstration])
 
 
 def test_frames_that_are_not_eligible_reach_neither_weights_nor_measures(data, tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_frames_that_are_not_eligible_reach_neither_weights_nor_measures(data, t
 
 def test_held_out_episodes_do_not_reach_the_weights(data, tmp_path: Path) -> None:
     run(data, tmp_path / "first")
-    is_held_out = held_out_frames(data.table, share=TRAINING.held_out_share)
+    is_held_out = episodes_held_out(data.table, share=TRAINING.held_out_share)
     assert is_held_out.any()
     images = {
         camera: np.where(is_held_out[:, None, None, None], 255 - pixels, pixels) for camera, pixels in data.table.images.items()

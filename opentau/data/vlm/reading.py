@@ -1,0 +1,157 @@
+"""Visual questions from files: JSON lines with images beside them, conversations, and parquet as Hugging Face stores it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from opentau.data.parquet import read_table
+from opentau.data.vlm.samples import ANY_CAMERA, QuestionSet, VisualSample
+from opentau.errors import DataError
+from opentau.types import derive_seed
+
+CAPTION_PROMPT = "describe the image"
+IMAGE_PLACEHOLDER = "<image>"
+USER, ASSISTANT = ("user", "human"), ("assistant", "gpt")
+"""Who asks and who answers, in the two conversation formats that are common."""
+SPLIT_UNITS = 1 << 32
+FIX = "Correct or remove that row, or fetch the questions again."
+
+
+def read_questions(root: Path, *, validation_share: float = 0.1) -> QuestionSet:
+    """Read the questions of a folder or file.
+
+    What is understood: *.jsonl, *.json (a list) and *.parquet with ``messages`` or ``conversations`` (every question and answer
+    of one is a sample), ``question`` and ``answer``, or ``caption`` or ``text``; ``image`` or ``images`` as paths relative to
+    the file, {camera: path}, or stored content. Files named validation* or test* are held out; without one a share of the
+    groups (episodes, where they are named) is. Raises `DataError` naming file and row for what cannot be read.
+    """
+    if not root.exists():
+        raise DataError(f"there are no questions at {root}; give a folder or a .jsonl, .json or .parquet file")
+    files = sorted(path for path in root.rglob("*") if path.suffix in READERS) if root.is_dir() else [root]
+    files = [path for path in files if path.name not in ("info.json", "manifest.json")]
+    if not files or any(path.suffix not in READERS for path in files):
+        raise DataError(f"{root} holds no questions; it needs files of the kinds {', '.join(READERS)}")
+    held_out = [path for path in files if path.stem.startswith(("validation", "test"))]
+    samples = {path: [sample for row in READERS[path.suffix](path) for sample in _samples(row, path)] for path in files}
+    train = [sample for path in files if path not in held_out for sample in samples[path]]
+    validation = [sample for path in held_out for sample in samples[path]]
+    if not held_out:
+        is_held = [derive_seed(0, "held out", sample.group) % SPLIT_UNITS < validation_share * SPLIT_UNITS for sample in train]
+        validation = [sample for sample, held in zip(train, is_held, strict=True) if held]
+        train = [sample for sample, held in zip(train, is_held, strict=True) if not held]
+    return QuestionSet(root=root, train=tuple(train), validation=tuple(validation))
+
+
+Row = tuple[int, Mapping[str, Any]]
+"""Number, for errors, and content."""
+
+
+def _json_lines(path: Path) -> Iterator[Row]:
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield number, json.loads(line)
+            except ValueError as error:
+                raise DataError(f"questions {path}, row {number}: {error}. {FIX}") from error
+
+
+def _json_list(path: Path) -> Iterator[Row]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"questions {path}: {error}. {FIX}") from error
+    if not isinstance(rows, list):
+        raise DataError(f"questions {path} hold no list. {FIX}")
+    yield from enumerate(rows, 1)
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    read_table(path, where="questions", fix=FIX, columns=[])
+    for batch in pq.ParquetFile(path).iter_batches():
+        yield from enumerate(batch.to_pylist(), 1)
+
+
+READERS = {".jsonl": _json_lines, ".json": _json_list, ".parquet": _parquet}
+
+
+def _samples(row: Row, path: Path) -> Iterator[VisualSample]:
+    """Yield the questions of a row."""
+    number, plain = row
+    where = f"questions {path}, row {number}"
+    if not isinstance(plain, Mapping):
+        raise DataError(f"{where} is no object. {FIX}")
+    sample_id = f"{path.name}:{plain.get('id', number)}"
+    turns = list(_turns(plain))
+    if not turns:
+        raise DataError(
+            f"{where} holds no question: it has {', '.join(sorted(plain))}; needed are messages, conversations, question and "
+            f"answer, or caption. {FIX}"
+        )
+    images = _images(plain, path.parent, where=where)
+    for turn, (prompt, answer) in enumerate(turns):
+        if not prompt.strip() or not answer.strip():
+            raise DataError(f"{where}: question or answer {turn + 1} is empty. {FIX}")
+        yield VisualSample(
+            sample_id=f"{sample_id}/{turn}",
+            group=str(plain.get("episode", sample_id)),
+            kind=str(plain.get("kind", "")),
+            prompt=prompt.replace(IMAGE_PLACEHOLDER, "").strip(),
+            answer=answer.strip(),
+            images=images,
+        )
+
+
+def _turns(plain: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (question, answer) of a row in any of the formats."""
+    said = [
+        (message.get("role", message.get("from", "")), _text(message.get("content", message.get("value", ""))))
+        for message in plain.get("messages") or plain.get("conversations") or []
+    ]
+    for (asker, prompt), (speaker, answer) in itertools.pairwise(said):
+        if asker in USER and speaker in ASSISTANT:
+            yield prompt, answer
+    if said:
+        return
+    answers = plain.get("answer", plain.get("answers"))
+    if plain.get("question") and answers:
+        yield str(plain["question"]), _text(answers[0] if isinstance(answers, list) else answers)
+    elif caption := plain.get("caption", plain.get("text")):
+        yield CAPTION_PROMPT, _text(caption[0] if isinstance(caption, list) else caption)
+
+
+def _text(content: Any) -> str:
+    """Return the words of a message, whose content may be a list of parts."""
+    if isinstance(content, Sequence) and not isinstance(content, str):
+        return " ".join(part.get("text") or "" for part in content if isinstance(part, Mapping))
+    return str(content)
+
+
+def _images(plain: Mapping[str, Any], folder: Path, *, where: str) -> dict[str, Path | bytes]:
+    stored = plain.get("image", plain.get("images"))
+    if stored is None:
+        return {}
+    if isinstance(stored, list):
+        if len(stored) != 1:
+            raise DataError(f"{where} has {len(stored)} images without a camera each; write them as {{camera: path}}. {FIX}")
+        (stored,) = stored
+    named = stored if isinstance(stored, Mapping) and "bytes" not in stored else {ANY_CAMERA: stored}
+    return {camera: _image(image, folder, where=where) for camera, image in named.items()}
+
+
+def _image(stored: Any, folder: Path, *, where: str) -> Path | bytes:
+    """Return an image's content or its path, which lies within the folder of its file."""
+    if isinstance(stored, Mapping) and stored.get("bytes") is not None:
+        return bytes(stored["bytes"])
+    name = stored.get("path") if isinstance(stored, Mapping) else stored
+    path = (folder / str(name)).resolve()
+    if not isinstance(name, str) or not path.is_relative_to(folder.resolve()):
+        raise DataError(f"{where}: image {name!r} is no path within {folder}. {FIX}")
+    if not path.is_file():
+        raise DataError(f"{where}: there is no image {path}. {FIX}")
+    return path

@@ -1,0 +1,222 @@
+"""What a policy is trained on beside its own environment's frames: other robots' datasets, and questions about images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from opentau.data.augmentation import Augmentation
+from opentau.data.batches import Batch, BatchSource
+from opentau.data.codec import Codec
+from opentau.data.fitting import PolicySizes
+from opentau.data.frames import FrameTable, episodes_held_out
+from opentau.data.mixture import Mixture, Part, SampleSource, Schedule
+from opentau.data.statistics import DimStatistics
+from opentau.data.vlm.samples import QuestionSet, QuestionSource, VisualSample
+from opentau.data.window import Window
+from opentau.errors import OptionError, near_matches
+from opentau.policies.embodiment import MAIN, Embodiment
+from opentau.policies.processor import Processor
+from opentau.types import Indicator, Interface, derive_seed
+
+# Shapes: F frames.
+
+MAX_ASKED = 128
+"""Held-out questions of a part that are answered at every measurement."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RobotPart:
+    """Recorded episodes of a robot or simulator; its cameras are named after the policy's."""
+
+    name: str
+    table: FrameTable
+    weight: Schedule
+    interface: Interface
+    """As recorded."""
+    cameras: dict[str, str]
+    """The policy's camera to the interface's."""
+    embodiment: str
+    """Parts of one embodiment share their statistics; 'main' is the loop's own environment."""
+    hint: str = ""
+    """Words added to its prompts."""
+    window_episodes: int | None = None
+    """Episodes at hand at a time, for frames in a cache; None for all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionPart:
+    """Questions about images."""
+
+    name: str
+    questions: QuestionSet
+    weight: Schedule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixtureData:
+    """The other parts, and how much of a batch is left to the policy's own environment."""
+
+    parts: tuple[RobotPart | QuestionPart, ...] = ()
+    main_weight: Schedule = field(default_factory=lambda: Schedule.of(1.0))
+    size_exponent: float = 0.0
+
+    @property
+    def robots(self) -> tuple[RobotPart, ...]:
+        return tuple(part for part in self.parts if isinstance(part, RobotPart))
+
+    @property
+    def questions(self) -> tuple[QuestionPart, ...]:
+        return tuple(part for part in self.parts if isinstance(part, QuestionPart))
+
+
+def fitted_embodiments(table: FrameTable, interface: Interface, mixture: MixtureData) -> list[Embodiment]:
+    """Return the embodiments of a new policy, the main one first, each with the statistics of all its parts' frames."""
+    own = Embodiment.sole(interface, _codec([table, *(part.table for part in mixture.robots if part.embodiment == MAIN)]))
+    others: dict[str, list[RobotPart]] = {}
+    for part in mixture.robots:
+        if part.embodiment != MAIN:
+            others.setdefault(part.embodiment, []).append(part)
+    return [own] + [
+        Embodiment(
+            name=name,
+            interface=members[0].interface,
+            codec=_codec([part.table for part in members]),
+            cameras=members[0].cameras,
+            hint=members[0].hint,
+        )
+        for name, members in others.items()
+    ]
+
+
+def mixed_batches(
+    main: BatchSource,
+    mixture: MixtureData,
+    *,
+    processor: Processor,
+    augmentation: Augmentation,
+    action_limit: float,
+    held_out_share: float,
+    num_updates: int,
+    seed: int,
+) -> Mixture:
+    """Return batches of everything; a checkpoint without the embodiment of a part raises `OptionError`."""
+    sizes = policy_sizes(processor)
+    parts = [Part(name=MAIN, source=main, weight=mixture.main_weight, size=len(main.table))]
+    for robot in mixture.robots:
+        is_trained = ~episodes_held_out(robot.table, share=held_out_share) & _succeeded(robot.table)
+        source = robot_source(
+            robot, processor, eligible=is_trained, augmentation=augmentation, action_limit=action_limit,
+            batch_size=main.batch_size, seed=derive_seed(seed, robot.name),
+        )  # fmt: skip
+        parts.append(_robot(robot, source, processor))
+    for asked in mixture.questions:
+        drawn = QuestionSource(asked.questions.train, sizes=sizes, augmentation=augmentation)
+        parts.append(Part(name=asked.name, source=drawn, weight=asked.weight, size=len(drawn)))
+    return Mixture(
+        parts,
+        sizes=sizes,
+        batch_size=main.batch_size,
+        num_updates=num_updates,
+        seed=derive_seed(seed, "mixture"),
+        size_exponent=mixture.size_exponent,
+    )
+
+
+def held_out_robots(
+    mixture: MixtureData, *, processor: Processor, action_limit: float, held_out_share: float, batch_size: int, seed: int
+) -> dict[str, Callable[[int], Batch]]:
+    """Return, by part, batches of the episodes that measure; parts without any are left out."""
+    found: dict[str, Callable[[int], Batch]] = {}
+    for robot in mixture.robots:
+        is_held_out = episodes_held_out(robot.table, share=held_out_share) & _succeeded(robot.table)
+        if is_held_out.any():
+            source = robot_source(
+                robot, processor, eligible=is_held_out, augmentation=None, action_limit=action_limit,
+                batch_size=batch_size, seed=derive_seed(seed, "measure", robot.name),
+            )  # fmt: skip
+            part = _robot(robot, source, processor)
+            found[robot.name] = Mixture(
+                [part], sizes=policy_sizes(processor), batch_size=batch_size, num_updates=1, seed=derive_seed(seed, "measure")
+            )
+    return found
+
+
+def held_out_questions(mixture: MixtureData, processor: Processor) -> dict[str, tuple[QuestionSource, Sequence[VisualSample]]]:
+    """Return, by part, held-out questions and what draws them; at most `MAX_ASKED`, the same ones every time."""
+    found: dict[str, tuple[QuestionSource, Sequence[VisualSample]]] = {}
+    for part in mixture.questions:
+        samples = sorted(part.questions.validation, key=lambda sample: derive_seed(0, "asked", sample.sample_id))[:MAX_ASKED]
+        if samples:
+            found[part.name] = (QuestionSource(samples, sizes=policy_sizes(processor)), samples)
+    return found
+
+
+def robot_source(
+    part: RobotPart,
+    processor: Processor,
+    *,
+    eligible: np.ndarray,
+    augmentation: Augmentation | None,
+    action_limit: float,
+    batch_size: int,
+    seed: int,
+) -> BatchSource:
+    """Return what a robot's part draws from; its demonstrations are positive."""
+    window = Window(num_episodes=part.window_episodes, seed=seed) if part.window_episodes is not None else None
+    return BatchSource(
+        part.table,
+        codec=embodiment_of(processor, part).codec,
+        horizon=processor.config.action_horizon,
+        batch_size=batch_size,
+        seed=seed,
+        eligible=eligible,
+        indicator=np.full(len(part.table), Indicator.POSITIVE, np.int8),
+        augmentation=augmentation,
+        action_limit=action_limit,
+        window=window,
+    )
+
+
+def embodiment_of(processor: Processor, part: RobotPart) -> Embodiment:
+    """Return the policy's embodiment of a part."""
+    known = {each.name: each for each in processor.embodiments}
+    if part.embodiment not in known:
+        raise OptionError(
+            f"the policy was not trained on embodiment {part.embodiment!r} of part {part.name!r}."
+            f"{near_matches(part.embodiment, known)} Train it from the start with this part, or leave the part out"
+        )
+    return known[part.embodiment]
+
+
+def policy_sizes(processor: Processor) -> PolicySizes:
+    config = processor.config
+    return PolicySizes(
+        cameras=config.cameras,
+        image_size=config.vision.image_size,
+        state_dim=config.state_dim,
+        action_dim=config.action_dim,
+        action_horizon=config.action_horizon,
+    )
+
+
+def _robot(robot: RobotPart, source: SampleSource, processor: Processor) -> Part:
+    embodiment = embodiment_of(processor, robot)
+
+    def adapt(batch: Batch) -> Batch:
+        return replace(batch, prompt=[embodiment.prompted(prompt) for prompt in batch.prompt])
+
+    return Part(name=robot.name, source=source, weight=robot.weight, size=len(robot.table), adapt=adapt)
+
+
+def _codec(tables: Sequence[FrameTable]) -> Codec:
+    columns = [np.concatenate([getattr(table, name) for table in tables]) for name in ("state", "action")]
+    state, action = map(DimStatistics.of, columns)
+    return Codec(kind="quantile", state=state, action=action)
+
+
+def _succeeded(table: FrameTable) -> np.ndarray:
+    """Return the frames of successful episodes, bool [F]."""
+    return np.array([record.is_success for record in table.episodes])[table.episode]
