@@ -42,6 +42,8 @@ class FrameCache:
         self.budget_bytes = budget_bytes
         self._mapped: OrderedDict[str, np.ndarray] = OrderedDict()
         self._mapped_bytes = 0
+        self._checked: dict[str, int] = {}
+        """Name to the inode whose pixels this process has checked."""
         self.num_built = 0
         """Arrays decoded by this process so far."""
 
@@ -51,13 +53,31 @@ class FrameCache:
             self._mapped.move_to_end(name)
             return self._mapped[name]
         path = self.directory / (name + SUFFIX)
-        frames = _map(path)
+        frames = self._map(name, path)
         if frames is None:
             self._write(path, build())
-            frames = _map(path)
+            frames = self._map(name, path)
             if frames is None:
                 raise StorageError(f"the frame cache cannot read back {path}; check the disk, or set another OPENTAU_CACHE")
         self._remember(name, frames)
+        return frames
+
+    def _map(self, name: str, path: Path) -> np.ndarray | None:
+        """Return the array in a file, or None where it is missing or damaged; marks it as used."""
+        try:
+            with open(path, "rb") as file:
+                magic, *shape, crc = HEADER.unpack(file.read(HEADER.size))
+                if magic != MAGIC:
+                    return None
+                os.utime(file.fileno())
+                inode = os.fstat(file.fileno()).st_ino
+                frames: np.ndarray = np.memmap(file, np.uint8, mode="r", offset=HEADER.size, shape=tuple(shape))
+        except (OSError, struct.error, ValueError):
+            return None
+        if self._checked.get(name) != inode:
+            if zlib.crc32(frames.data) != crc:
+                return None
+            self._checked[name] = inode
         return frames
 
     def size_bytes(self) -> int:
@@ -141,17 +161,3 @@ class FrameCache:
         """Let go of a mapping, so that the space of a deleted file is free."""
         frames = self._mapped.pop(name, None)
         self._mapped_bytes -= frames.nbytes if frames is not None else 0
-
-
-def _map(path: Path) -> np.ndarray | None:
-    """Return the array in a file, or None where it is missing or damaged; marks it as used."""
-    try:
-        with open(path, "rb") as file:
-            magic, *shape, crc = HEADER.unpack(file.read(HEADER.size))
-            if magic != MAGIC:
-                return None
-            os.utime(file.fileno())
-        frames: np.ndarray = np.memmap(path, np.uint8, mode="r", offset=HEADER.size, shape=tuple(shape))
-    except (OSError, struct.error, ValueError):
-        return None
-    return frames if zlib.crc32(frames.data) == crc else None

@@ -10,6 +10,7 @@ import numpy as np
 from opentau.data.cache import FrameCache
 from opentau.data.images import resize_with_pad
 from opentau.data.lerobot.dataset import Dataset
+from opentau.data.resampling import Resampling
 
 # Shapes: F frames, B samples, T frames of an episode, N rows and columns of an image, E episodes.
 
@@ -27,6 +28,10 @@ class CachedFrames:
     image_size: int
     """N."""
     cache: FrameCache
+    resampling: Resampling | None = None
+    """To another rate than the recorded one."""
+    _ticks: tuple[np.ndarray, ...] = field(init=False, repr=False)
+    """Per episode the recorded frame behind every row, int64 [T]; empty at the recorded rate."""
     _starts: np.ndarray = field(init=False, repr=False)
     """First row per episode and the end, int64 [E + 1]."""
     _places: tuple[tuple[int, int], ...] = field(init=False, repr=False)
@@ -35,6 +40,9 @@ class CachedFrames:
     def __post_init__(self) -> None:
         places = [(number, position) for number, dataset in enumerate(self.datasets) for position in range(len(dataset))]
         lengths = [self.datasets[number].episodes[position].length for number, position in places]
+        ticks = tuple(self.resampling.ticks(length) for length in lengths) if self.resampling else ()
+        lengths = [len(tick) for tick in ticks] or lengths
+        object.__setattr__(self, "_ticks", ticks)
         object.__setattr__(self, "_starts", np.cumsum((0, *lengths)))
         object.__setattr__(self, "_places", tuple(places))
 
@@ -55,7 +63,8 @@ class CachedFrames:
         episode_B = np.searchsorted(self._starts, rows, side="right") - 1
         for episode in np.unique(episode_B):
             wanted = np.flatnonzero(episode_B == episode)
-            out[wanted] = self._frames(int(episode))[rows[wanted] - self._starts[episode]]
+            ticks = rows[wanted] - self._starts[episode]
+            out[wanted] = self._frames(int(episode))[self._ticks[episode][ticks] if self._ticks else ticks]
         return out
 
     def _frames(self, episode: int) -> np.ndarray:

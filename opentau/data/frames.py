@@ -13,6 +13,7 @@ from opentau.data.cache import FrameCache
 from opentau.data.cached_frames import CachedFrames
 from opentau.data.images import resize_with_pad
 from opentau.data.lerobot.dataset import Dataset
+from opentau.data.resampling import Resampling
 from opentau.data.statistics import DimStatistics, Statistics
 from opentau.errors import DataError
 from opentau.types import Episode, Outcome, Source, derive_seed
@@ -111,28 +112,36 @@ class FrameTable:
         cameras: Mapping[str, str] | None = None,
         image_size: int | None = None,
         cache: FrameCache | None = None,
+        resampling: Resampling | None = None,
     ) -> FrameTable:
         """Load every episode of every dataset; datasets of different cameras or dimensions raise `DataError`.
 
         `cameras` names the table's cameras after the datasets' ones, {"agentview": "front"}; all under their own names by
         default. Images are scaled to squares of `image_size`, as they are by default. With a `cache`, which needs an
-        `image_size`, they are decoded when they are first used; without one all are in memory.
+        `image_size`, they are decoded when they are first used; without one all are in memory. `resampling` brings episodes
+        to another control rate.
         """
         lengths = [info.length for dataset in datasets for info in dataset.episodes]
+        if resampling is not None:
+            lengths = [len(resampling.ticks(length)) for length in lengths]
         if cache is None:
             episodes = (
-                (dataset.dataset_id, _with_images(episode, cameras=cameras, image_size=image_size))
+                (dataset.dataset_id, _with_images(_at_rate(episode, resampling), cameras=cameras, image_size=image_size))
                 for dataset in datasets
                 for episode in dataset
             )
             return _build(episodes, lengths=lengths)
-        numbers = ((dataset.dataset_id, dataset.numbers(at)) for dataset in datasets for at in range(len(dataset)))
+        numbers = (
+            (dataset.dataset_id, _at_rate(dataset.numbers(position), resampling))
+            for dataset in datasets
+            for position in range(len(dataset))
+        )
         table = _build(numbers, lengths=lengths)
         if image_size is None:
             raise DataError("cached frames have one size; give image_size, the policy's")
         named = cameras if cameras is not None else {camera: camera for camera in datasets[0].interface.cameras}
         columns = {
-            name: CachedFrames(datasets=datasets, camera=camera, image_size=image_size, cache=cache)
+            name: CachedFrames(datasets=datasets, camera=camera, image_size=image_size, cache=cache, resampling=resampling)
             for name, camera in named.items()
         }
         return replace(table, images=columns)
@@ -179,6 +188,10 @@ def _build(episodes: Iterable[tuple[str, Episode]], *, lengths: Sequence[int]) -
         task_ids=task_ids,
         prompts=known,
     )
+
+
+def _at_rate(episode: Episode, resampling: Resampling | None) -> Episode:
+    return resampling(episode) if resampling is not None else episode
 
 
 def _with_images(episode: Episode, *, cameras: Mapping[str, str] | None, image_size: int | None) -> Episode:
