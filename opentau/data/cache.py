@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable
@@ -23,6 +24,9 @@ COUNT = "bytes"
 HEADER = struct.Struct("<8sIIIII36x")
 """Magic, T, Y, X, channels, crc32 of the pixels; 64 bytes, so that pixels are aligned."""
 MAGIC = b"OTFRAME1"
+PARTIAL = ".partial"
+ABANDONED_S = 3600.0
+"""A file that is this old and still unfinished was left by a process that died."""
 ROOM_SHARE = 0.1
 """An eviction makes this share of the budget free beyond what it must, so that not every new file evicts."""
 MAX_MAPPED_BYTES = 1 << 30
@@ -90,10 +94,10 @@ class FrameCache:
         if num_bytes > self.budget_bytes:
             raise DataError(
                 f"one episode and camera of {path.name} takes {num_bytes} bytes, the frame cache may hold {self.budget_bytes}; "
-                "raise data.cache_gb"
+                "raise mixture.cache_gb"
             )
         frames = np.ascontiguousarray(frames)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
         header = HEADER.pack(MAGIC, *frames.shape, zlib.crc32(frames.data))
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,16 +131,18 @@ class FrameCache:
         """Delete the files used longest ago until the rest takes at most `limit_bytes`; return what it takes."""
         files = sorted(self._files())
         total = sum(size for _, size, _ in files)
-        for _, size, path in files:
+        for used_s, size, path in files:
             if total <= limit_bytes:
                 break
+            if path.suffix == PARTIAL and time.time() - used_s < ABANDONED_S:
+                continue
             path.unlink(missing_ok=True)
             total -= size
             self._forget(str(path.relative_to(self.directory)).removesuffix(SUFFIX))
         return total
 
     def _files(self) -> list[tuple[float, int, Path]]:
-        """Return (last use, bytes, path) of every file, unfinished ones of dead processes included."""
+        """Return (last use, bytes, path) of every file, unfinished ones included."""
         found = []
         for folder in (self.directory, *(entry for entry in self.directory.glob("*") if entry.is_dir())):
             with os.scandir(folder) as entries:

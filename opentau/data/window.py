@@ -28,7 +28,7 @@ class Window:
         if self.num_episodes < 1 or self.reuse <= 0:
             raise DataError(
                 f"the window holds {self.num_episodes} episodes, reuse {self.reuse}; at least one episode must fit the frame "
-                "cache (raise data.cache_gb), and reuse must be above 0"
+                "cache (raise mixture.cache_gb), and reuse must be above 0"
             )
 
     def part(self, share: float, name: str) -> Window:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from opentau.data.lerobot.dataset import Dataset
+from opentau.data.lerobot.hub import find_dataset
 from opentau.data.lerobot.writer import DatasetWriter
 from opentau.errors import DataError, StationError
 from opentau.loop.plans import INCUMBENT, collection_plans, demonstration_plans
@@ -28,17 +29,16 @@ def demonstrate(setting: Setting) -> Product:
         "max_tries": options.data.max_tries,
         "expert": options.env.expert,
         "perturbation": options.env.perturbation,
-        "datasets": [Dataset(Path(folder)).dataset_id for folder in options.data.datasets],
+        "datasets": [Dataset(find_dataset(reference)).dataset_id for reference in options.data.datasets],
     }
     return setting.run.stage("demonstrations-0", iteration=0, inputs=inputs, work=lambda work: _demonstrate(setting, work))
 
 
 def _demonstrate(setting: Setting, work: StageWork) -> None:
     options = setting.options
-    for folder in options.data.datasets:
-        require_same_interface(
-            policy=setting.interface, station=Dataset(Path(folder)).interface, station_id=f"dataset {folder}"
-        )
+    for reference in options.data.datasets:
+        recorded = Dataset(find_dataset(reference)).interface
+        require_same_interface(policy=setting.interface, station=recorded, station_id=f"dataset {reference}")
     wanted = options.data.demonstrations * len(setting.tasks)
     successes = planned = 0
     if wanted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from opentau.data.augmentation import Augmentation
 from opentau.data.frames import FrameTable
 from opentau.data.labels import Labels
 from opentau.data.lerobot.dataset import Dataset
+from opentau.data.lerobot.hub import find_dataset
 from opentau.data.sampler import PositiveDraw
+from opentau.loop.mixing import mixture_inputs
 from opentau.loop.options import BY_EPISODE, INDICATORS, LoopOptions
 from opentau.loop.run import Product, StageWork
 from opentau.loop.setting import Setting
@@ -50,6 +52,7 @@ def fine_tune(setting: Setting, demonstrations: Product) -> Product:
             interface=setting.interface,
             indicator=np.full(len(table), Indicator.POSITIVE, np.int8),
             eligible=_is_worth_learning(table),
+            mixture=setting.mixture(),
         )
         _train(setting, work, "sft-0", data, start=config, options=options.sft, indicator=Indicator.POSITIVE)
 
@@ -74,6 +77,7 @@ def update(setting: Setting, iteration: int, *, start: Product, episodes: Sequen
             indicator=aligned.indicator,
             weight=aligned.weight,
             eligible=_is_worth_learning(table) & (aligned.weight > 0),
+            mixture=setting.mixture(),
         )
         indicator = INDICATORS[options.improve.indicator]
         _train(setting, work, stage, data, start=start.path, options=options.update, indicator=indicator)
@@ -176,7 +180,7 @@ def label(setting: Setting, iteration: int, *, critic: Product, episodes: Sequen
 def frame_table(setting: Setting, episodes: Sequence[Product], *, with_images: bool = True) -> FrameTable:
     """Return the frames of recorded stages and of the given datasets."""
     recorded = [product.path for product in episodes if (product.path / "meta").is_dir()]
-    folders = [Path(folder) for folder in setting.options.data.datasets] + recorded
+    folders = [find_dataset(reference) for reference in setting.options.data.datasets] + recorded
     return FrameTable.from_datasets([Dataset(folder, with_images=with_images) for folder in folders])
 
 
@@ -193,7 +197,7 @@ def _train(
     batch = setting.options.batch
     training = PolicyTraining(
         options=options,
-        objective=setting.options.objective,
+        objective=replace(setting.options.objective, text_weight=setting.options.mixture.text_weight),
         augmentation=Augmentation(shift_share=batch.shift_share, state_noise=batch.state_noise),
         human_share=batch.human_share,
         positives=_positive_draw(setting.options),
@@ -258,7 +262,13 @@ def _training_inputs(setting: Setting, options: TrainOptions) -> dict[str, Any]:
     """Return what a training depends on beside its data and its start; how often it reports or saves is no part of it."""
     train = {name: value for name, value in asdict(options).items() if name not in ("log_interval", "snapshot_interval")}
     settings = setting.options
-    return {"train": train, "batch": asdict(settings.batch), "objective": asdict(settings.objective), "seed": settings.seed}
+    return {
+        "train": train,
+        "batch": asdict(settings.batch),
+        "objective": asdict(settings.objective),
+        "seed": settings.seed,
+        **mixture_inputs(settings.mixture),
+    }
 
 
 def _is_worth_learning(table: FrameTable) -> np.ndarray:

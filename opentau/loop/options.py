@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from opentau.config import check_args, options_from
+from opentau.data.options import MixtureOptions
 from opentau.errors import OptionError, near_matches
 from opentau.loop.gate import GateOptions
 from opentau.training.options import ObjectiveOptions, TrainOptions
@@ -62,7 +63,7 @@ class DataOptions:
     demonstrations: int = 60
     """Scripted demonstrations per task; 0 with `datasets`."""
     datasets: tuple[str, ...] = ()
-    """Folders of recorded LeRobot v3 datasets that are used as demonstrations."""
+    """Recorded LeRobot datasets of this environment that are used as demonstrations: folders or names on the hub."""
     max_tries: float = 2.0
     """Failed demonstrations are not learned from; this many attempts per wanted demonstration before giving up."""
 
@@ -215,6 +216,7 @@ class LoopOptions:
     """Returns a `PolicyConfig`; cameras, image size and dimensions are added from the environment's interface."""
     objective: ObjectiveOptions = field(default_factory=ObjectiveOptions)
     data: DataOptions = field(default_factory=DataOptions)
+    mixture: MixtureOptions = field(default_factory=MixtureOptions)
     batch: BatchOptions = field(default_factory=BatchOptions)
     sft: TrainOptions
     update: TrainOptions
@@ -263,9 +265,13 @@ class LoopOptions:
 
 
 def options_id(config: Mapping[str, Any]) -> str:
-    """Return the hash of all options that a run's results depend on: of all but the estimates of what it costs."""
+    """Return the hash of all options that a run's results depend on.
+
+    Estimates of what it costs are no part of it, nor is how a mixture is made that has no parts.
+    """
+    unused = {"cost"} if config.get("mixture", {}).get("parts") else {"cost", "mixture"}
     env = {name: value for name, value in config["env"].items() if name != "cost"}
-    return content_hash({**{name: value for name, value in config.items() if name != "cost"}, "env": env})
+    return content_hash({**{name: value for name, value in config.items() if name not in unused}, "env": env})
 
 
 def _require_indicator(value: str, *, name: str) -> None:

@@ -15,6 +15,7 @@ from opentau.checkpoint import is_complete
 from opentau.data.frames import FrameTable
 from opentau.data.labels import Labels
 from opentau.data.lerobot.dataset import Dataset
+from opentau.data.lerobot.hub import find_dataset
 from opentau.events import EventReader
 from opentau.loop.learning import LABELLING_FILE, LABELS_FOLDER, QUALITY_FILE
 from opentau.loop.report_data import AdvantageReport, ConditioningReport, CriticReport, Film, ReportData
@@ -34,7 +35,7 @@ def gather_report(run_dir: Path) -> ReportData:
     config = yaml.safe_load((run_dir / CONFIG_FILE).read_text())
     recorded = {name: path for name, path in stages.items() if name.startswith(("demonstrations", "collect"))}
     iterations = sorted({iteration_of(name) or 0 for name in stages if name.startswith("label")})
-    datasets = [Path(folder) for folder in config["data"]["datasets"]]
+    datasets = [find_dataset(reference) for reference in config["data"]["datasets"]]
     advantages, critics = [], []
     for iteration in iterations:
         so_far = [

@@ -13,6 +13,7 @@ import torch
 
 from opentau import events
 from opentau.config import build
+from opentau.loop.mixing import described_parts, mixture_data
 from opentau.loop.options import INDICATORS, LoopOptions
 from opentau.loop.run import Run
 from opentau.policies.config import PolicyConfig
@@ -20,10 +21,13 @@ from opentau.policies.policy import VLAPolicy
 from opentau.protocols import Critic, Policy
 from opentau.rollout.options import RolloutOptions
 from opentau.rollout.session import RolloutSession
+from opentau.training.mixing import MixtureData
 from opentau.types import Interface, content_hash
 from robot_bridge.describe import EnvDescription, describe
 
 RENDERING = "envs.rendering:describe_backend"
+QUESTION_TOKENS = 40
+"""Tokens of a prompt that policies read which are asked questions."""
 SERVING_THREADS = 1
 """Beside busy simulators a second torch thread makes inference several times slower; training sets its own number."""
 
@@ -75,16 +79,28 @@ class Setting:
 
     def policy_config(self) -> PolicyConfig:
         """Return the policy's configuration at the sizes of this interface."""
-        interface = self.interface
-        image_size = next(iter(interface.cameras.values()))[0]
-        cameras = tuple(sorted(interface.cameras))
+        mixture, own = self.options.mixture, self.interface
+        parts = described_parts(mixture, main=own)
+        interfaces = [own, *(interface for interface, _ in parts.values())]
+        cameras = set(own.cameras).union(*(cameras for _, cameras in parts.values()))
+        asked = {"num_locations": mixture.num_locations, "max_prompt_tokens": QUESTION_TOKENS} if mixture.has_questions else {}
         return build(
             self.options.policy,
-            cameras=cameras,
-            image_size=image_size,
-            state_dim=interface.state_dim,
-            action_dim=interface.action_dim,
+            cameras=tuple(sorted(cameras)),
+            image_size=self.image_size,
+            state_dim=max(interface.state_dim for interface in interfaces),
+            action_dim=max(interface.action_dim for interface in interfaces),
+            **{name: value for name, value in asked.items() if name not in (self.options.policy.get("args") or {})},
         )
+
+    @property
+    def image_size(self) -> int:
+        """Rows and columns of the images that the policy sees, those of the environment's first camera."""
+        return next(iter(self.interface.cameras.values()))[0]
+
+    def mixture(self) -> MixtureData | None:
+        """Return what trainings are mixed with, or None for nothing; reads all of it."""
+        return mixture_data(self.options.mixture, main=self.interface, image_size=self.image_size)
 
     def load_policy(self, checkpoint: Path, *, indicator: str | None = None) -> VLAPolicy:
         """Load a checkpoint to be served with the options of `inference`; `indicator` stands above theirs."""

@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 
 from opentau.data.codec import Codec
+from opentau.data.options import MAIN
 from opentau.errors import DataError
 from opentau.types import Interface
 
 # Shapes: leading axes are free; S and A are the policy's dimensions, s and a the embodiment's.
-
-MAIN = "main"
-"""Name of the embodiment that a loop's own environment is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,11 +13,12 @@ from opentau.data.codec import Codec
 from opentau.data.fitting import PolicySizes
 from opentau.data.frames import FrameTable, episodes_held_out
 from opentau.data.mixture import Mixture, Part, SampleSource, Schedule
+from opentau.data.options import MAIN
 from opentau.data.statistics import DimStatistics
 from opentau.data.vlm.samples import QuestionSet, QuestionSource, VisualSample
 from opentau.data.window import Window
 from opentau.errors import OptionError, near_matches
-from opentau.policies.embodiment import MAIN, Embodiment
+from opentau.policies.embodiment import Embodiment
 from opentau.policies.processor import Processor
 from opentau.types import Indicator, Interface, derive_seed
 

@@ -96,8 +96,21 @@ def test_a_wrong_count_is_corrected_by_the_next_eviction(tmp_path):
         assert int((tmp_path / "bytes").read_text()) >= cache.size_bytes()
 
 
+def test_what_a_dead_process_left_unfinished_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    cache = FrameCache(tmp_path, budget_bytes=3 * FILE_BYTES)
+    open_all(cache, range(1))
+    left, fresh = (tmp_path / f"d/{name}.frames.1.partial" for name in ("left", "fresh"))
+    for path in (left, fresh):
+        path.write_bytes(bytes(FILE_BYTES))
+    os.utime(left, (1, 1))
+    (tmp_path / "bytes").unlink()
+    open_all(cache, range(1, 3))
+    assert not left.exists()
+    assert fresh.exists()
+
+
 def test_an_episode_beyond_the_budget_says_which_option_to_raise(tmp_path):
-    with pytest.raises(DataError, match=rf"takes {FILE_BYTES} bytes, the frame cache may hold 100; raise data\.cache_gb"):
+    with pytest.raises(DataError, match=rf"takes {FILE_BYTES} bytes, the frame cache may hold 100; raise mixture\.cache_gb"):
         FrameCache(tmp_path, budget_bytes=100).frames("a", lambda: frames_of(0))
 
 

@@ -63,9 +63,7 @@ def test_a_dataset_in_the_cache_is_resampled_like_one_in_memory(fixture_root, tm
 
 def test_a_rate_cannot_be_changed_without_knowing_what_an_action_is(interface):
     unknown = dataclasses.replace(interface, action_space="unknown")
-    with pytest.raises(
-        DataError, match=r"is 'unknown'.*from 20 to 10 Hz; set action_space to delta_ee"
-    ):
+    with pytest.raises(DataError, match=r"is 'unknown'.*from 20 to 10 Hz; set action_space to delta_ee"):
         Resampling.of(unknown, to_hz=10.0)
     with pytest.raises(DataError, match="control_hz is 0"):
         Resampling.of(interface, to_hz=0)

@@ -81,7 +81,7 @@ def test_a_window_wide_enough_for_everything_draws_from_everything(table):
 
 
 def test_a_window_of_nothing_names_the_option_to_raise():
-    with pytest.raises(DataError, match=r"the window holds 0 episodes.*raise data\.cache_gb"):
+    with pytest.raises(DataError, match=r"the window holds 0 episodes.*raise mixture\.cache_gb"):
         Window(num_episodes=0, seed=0)
 
 

@@ -1,0 +1,78 @@
+"""What a policy is trained on beside its own environment, as plain options; checked before anything heavy loads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from opentau.errors import OptionError
+
+MAIN = "main"
+"""What the environment's own episodes and its embodiment are called."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartOptions:
+    """One part of the mixture: a robot's dataset, or questions about images."""
+
+    name: str
+    """Unique; in metrics and messages."""
+    dataset: str = ""
+    """A LeRobot dataset (v2.1 or v3.0): a folder, 'owner/name' or 'owner/name@revision'."""
+    questions: str = ""
+    """A folder or file of questions: what `opentau data make-vqa` writes, JSON lines, conversations or parquet."""
+    weight: Any = 1.0
+    """A number, or a list of [progress from 0 to 1, weight]: linear between."""
+    episodes: tuple[int, ...] | None = None
+    """`episode_index` of the episodes to use; null for all."""
+    cameras: Mapping[str, str] | None = None
+    """The policy's camera to the dataset's; null takes cameras of equal names."""
+    embodiment: str = ""
+    """Parts of one embodiment share their statistics; '' is one of the part's own, 'main' that of the environment."""
+    action_space: str = ""
+    """What LeRobot does not record: delta_ee, absolute_ee, delta_joint or absolute_joint."""
+    control_hz: float | None = None
+    """Bring the episodes to this rate; null keeps theirs, which the prompt then tells."""
+    hint: str | None = None
+    """Words added to every prompt; null tells robot and rate, '' nothing."""
+    validation_share: float = 0.1
+    """Of questions without a validation file."""
+
+    def __post_init__(self) -> None:
+        if bool(self.dataset) == bool(self.questions):
+            raise OptionError(f"part {self.name!r} of the mixture needs either a dataset or questions, and not both")
+        if not 0 <= self.validation_share < 1:
+            raise OptionError(f"validation_share of part {self.name!r} is {self.validation_share}; it must lie in 0 to 1")
+
+    @property
+    def embodiment_name(self) -> str:
+        return self.embodiment or self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixtureOptions:
+    """All parts, and how they are weighed."""
+
+    parts: tuple[PartOptions, ...] = ()
+    main_weight: Any = 1.0
+    """Weight of the environment's own episodes, a number or a list like a part's."""
+    size_exponent: float = 0.0
+    """Weights are multiplied by size to this power: 0 takes them as they are, 1 goes by size, between is a temperature."""
+    cache_gb: float | None = None
+    """Frames of robots' parts are decoded into a cache on disk of this size when they are needed; null keeps all in memory."""
+    text_weight: float = 1.0
+    """Weight of the cross-entropy of answers."""
+    num_locations: int = 128
+    """Bins of image coordinates in answers, for policies that are asked questions."""
+
+    def __post_init__(self) -> None:
+        names = [part.name for part in self.parts]
+        if len(set(names)) != len(names) or MAIN in names:
+            raise OptionError(f"the parts of the mixture are {names}; give each a name of its own, other than {MAIN!r}")
+        if self.cache_gb is not None and self.cache_gb <= 0:
+            raise OptionError(f"mixture.cache_gb is {self.cache_gb}; it must be above 0, or null")
+
+    @property
+    def has_questions(self) -> bool:
+        return any(part.questions for part in self.parts)

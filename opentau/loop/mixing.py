@@ -1,0 +1,167 @@
+"""From the options of a mixture to its data: datasets found, opened and described, questions read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from opentau.checkpoint import file_sha256
+from opentau.config import cache_dir
+from opentau.data.cache import FrameCache
+from opentau.data.frames import FrameTable
+from opentau.data.lerobot.dataset import Dataset
+from opentau.data.lerobot.hub import find_dataset
+from opentau.data.mixture import Schedule
+from opentau.data.options import MAIN, MixtureOptions, PartOptions
+from opentau.data.resampling import ACTION_SPACES, Resampling
+from opentau.data.vlm.reading import READERS, read_questions
+from opentau.errors import OptionError, near_matches
+from opentau.training.mixing import MixtureData, QuestionPart, RobotPart
+from opentau.types import Interface, content_hash
+
+GIGABYTE = 10**9
+WINDOW_SHARE = 0.5
+"""Of the frame cache that the episodes at hand take; the rest keeps what left the window last."""
+FRAMES_FOLDER = "frames"
+
+
+def described_parts(options: MixtureOptions, *, main: Interface) -> dict[str, tuple[Interface, dict[str, str]]]:
+    """Return interface and cameras of every robot's part, by name, from descriptions alone.
+
+    Raises `OptionError` for cameras or action spaces that do not exist, and `DataError` for datasets that cannot be read.
+    """
+    described = {}
+    for part in options.parts:
+        if part.dataset:
+            interface = _interface(part, _opened(part.dataset, part.episodes).interface, main=main)
+            described[part.name] = (interface, _cameras(part, interface, main=main))
+    return described
+
+
+def mixture_data(options: MixtureOptions, *, main: Interface, image_size: int) -> MixtureData | None:
+    """Return the data of the mixture, or None where the options name none."""
+    if not options.parts:
+        return None
+    described = described_parts(options, main=main)
+    num_robots = len(described)
+    parts: list[RobotPart | QuestionPart] = []
+    for part in options.parts:
+        weight = Schedule.of(part.weight)
+        if part.questions:
+            questions = read_questions(Path(part.questions).expanduser(), validation_share=part.validation_share)
+            parts.append(QuestionPart(name=part.name, questions=questions, weight=weight))
+            continue
+        interface, cameras = described[part.name]
+        parts.append(_robot_part(part, options, interface, cameras, image_size=image_size, num_robots=num_robots))
+    return MixtureData(parts=tuple(parts), main_weight=Schedule.of(options.main_weight), size_exponent=options.size_exponent)
+
+
+def mixture_inputs(options: MixtureOptions) -> dict[str, Any]:
+    """Return what a training depends on of its mixture; nothing where there is none."""
+    if not options.parts:
+        return {}
+    parts = []
+    for part in options.parts:
+        plain = {name: value for name, value in asdict(part).items() if name not in ("dataset", "questions")}
+        content = _opened(part.dataset, part.episodes).dataset_id if part.dataset else _questions_id(Path(part.questions))
+        parts.append({**plain, "content": content})
+    cached = {"cache_gb": options.cache_gb}  # decides how many episodes are at hand at a time
+    return {"mixture": {"parts": parts, "main_weight": options.main_weight, "size_exponent": options.size_exponent, **cached}}
+
+
+def _robot_part(
+    part: PartOptions,
+    options: MixtureOptions,
+    interface: Interface,
+    cameras: Mapping[str, str],
+    *,
+    image_size: int,
+    num_robots: int,
+) -> RobotPart:
+    dataset = _opened(part.dataset, part.episodes)
+    resampling = Resampling.of(interface, to_hz=part.control_hz) if part.control_hz is not None else None
+    interface = replace(interface, control_hz=part.control_hz) if part.control_hz is not None else interface
+    frames, window = None, None
+    if options.cache_gb is not None:
+        budget_bytes = int(options.cache_gb * GIGABYTE)
+        frames = FrameCache(cache_dir() / FRAMES_FOLDER, budget_bytes=budget_bytes)
+        num_frames = sum(info.length for info in dataset.episodes)
+        episode_bytes = max(1, num_frames * len(cameras) * image_size**2 * 3 // len(dataset))
+        window = int(WINDOW_SHARE * budget_bytes / num_robots / episode_bytes)
+    table = FrameTable.from_datasets([dataset], cameras=cameras, image_size=image_size, cache=frames, resampling=resampling)
+    return RobotPart(
+        name=part.name,
+        table=table,
+        weight=Schedule.of(part.weight),
+        interface=interface,
+        cameras=dict(cameras),
+        embodiment=part.embodiment_name,
+        hint=_hint(part, dataset, interface),
+        window_episodes=window,
+    )
+
+
+def _hint(part: PartOptions, dataset: Dataset, interface: Interface) -> str:
+    """Return the words that tell robot and rate, unless the options give others."""
+    if part.hint is not None:
+        return part.hint
+    if part.embodiment_name == MAIN:
+        return ""
+    return f"{dataset.catalog.info.get('robot_type') or part.embodiment_name}, {interface.control_hz:g} hz"
+
+
+def _interface(part: PartOptions, interface: Interface, *, main: Interface) -> Interface:
+    """Return what a dataset's robot offers, with what LeRobot does not record filled in."""
+    if part.embodiment_name == MAIN:
+        return _as_main(part, interface, main)
+    if not part.action_space:
+        return interface
+    if part.action_space not in ACTION_SPACES:
+        raise OptionError(
+            f"action_space of part {part.name!r} is {part.action_space!r}.{near_matches(part.action_space, ACTION_SPACES)}"
+        )
+    return replace(interface, action_space=part.action_space)
+
+
+def _cameras(part: PartOptions, interface: Interface, *, main: Interface) -> dict[str, str]:
+    """Return the policy's camera to the dataset's; a part that shows the policy nothing raises `OptionError`."""
+    offered = ", ".join(sorted(interface.cameras))
+    if part.cameras is None:
+        cameras = {camera: camera for camera in main.cameras if camera in interface.cameras}
+        if not cameras and interface.cameras:
+            wanted = ", ".join(sorted(main.cameras))
+            raise OptionError(
+                f"part {part.name!r} has the cameras {offered}, the policy {wanted}; say which is which: "
+                f"cameras: {{{next(iter(main.cameras))}: {next(iter(interface.cameras))}}}"
+            )
+        return cameras
+    unknown = [camera for camera in part.cameras.values() if camera not in interface.cameras]
+    if unknown:
+        raise OptionError(f"part {part.name!r} has no camera {unknown[0]!r}; it has {offered}")
+    return dict(part.cameras)
+
+
+def _as_main(part: PartOptions, interface: Interface, main: Interface) -> Interface:
+    """Return the environment's own interface with the images and the rate of a part of it; another robot is refused."""
+    if (interface.state_dim, interface.action_dim) != (main.state_dim, main.action_dim):
+        raise OptionError(
+            f"part {part.name!r} says it is of the environment's embodiment, but has {interface.state_dim} state and "
+            f"{interface.action_dim} action dimensions, the environment {main.state_dim} and {main.action_dim}; "
+            "give it an embodiment of its own"
+        )
+    return replace(main, cameras=interface.cameras, control_hz=interface.control_hz)
+
+
+@cache
+def _opened(reference: str, episodes: Sequence[int] | None) -> Dataset:
+    return Dataset(find_dataset(reference), episodes=episodes)
+
+
+def _questions_id(root: Path) -> str:
+    """Return a content hash of the files of questions, by their names within the folder."""
+    root = root.expanduser()
+    files = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
+    return content_hash({str(path.relative_to(root)): file_sha256(path) for path in files if path.suffix in READERS})
