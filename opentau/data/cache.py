@@ -29,6 +29,7 @@ ABANDONED_S = 3600.0
 """A file that is this old and still unfinished was left by a process that died."""
 ROOM_SHARE = 0.1
 """An eviction makes this share of the budget free beyond what it must, so that not every new file evicts."""
+MAX_TRIES = 4
 MAX_MAPPED_BYTES = 1 << 30
 
 
@@ -57,14 +58,15 @@ class FrameCache:
             self._mapped.move_to_end(name)
             return self._mapped[name]
         path = self.directory / (name + SUFFIX)
-        frames = self._map(name, path)
-        if frames is None:
-            self._write(path, build())
+        for _ in range(MAX_TRIES):
             frames = self._map(name, path)
-            if frames is None:
-                raise StorageError(f"the frame cache cannot read back {path}; check the disk, or set another OPENTAU_CACHE")
-        self._remember(name, frames)
-        return frames
+            if frames is not None:
+                self._remember(name, frames)
+                return frames
+            self._write(path, build())  # and try again: another process may evict it before it is mapped
+        raise StorageError(
+            f"the frame cache cannot read back {path}, written {MAX_TRIES} times; check the disk, or set another OPENTAU_CACHE"
+        )
 
     def _map(self, name: str, path: Path) -> np.ndarray | None:
         """Return the array in a file, or None where it is missing or damaged; marks it as used."""
@@ -101,9 +103,9 @@ class FrameCache:
         header = HEADER.pack(MAGIC, *frames.shape, zlib.crc32(frames.data))
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._reserve(num_bytes)
+            self._reserve(partial, num_bytes)
             try:
-                with open(partial, "wb") as file:
+                with open(partial, "r+b") as file:
                     file.write(header)
                     file.write(frames.data)
                 os.replace(partial, path)
@@ -112,10 +114,11 @@ class FrameCache:
                 raise
         self.num_built += 1
 
-    def _reserve(self, num_bytes: int) -> None:
-        """Count `num_bytes` more, shared with other processes; where that exceeds the budget, delete until they fit.
+    def _reserve(self, partial: Path, num_bytes: int) -> None:
+        """Create an unfinished file of its final size; where that exceeds the budget, delete others until it fits.
 
-        Every eviction counts afresh, which corrects what a kill between this and the file left too high.
+        The count is shared with other processes and only ever too high, after a kill or where two of them write one file;
+        every eviction counts afresh, unfinished files included.
         """
         with open(self.directory / COUNT, "a+", encoding="ascii") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -124,6 +127,8 @@ class FrameCache:
             total = (int(text) if text.isdigit() else self.size_bytes()) + num_bytes
             if total > self.budget_bytes:
                 total = self._evict(max(0, int(self.budget_bytes * (1 - ROOM_SHARE)) - num_bytes)) + num_bytes
+            with open(partial, "wb") as unfinished:
+                unfinished.truncate(num_bytes)
             file.truncate(0)
             file.write(str(total))
 

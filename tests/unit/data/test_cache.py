@@ -123,9 +123,11 @@ def test_several_processes_share_a_budget_and_their_work(tmp_path):
         f"    make = lambda: np.random.default_rng(number).integers(0, 256, {SHAPE}, dtype=np.uint8)\n"
         "    cache._mapped.clear()\n"
         "    assert np.array_equal(cache.frames(f'd/{number}', make), make())\n"
+        # A file that another process renames while the folder is listed may be seen under both names.
         f"    assert cache.size_bytes() <= {14 * FILE_BYTES}, cache.size_bytes()\n"
     )
     repository = Path(__file__).parents[3]
     processes = [subprocess.Popen([sys.executable, "-c", program, str(seed)], cwd=repository) for seed in range(3)]
     assert [process.wait(timeout=60) for process in processes] == [0, 0, 0]
     assert not list(tmp_path.rglob("*.partial"))
+    assert FrameCache(tmp_path, budget_bytes=12 * FILE_BYTES).size_bytes() <= 12 * FILE_BYTES
