@@ -183,9 +183,7 @@ class VLA(nn.Module):
 
     def _embed_observation(self, inputs: PrefixInputs) -> tuple[Tensor, Tensor]:
         """Return tokens [B, T, W] of images, prompt and state, and which of them are no padding."""
-        batch, num_cameras = inputs.has_camera_BC.shape
-        tokens_MPW = self.vision(scaled_pixels(inputs.images_BCYX3.flatten(0, 1)))
-        tokens_BCPW = tokens_MPW.unflatten(0, (batch, num_cameras))
+        tokens_BCPW = self._look(inputs)
         if self.camera_embedding is not None:
             tokens_BCPW = tokens_BCPW + self.camera_embedding.weight[:, None]
         num_image_tokens = tokens_BCPW.shape[2]
@@ -195,6 +193,18 @@ class VLA(nn.Module):
             parts.append(self.state_in(inputs.state_BS)[:, None])
             has_token.append(inputs.has_state_B[:, None])
         return torch.cat(parts, dim=1), torch.cat(has_token, dim=1)
+
+    def _look(self, inputs: PrefixInputs) -> Tensor:
+        """Return the image tokens, [B, C, P, W]; in training the tower sees present cameras only, missing ones give zeros.
+
+        When serving it sees all of them, so that what a request lacks changes no shape and no bit of another's answer.
+        """
+        images_MYX3, has_camera_M = inputs.images_BCYX3.flatten(0, 1), inputs.has_camera_BC.flatten()
+        if not self.training or has_camera_M.all():
+            return self.vision(scaled_pixels(images_MYX3)).unflatten(0, inputs.has_camera_BC.shape)
+        seen_NPW = self.vision(scaled_pixels(images_MYX3[has_camera_M]))
+        tokens_MPW = seen_NPW.new_zeros((len(images_MYX3), *seen_NPW.shape[1:]))
+        return tokens_MPW.masked_scatter(has_camera_M[:, None, None], seen_NPW).unflatten(0, inputs.has_camera_BC.shape)
 
     def _embed_text(self, token_BF: Tensor) -> Tensor:
         """Return embedded tokens, scaled to unit size per dimension as Gemma does."""
