@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -76,14 +77,18 @@ def check_episode(episode: Episode, interface: Interface) -> None:
             )
 
 
-def to_table(plan_index: int, episode: Episode, *, fps: int) -> pa.Table:
-    """Return the table of an episode as first committed.
+def to_table(plan_index: int, episode: Episode, *, fps: int, video_cameras: Collection[str] = ()) -> pa.Table:
+    """Return the table of an episode as first committed, without the images of cameras that are stored as video.
 
     What depends on the other episodes of the dataset (episode_index, index, task_index, the width of sim_state) is
     provisional; `place` sets it when the dataset is finished.
     """
     ticks = np.arange(len(episode))
-    arrays = {f"{layout.IMAGE_PREFIX}{camera}": _image_array(frames) for camera, frames in sorted(episode.images.items())}
+    arrays = {
+        f"{layout.IMAGE_PREFIX}{camera}": _image_array(frames)
+        for camera, frames in sorted(episode.images.items())
+        if camera not in video_cameras
+    }
     arrays |= {
         layout.STATE: _array(episode.state),
         layout.ACTION: _array(episode.action),
@@ -103,13 +108,19 @@ def to_table(plan_index: int, episode: Episode, *, fps: int) -> pa.Table:
     return pa.table(arrays).replace_schema_metadata({CONSTANTS_KEY: json.dumps(_constants(episode), sort_keys=True)})
 
 
-def place(table: pa.Table, schema: pa.Schema, *, episode_index: int, first_frame: int, task_index: int) -> pa.Table:
-    """Return a committed table with its place in the finished dataset and the dataset's own schema."""
+def place(
+    table: pa.Table, schema: pa.Schema, *, episode_index: int, first_frame: int, task_indices: Mapping[str, int]
+) -> pa.Table:
+    """Return a committed table with its place in the finished dataset and the dataset's own schema.
+
+    `task_indices` numbers the prompts of the dataset.
+    """
     num_frames = len(table)
+    runs = prompt_runs(read_constants(table.schema))
     placed = {
         layout.EPISODE_INDEX: np.full(num_frames, episode_index),
         layout.INDEX: np.arange(first_frame, first_frame + num_frames),
-        layout.TASK_INDEX: np.full(num_frames, task_index),
+        layout.TASK_INDEX: np.concatenate([np.full(length, task_indices[prompt]) for prompt, length in runs]),
     }
     columns = []
     for field in schema:
@@ -130,6 +141,11 @@ def place(table: pa.Table, schema: pa.Schema, *, episode_index: int, first_frame
 def read_constants(schema: pa.Schema) -> dict[str, Any]:
     """Return what `to_table` wrote beside the columns."""
     return json.loads(schema.metadata[CONSTANTS_KEY])
+
+
+def prompt_runs(constants: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Return the prompts of an episode in order, each with the number of frames it holds for."""
+    return [(prompt, length) for prompt, length in constants.get("prompt_runs", [(constants["prompt"], constants["length"])])]
 
 
 def info_from_constants(constants: Mapping[str, Any], *, index: int) -> EpisodeInfo:
@@ -245,6 +261,8 @@ def _constants(episode: Episode) -> dict[str, Any]:
     texts = ("episode_id", "task_id", "prompt", "policy_version", "env_id", "seed", "num_intervention_steps")
     histograms = {camera: _histogram(frames).tolist() for camera, frames in sorted(episode.images.items())}
     constants = {name: getattr(episode, name) for name in texts}
+    if episode.prompts:
+        constants["prompt_runs"] = [(prompt, len(list(frames))) for prompt, frames in groupby(episode.prompts)]
     return constants | {
         "outcome": str(episode.outcome),
         "length": len(episode),
