@@ -208,7 +208,7 @@ def from_table(
         action=action,
         policy_action=rows(layout.POLICY_ACTION, np.full(action.shape, np.nan), np.float32),
         executed_action=rows(layout.EXECUTED_ACTION, action, np.float32),
-        source=rows(layout.SOURCE, _default_source(table), np.int8),
+        source=rows(layout.SOURCE, default_source(table), np.int8),
         reward=rows(layout.REWARD, reward, np.float32),
         value=rows(layout.VALUE, np.full(num_frames, np.nan), np.float32),
         sim_state=rows(layout.SIM_STATE, np.zeros((num_frames, 0)), np.float64)[:, :sim_state_dim],
@@ -230,7 +230,7 @@ def numbers(table: pa.Table, column: str) -> np.ndarray:
     return np.concatenate([chunk.to_numpy(zero_copy_only=False) for chunk in flat]).reshape(len(table), -1)
 
 
-def _default_source(table: pa.Table) -> np.ndarray:
+def default_source(table: pa.Table) -> np.ndarray:
     """Return who acted in every frame, [T], where no column of ours says it: a demonstrator, or a policy and a person."""
     for column in layout.INTERVENTION_COLUMNS:
         if column in table.column_names:

@@ -171,8 +171,8 @@ def tasks_table(prompts: Sequence[str]) -> pa.Table:
 def interface_from_info(info: Mapping[str, Any]) -> Interface:
     """Return what a foreign dataset says of its robot; units and action space are not recorded there and stay 'unknown'."""
     features: Features = info["features"]
-    state_names = _dim_names(features.get(STATE))
-    action_names = _dim_names(features.get(ACTION))
+    state_names = dim_names(features.get(STATE))
+    action_names = dim_names(features.get(ACTION))
     return Interface(
         cameras={camera_of(key): _image_shape(features[key]) for key in camera_keys(features)},
         state_names=state_names,
@@ -199,7 +199,7 @@ def camera_of(key: str) -> str:
     return key.removeprefix(IMAGE_PREFIX).removeprefix("observation.")
 
 
-def _dim_names(feature: Mapping[str, Any] | None) -> tuple[str, ...]:
+def dim_names(feature: Mapping[str, Any] | None) -> tuple[str, ...]:
     """Return one name per dimension; LeRobot's `names` may be a list, a dict holding one list, or missing."""
     if feature is None:
         return ()

@@ -1,0 +1,34 @@
+"""`opentau data`: the table of what can be done with a dataset; imports are late, as in the table of commands."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from opentau.config import locate
+from opentau.errors import near_matches
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "info": ("opentau.cli.data_info:main", "what a dataset holds: episodes, tasks, cameras, who acted"),
+    "stats": ("opentau.cli.data_stats:main", "true statistics of states and actions, beside those it states"),
+    "check": ("opentau.cli.data_check:main", "find what is wrong with a dataset; exit 1 on errors"),
+    "view": ("opentau.cli.data_view:main", "a picture of episodes: frames over time, states and actions"),
+    "export": ("opentau.cli.data_export:main", "a cleaned copy: chosen episodes, smaller images, other names"),
+}
+
+USAGE = "usage: opentau data COMMAND PATH [options]   (opentau data COMMAND --help teaches each)"
+WHERE = "PATH is a folder, or a name on the Hugging Face hub such as owner/name or owner/name@revision."
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one of the commands for datasets."""
+    arguments = list(argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        rows = "\n".join(f"  {name:<9} {text}" for name, (_, text) in COMMANDS.items())
+        print(f"Look at LeRobot datasets (v2.0, v2.1, v3.0), ours and others', and mend them.\n\n{USAGE}\n{WHERE}\n\n{rows}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"opentau data: unknown command {name!r}.{near_matches(name, COMMANDS)}\n{USAGE}", file=sys.stderr)
+        return 2
+    return int(locate(COMMANDS[name][0])(rest) or 0)
