@@ -14,7 +14,7 @@ from opentau.data.lerobot.hub import find_dataset
 from opentau.data.tools.check import CheckReport, check
 from opentau.data.tools.findings import Severity
 
-DESCRIPTION = """Find what is wrong with a dataset: files, counts, times, numbers, cameras, grippers, meaning of actions, duplicates.
+DESCRIPTION = """Find what is wrong with a dataset: files, counts, times, numbers, cameras, grippers, action spaces, duplicates.
 
 Every finding says where it is, which value it has and what to do. Errors fail training or teach wrong things; warnings
 are worth a look. The exit code is 1 when there is an error."""

@@ -147,7 +147,8 @@ class _Pass:
         if self._num_read != len(self._catalog.rows):
             return
         root = self._dataset.root
-        path = layout.STATS_PATH if (root / layout.STATS_PATH).exists() else EPISODES_STATS_PATH
+        is_per_episode = self._catalog.info["codebase_version"] == "v2.1" and not (root / layout.STATS_PATH).exists()
+        path = EPISODES_STATS_PATH if is_per_episode else layout.STATS_PATH
         try:
             stated = read_stated(root, features=list(self._streams))
         except DataError as error:
