@@ -22,13 +22,17 @@ WHERE = "PATH is a folder, or a name on the Hugging Face hub such as owner/name 
 
 def main(argv: Sequence[str]) -> int:
     """Run one of the commands for datasets."""
-    arguments = list(argv)
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        rows = "\n".join(f"  {name:<9} {text}" for name, (_, text) in COMMANDS.items())
-        print(f"Look at LeRobot datasets (v2.0, v2.1, v3.0), ours and others', and mend them.\n\n{USAGE}\n{WHERE}\n\n{rows}")
-        return 0
+    arguments = list(argv) or ["--help"]
+    if arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        raise SystemExit(0)  # as the parsers of the other commands answer --help
     name, *rest = arguments
     if name not in COMMANDS:
         print(f"opentau data: unknown command {name!r}.{near_matches(name, COMMANDS)}\n{USAGE}", file=sys.stderr)
         return 2
     return int(locate(COMMANDS[name][0])(rest) or 0)
+
+
+def _overview() -> str:
+    rows = "\n".join(f"  {name:<9} {text}" for name, (_, text) in COMMANDS.items())
+    return f"Look at LeRobot datasets (v2.0, v2.1, v3.0), ours and others', and mend them.\n\n{USAGE}\n{WHERE}\n\n{rows}"

@@ -56,7 +56,7 @@ def _table(measured: Measured) -> Table:
             name.removeprefix(f"{measured.feature} "),
             *(_number(getattr(measured.found, ours)[dim]) for ours in COLUMNS.values()),
         )
-        if measured.stated and len(measured.stated["mean"]) == measured.found.dim:
+        if measured.stated and all(len(numbers) == measured.found.dim for numbers in measured.stated.values()):
             cells = [_stated_cell(measured, statistic, dim, differing.get((name, statistic))) for statistic in COLUMNS]
             table.add_row("[dim]  as stated[/]", *cells)
     return table

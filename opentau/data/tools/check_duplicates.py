@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -16,6 +15,8 @@ SAME_SHARE = 0.8
 """Of the moving frames of the shorter episode: two different recordings never share that many at one shift."""
 KEPT_MANTISSA = 0xFFFFF000
 """Keeps 11 bits of a float32's fraction, so that a copy that went through another format is still the same."""
+MAX_REPEATS = 16
+"""A frame that is there more often is a resting pose; pairs of such frames further apart are not compared."""
 MIN_MOVING_FRAMES = 5
 """Fewer frames that move agree by chance."""
 
@@ -50,18 +51,34 @@ class Duplicates:
 
     def _shifted(self) -> Iterator[tuple[int, int, int, float]]:
         """Yield pairs of episodes that share most moving frames at one shift, with that shift and the share."""
-        seen: dict[int, list[tuple[int, int]]] = defaultdict(list)
-        for index, hashes in self._frames.items():
-            shifts: Counter[tuple[int, int]] = Counter()
-            moving = np.flatnonzero(hashes)
-            for frame in moving.tolist():
-                shifts.update((other, frame - before) for other, before in seen[int(hashes[frame])])
-            for (other, shift), count in shifts.most_common(1):
-                num_moving = min(len(moving), int(np.count_nonzero(self._frames[other])))
-                if num_moving >= MIN_MOVING_FRAMES and count >= SAME_SHARE * num_moving:
-                    yield other, index, shift, count / num_moving
-            for frame in moving.tolist():
-                seen[int(hashes[frame])].append((index, frame))
+        num_moving = {index: int(np.count_nonzero(hashes)) for index, hashes in self._frames.items()}
+        found: dict[tuple[int, int], tuple[int, int, int, float]] = {}
+        for (first, second, shift), count in _shared_frames(self._frames):
+            fewer = min(num_moving[first], num_moving[second])
+            if fewer >= MIN_MOVING_FRAMES and count >= SAME_SHARE * fewer:
+                found.setdefault((first, second), (first, second, shift, count / fewer))
+        yield from found.values()
+
+
+def _shared_frames(frames: Mapping[int, np.ndarray]) -> Iterator[tuple[tuple[int, int, int], int]]:
+    """Yield (episode, later episode, shift) with how many moving frames [T] of theirs are the same, the most first."""
+    hashes_N = np.concatenate([each for each in frames.values()] or [np.zeros(0, np.uint64)])
+    episode_N = np.repeat(np.array(list(frames), np.int64), [len(each) for each in frames.values()])
+    frame_N = np.concatenate([np.arange(len(each)) for each in frames.values()] or [np.zeros(0, np.int64)])
+    order = np.argsort(hashes_N, kind="stable")[np.count_nonzero(hashes_N == 0) :]
+    triples = []
+    for step in range(1, MAX_REPEATS):
+        first, second = order[:-step], order[step:]
+        same = hashes_N[first] == hashes_N[second]
+        if not same.any():
+            break
+        first, second = first[same], second[same]
+        triple = np.stack([episode_N[first], episode_N[second], frame_N[second] - frame_N[first]], axis=1)
+        triples.append(triple[triple[:, 0] != triple[:, 1]])
+    pairs, counts = np.unique(np.concatenate([*triples, np.zeros((0, 3), np.int64)]), axis=0, return_counts=True)
+    for position in np.argsort(-counts, kind="stable"):
+        first_episode, second_episode, shift = (int(number) for number in pairs[position])
+        yield (first_episode, second_episode, shift), int(counts[position])
 
 
 def _moving_frames(rows_TD: np.ndarray) -> np.ndarray:

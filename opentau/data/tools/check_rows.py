@@ -61,7 +61,7 @@ def _checked(table: pa.Table, name: str, *, catalog: Catalog, where: str) -> np.
 
 def row_findings(rows: EpisodeRows, row: EpisodeRow, *, catalog: Catalog, first_frame: int) -> Iterator[Finding]:
     """Yield what is wrong with the rows of an episode; `first_frame` is the number of frames before it in the dataset."""
-    length = len(next(iter(rows.columns.values())))
+    length = len(next(iter(rows.columns.values()), ()))
     if length != row.length:
         text = f"{rows.path} holds {length} frames of episode {row.index}, meta/ says {row.length}"
         yield _finding("episode-length", text, catalog.fix, rows)

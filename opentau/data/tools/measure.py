@@ -11,7 +11,7 @@ from opentau.data.lerobot import layout
 from opentau.data.lerobot.dataset import Dataset
 from opentau.data.statistics import DimStatistics, StreamingStatistics
 from opentau.data.tools.findings import Progress
-from opentau.data.tools.stated import Contradiction, contradictions, read_stated
+from opentau.data.tools.stated import STATISTICS, Contradiction, contradictions, read_stated
 from opentau.errors import DataError
 
 
@@ -70,6 +70,6 @@ def _measured(feature: str, names: tuple[str, ...], stream: StreamingStatistics,
         feature=feature,
         names=names,
         found=found,
-        stated={name: numbers.tolist() for name, numbers in stated.items()},
+        stated={name: numbers.tolist() for name, numbers in stated.items() if name in STATISTICS},
         contradictions=tuple(contradictions(feature, stated=stated, found=found, names=names)),
     )

@@ -18,6 +18,7 @@ from opentau.data.tools.findings import dimension_name
 
 # Shapes: D dimensions.
 
+STATISTICS = ("min", "max", "mean", "std", *QUANTILES)
 EPISODES_STATS_PATH = "meta/episodes_stats.jsonl"
 """Where v2.1 keeps statistics, one line an episode."""
 TOLERANCE = 0.01

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +95,33 @@ def test_metadata_that_cannot_be_read_is_a_finding(sound):
 
 def test_metadata_that_makes_no_sense_is_a_finding(sound):
     change_info(sound, lambda info: info["features"]["action"].pop("dtype"))
-    assert "meta/ cannot be understood (KeyError: 'dtype')" in only(sound, "metadata").text
+    assert "info.json is missing or damaged (feature action has no dtype)" in only(sound, "metadata").text
+
+
+NONSENSE = ("deleted", None, "x", -1, [], {}, 0)
+
+
+def places_in(plain: dict, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key, value in plain.items():
+        yield (*before, key)
+        if isinstance(value, dict):
+            yield from places_in(value, (*before, key))
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE, ids=str)
+def test_whatever_stands_in_info_json_the_check_answers_with_findings(nonsense, tmp_path):
+    root = recordings.record(tmp_path / "dataset", num_episodes=1)
+    whole = json.loads((root / layout.INFO_PATH).read_text())
+    for place in places_in(whole):
+        plain = json.loads(json.dumps(whole))
+        parent = plain
+        for key in place[:-1]:
+            parent = parent[key]
+        parent[place[-1]] = nonsense
+        if nonsense == "deleted":
+            del parent[place[-1]]
+        (root / layout.INFO_PATH).write_text(json.dumps(plain))
+        check(root, with_pixels=False, on_episode=lambda done, total: None)
 
 
 @pytest.mark.parametrize(("name", "true"), [("total_episodes", 8), ("total_frames", 480), ("total_tasks", 1)])
