@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from opentau.data.lerobot import layout
 from opentau.data.lerobot.catalog import EpisodeRow
@@ -224,8 +225,11 @@ def from_table(
 
 
 def numbers(table: pa.Table, column: str) -> np.ndarray:
-    """Return a column of numbers or of lists of fixed length as [T, D]."""
+    """Return a column of numbers or of lists of one length as [T, D]; lists of several lengths raise `ValueError`."""
     chunks = table[column].chunks
+    lengths = {length for chunk in chunks if pa.types.is_list(chunk.type) for length in pc.unique(pc.list_value_length(chunk))}
+    if len(lengths) > 1:
+        raise ValueError(f"column {column} has rows of several lengths")
     flat = [chunk.flatten() if pa.types.is_nested(chunk.type) else chunk for chunk in chunks]
     return np.concatenate([chunk.to_numpy(zero_copy_only=False) for chunk in flat]).reshape(len(table), -1)
 

@@ -37,6 +37,8 @@ IMAGE_PREFIX = "observation.images."
 POLICY_ACTION, EXECUTED_ACTION = "policy_action", "executed_action"
 SOURCE, REWARD, VALUE, SIM_STATE = "source", "next.reward", "value", "sim_state"
 TIMESTAMP, FRAME_INDEX, EPISODE_INDEX, INDEX, TASK_INDEX = "timestamp", "frame_index", "episode_index", "index", "task_index"
+COUNTERS = (TIMESTAMP, FRAME_INDEX, EPISODE_INDEX, INDEX, TASK_INDEX)
+"""One number a frame, which says where the frame belongs."""
 
 SUCCESS = "next.success"
 """Where LeRobot's environments say that an episode succeeded."""

@@ -12,6 +12,7 @@ import pyarrow as pa
 from opentau.data.lerobot import layout
 from opentau.data.lerobot.catalog import Catalog, read_catalog, read_info
 from opentau.data.parquet import read_schema
+from opentau.data.tools.check_rows import NUMERIC
 from opentau.data.tools.findings import Finding, Severity
 from opentau.errors import DataError
 
@@ -79,7 +80,8 @@ def file_findings(catalog: Catalog) -> tuple[list[Finding], set[str]]:
     for path, spans in _spans_of_videos(catalog).items():
         finding = _video_finding(catalog, path, spans)
         findings += [finding] if finding else []
-    unusable = {finding.path for finding in findings if finding.code in ("missing-file", "damaged-file", "missing-column")}
+    fatal = ("missing-file", "damaged-file", "missing-column", "column-type")
+    unusable = {finding.path for finding in findings if finding.code in fatal}
     return findings, unusable
 
 
@@ -111,11 +113,27 @@ def _data_finding(catalog: Catalog, path: str, episodes: tuple[int, ...]) -> Fin
     if missing:
         text = f"{path} has no column {missing[0]}, which meta/info.json lists"
         return _broken("missing-column", path, text, catalog, episodes)
-    return _width_finding(catalog, path, schema)
+    return _type_finding(catalog, path, schema, episodes) or _width_finding(catalog, path, schema)
 
 
 def _stored_columns(catalog: Catalog) -> set[str]:
     return {key for key, feature in catalog.features.items() if feature["dtype"] != "video"}
+
+
+def _type_finding(catalog: Catalog, path: str, schema: pa.Schema, episodes: tuple[int, ...]) -> Finding | None:
+    """Compare the declared types with what is stored: numbers, or images."""
+    for key in sorted(_stored_columns(catalog)):
+        dtype, stored = catalog.features[key]["dtype"], schema.field(key).type
+        value = stored
+        while pa.types.is_list(value) or pa.types.is_fixed_size_list(value) or pa.types.is_large_list(value):
+            value = value.value_type
+        is_number = pa.types.is_integer(value) or pa.types.is_floating(value) or pa.types.is_boolean(value)
+        is_image = pa.types.is_struct(stored) and any(field.name == "bytes" for field in stored)
+        is_wrong = (dtype in NUMERIC and not is_number) or (dtype == "image" and not is_image)
+        if is_wrong or (key in layout.COUNTERS and value != stored):
+            text = f"{path}: column {key} holds {stored}, meta/info.json says {dtype}"
+            return _broken("column-type", path, text, catalog, episodes)
+    return None
 
 
 def _width_finding(catalog: Catalog, path: str, schema: pa.Schema) -> Finding | None:

@@ -22,6 +22,10 @@ TIME_TOLERANCE_S = 1e-4
 """LeRobot refuses to load frames whose timestamp is further than this from frame_index / fps."""
 GAP_FRAMES = 1.5
 """More than this between two frames is a frame that was lost."""
+NUMERIC = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool")
+"""Declared types of columns that hold numbers."""
+MAY_BE_NAN = (layout.POLICY_ACTION, layout.VALUE)
+"""Not a number where nobody was asked."""
 FIX_NUMBERING = "Export the dataset with `opentau data export`, which counts frames anew."
 FIX_TIMES = "Leave the episode out: its actions do not follow its observations at the stated rate."
 
@@ -33,13 +37,13 @@ class EpisodeRows:
     index: int
     path: str
     columns: Mapping[str, np.ndarray]
-    """Feature to [T, D]."""
+    """Feature to float64 [T, D]; NaN where nothing is stored."""
 
 
 def read_episode_rows(catalog: Catalog, row: EpisodeRow) -> EpisodeRows:
-    """Read what is checked of an episode; a file that cannot be read, or ragged rows, raise `DataError`."""
-    wanted = (layout.STATE, layout.ACTION, layout.TIMESTAMP, layout.FRAME_INDEX, layout.INDEX, layout.TASK_INDEX)
-    columns = [name for name in wanted if name in catalog.features]
+    """Read all numbers of an episode; a file that cannot be read, or rows of another width, raise `DataError`."""
+    features = catalog.features
+    columns = [name for name, feature in features.items() if feature["dtype"] in NUMERIC and len(feature["shape"]) == 1]
     path, where = catalog.root / row.data_path, f"dataset {catalog.root}, episode {row.index}"
     table = read_rows(path, columns=columns, key=layout.EPISODE_INDEX, value=row.index, where=where, fix=catalog.fix)
     arrays = {name: _checked(table, name, catalog=catalog, where=f"{where}, file {path}") for name in columns}
@@ -51,8 +55,8 @@ def _checked(table: pa.Table, name: str, *, catalog: Catalog, where: str) -> np.
     if not len(table):
         return np.empty((0, math.prod(shape)))
     try:
-        rows = numbers(table, name)
-    except ValueError:
+        rows = numbers(table, name).astype(np.float64)
+    except (ValueError, TypeError):
         rows = np.empty((len(table), 0))
     if rows.shape[1] != math.prod(shape):
         raise DataError(f"{where}: {name} does not hold {math.prod(shape)} numbers in every frame, meta/info.json says {shape}")
@@ -76,23 +80,24 @@ def row_findings(rows: EpisodeRows, row: EpisodeRow, *, catalog: Catalog, first_
         yield from _times(rows, fps=catalog.info["fps"])
     if layout.TASK_INDEX in columns:
         yield from _tasks(rows, num_tasks=len(catalog.tasks))
-    for name in (layout.STATE, layout.ACTION):
-        if name in columns:
+    for name, feature in catalog.features.items():
+        is_ours = name in layout.OUR_COLUMNS and name not in MAY_BE_NAN
+        if name in columns and (is_ours or not feature["dtype"].startswith("float")):
             yield from _not_finite(rows, name, catalog.features)
 
 
 def _numbering(rows: EpisodeRows, name: str, wanted_T: np.ndarray) -> Iterator[Finding]:
     found_T = rows.columns[name][:, 0]
-    wrong = np.flatnonzero(found_T != wanted_T)
+    wrong = np.flatnonzero((found_T != wanted_T) & np.isfinite(found_T))
     if len(wrong):
         frame = int(wrong[0])
-        text = f"{name} of episode {rows.index}, frame {frame} is {found_T[frame]}, counted it is {wanted_T[frame]}"
+        text = f"{name} of episode {rows.index}, frame {frame} is {found_T[frame]:.16g}, counted it is {wanted_T[frame]}"
         yield _finding(name.replace("_", "-"), text, FIX_NUMBERING, rows, frame=frame)
 
 
 def _times(rows: EpisodeRows, *, fps: float) -> Iterator[Finding]:
     """Yield one finding at most: a gap where frames were lost, else the first time that is not frame_index / fps."""
-    times_T = rows.columns[layout.TIMESTAMP][:, 0].astype(np.float64)
+    times_T = rows.columns[layout.TIMESTAMP][:, 0]
     steps = np.diff(times_T) * fps
     gaps = np.flatnonzero(~((steps > 1 / GAP_FRAMES) & (steps < GAP_FRAMES)))
     if len(gaps):
@@ -103,9 +108,7 @@ def _times(rows: EpisodeRows, *, fps: float) -> Iterator[Finding]:
         )
         yield _finding("time-gap", text, FIX_TIMES, rows, frame=frame)
         return
-    # float32 cannot hold 1e-4 s beyond some hundred seconds.
-    tolerance_T = TIME_TOLERANCE_S + 2 * np.spacing(np.abs(times_T).astype(np.float32))
-    wrong = np.flatnonzero(~(np.abs(times_T - np.arange(len(times_T)) / fps) <= tolerance_T))
+    wrong = irregular_frames(times_T, fps=fps)
     if len(wrong):
         frame = int(wrong[0])
         text = (
@@ -114,14 +117,20 @@ def _times(rows: EpisodeRows, *, fps: float) -> Iterator[Finding]:
         yield _finding("timestamp", text, "Correct fps in meta/info.json, or export the dataset.", rows, frame=frame)
 
 
+def irregular_frames(times_T: np.ndarray, *, fps: float) -> np.ndarray:
+    """Return the frames whose timestamp is not frame_index / fps."""
+    # float32 cannot hold 1e-4 s beyond some hundred seconds.
+    tolerance_T = TIME_TOLERANCE_S + 2 * np.spacing(np.abs(times_T).astype(np.float32))
+    return np.flatnonzero(~(np.abs(times_T - np.arange(len(times_T)) / fps) <= tolerance_T))
+
+
 def _tasks(rows: EpisodeRows, *, num_tasks: int) -> Iterator[Finding]:
     task_T = rows.columns[layout.TASK_INDEX][:, 0]
     wrong = np.flatnonzero((task_T < 0) | (task_T >= num_tasks))
     if len(wrong):
         frame = int(wrong[0])
-        text = (
-            f"task_index of episode {rows.index}, frame {frame} is {task_T[frame]}, meta/ lists the tasks 0 to {num_tasks - 1}"
-        )
+        where = f"task_index of episode {rows.index}, frame {frame}"
+        text = f"{where} is {task_T[frame]:.16g}, meta/ lists the tasks 0 to {num_tasks - 1}"
         yield _finding("task", text, "Add the task to meta/, or leave the episode out.", rows, frame=frame)
 
 

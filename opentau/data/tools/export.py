@@ -20,7 +20,7 @@ from opentau.data.lerobot.dataset import Dataset
 from opentau.data.lerobot.episode_table import numbers
 from opentau.data.lerobot.writer import DatasetWriter
 from opentau.data.parquet import read_rows
-from opentau.data.tools.check_rows import TIME_TOLERANCE_S
+from opentau.data.tools.check_rows import irregular_frames
 from opentau.data.tools.findings import Progress
 from opentau.errors import DataError, OptionError, StorageError, near_matches
 from opentau.types import Episode, Interface
@@ -31,8 +31,6 @@ MAX_IMAGE_SIDE = 128
 """Larger cameras become video: as PNG they would fill disks, below it they load faster than video and lose nothing."""
 READ_ANYWAY = (*layout.OUR_COLUMNS, layout.SUCCESS, *layout.INTERVENTION_COLUMNS)
 """Columns whose meaning the copy keeps, in our columns and in meta/."""
-COUNTED = (layout.TIMESTAMP, layout.FRAME_INDEX, layout.EPISODE_INDEX, layout.INDEX, layout.TASK_INDEX)
-"""Columns that the copy counts anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,9 +197,7 @@ def _is_regular(dataset: Dataset, position: int) -> bool:
         where=dataset.where(position),
         fix=dataset.catalog.fix,
     )
-    times_T = numbers(table, layout.TIMESTAMP)[:, 0]
-    tolerance_T = TIME_TOLERANCE_S + 2 * np.spacing(np.abs(times_T).astype(np.float32))
-    return bool((np.abs(times_T - np.arange(len(times_T)) / dataset.fps) <= tolerance_T).all())
+    return not len(irregular_frames(numbers(table, layout.TIMESTAMP)[:, 0].astype(np.float64), fps=dataset.fps))
 
 
 def _env_id(dataset: Dataset) -> str:
@@ -212,5 +208,5 @@ def _env_id(dataset: Dataset) -> str:
 
 def _dropped(dataset: Dataset) -> tuple[str, ...]:
     features = dataset.catalog.features
-    kept = {*READ_ANYWAY, *COUNTED, *layout.camera_keys(features)}
+    kept = {*READ_ANYWAY, *layout.COUNTERS, *layout.camera_keys(features)}
     return tuple(sorted(set(features) - kept))

@@ -175,6 +175,26 @@ def test_a_missing_column_is_named(sound):
     assert "file-001.parquet has no column action, which meta/info.json lists" in only(sound, "missing-column").text
 
 
+@pytest.mark.parametrize("column", [layout.ACTION, layout.EPISODE_INDEX, layout.SOURCE, WRIST])
+def test_a_column_of_another_type_is_named(column, sound):
+    path = sound / layout.data_path(1)
+    table = pq.read_table(path)
+    texts = pa.array(["text"] * len(table))
+    pq.write_table(table.set_column(table.schema.get_field_index(column), column, texts), path)
+    finding = only(sound, "column-type")
+    assert f"file-001.parquet: column {column} holds string, meta/info.json says" in finding.text
+    assert finding.episodes == (1,)
+
+
+def test_missing_numbers_are_named(sound):
+    path = sound / layout.data_path(1)
+    table = pq.read_table(path)
+    place = table.schema.get_field_index(layout.SOURCE)
+    numbers = pa.array([None if tick == 7 else 0 for tick in range(len(table))], pa.int8())
+    pq.write_table(table.set_column(place, table.field(place), numbers), path)
+    assert only(sound, "not-finite").text == "source 0 of episode 1, frame 7 is nan; 1 frames are like that"
+
+
 def test_a_missing_video_is_named_even_without_pixels(tmp_path):
     root = foreign.write_v21(tmp_path / "dataset")
     next(root.rglob("episode_000001.mp4")).unlink()
