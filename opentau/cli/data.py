@@ -1,25 +1,40 @@
-"""`opentau data`: the table from sub-command to function for everything about data sets; imports are late as in `main`."""
+"""`opentau data`: the table of what can be done with a dataset; imports are late, as in the table of commands."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
-from opentau.cli.compose import parser
 from opentau.config import locate
-from opentau.errors import OptionError, near_matches
+from opentau.errors import near_matches
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "info": ("opentau.cli.data_info:main", "what a dataset holds: episodes, tasks, cameras, who acted"),
+    "stats": ("opentau.cli.data_stats:main", "true statistics of states and actions, beside those it states"),
+    "check": ("opentau.cli.data_check:main", "find what is wrong with a dataset; exit 1 on errors"),
+    "view": ("opentau.cli.data_view:main", "a picture of episodes: frames over time, states and actions"),
+    "mix": ("opentau.cli.data_mix:main", "what a mixture gives: shares, what is masked, one batch as a picture"),
     "make-vqa": ("opentau.cli.data_vqa:main", "make visual questions with certain answers from simulated scenes"),
+    "export": ("opentau.cli.data_export:main", "a cleaned copy: chosen episodes, smaller images, other names"),
 }
+
+USAGE = "usage: opentau data COMMAND …   (opentau data COMMAND --help teaches each)"
+WHERE = "Datasets are folders, or names on the Hugging Face hub such as owner/name or owner/name@revision."
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one sub-command."""
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        rows = "\n".join(f"  {name:<9} {text}" for name, (_, text) in COMMANDS.items())
-        description = f"Make and look after data sets.\n\n{rows}\n\nopentau data COMMAND --help teaches each."
-        parser("data COMMAND", description, takes_options=False).parse_args(["--help"])
-    name, *rest = argv
+    """Run one of the commands for datasets."""
+    arguments = list(argv) or ["--help"]
+    if arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        raise SystemExit(0)  # as the parsers of the other commands answer --help
+    name, *rest = arguments
     if name not in COMMANDS:
-        raise OptionError(f"there is no command {name!r}.{near_matches(name, COMMANDS)}")
+        print(f"opentau data: unknown command {name!r}.{near_matches(name, COMMANDS)}\n{USAGE}", file=sys.stderr)
+        return 2
     return int(locate(COMMANDS[name][0])(rest) or 0)
+
+
+def _overview() -> str:
+    rows = "\n".join(f"  {name:<9} {text}" for name, (_, text) in COMMANDS.items())
+    return f"Look at LeRobot datasets (v2.0, v2.1, v3.0), ours and others', and mend them.\n\n{USAGE}\n{WHERE}\n\n{rows}"

@@ -15,7 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "value": ("opentau.cli.stages:value", "fit the value function on recorded episodes"),
     "label": ("opentau.cli.stages:label", "label recorded episodes with advantages"),
     "update": ("opentau.cli.stages:update", "update a policy on labelled episodes"),
-    "data": ("opentau.cli.data:main", "make and look after data sets"),
+    "data": ("opentau.cli.data:main", "look at datasets, check, mix and export them; make visual questions"),
     "study": ("opentau.cli.study:main", "compare variants over seeds and tasks; resumable"),
     "eval": ("opentau.cli.evaluate:main", "score a checkpoint; --json for scripts"),
     "status": ("opentau.cli.status:main", "where a run stands; --json for scripts"),

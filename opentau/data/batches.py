@@ -81,7 +81,7 @@ class BatchSource:
         *,
         codec: Codec,
         horizon: int,
-        batch_size: int,
+        batch_size: int = 1,
         seed: int,
         shares: Mapping[str, float] = EQUAL_SHARES,
         positives: PositiveDraw | None = None,
@@ -93,6 +93,8 @@ class BatchSource:
         window: Window | None = None,
     ) -> None:
         """Prepare to draw.
+
+        `batch_size` is that of ``source(update)``.
 
         `shares` and `positives` say what a batch consists of (see `FrameSampler`); `eligible` bool [F] leaves frames
         out; `indicator` int8 [F] holds `Indicator` values, absent everywhere when None; `weight` float32 [F] is 1 everywhere

@@ -65,6 +65,12 @@ class Part:
     """Applied to what is drawn, for example words about the robot in its prompts; None leaves it as it is."""
 
 
+def scaled_weights(parts: Sequence[Part], progress_U: np.ndarray, *, size_exponent: float) -> np.ndarray:
+    """Return each part's weight times its size to the power of `size_exponent`, float64 [U, P]."""
+    scale = np.array([float(part.size) for part in parts]) ** size_exponent
+    return np.stack([part.weight.at(progress_U) for part in parts], axis=1) * scale
+
+
 class Mixture:
     """Batches of a mixture; ``mixture(update)`` is the same batch whenever and wherever it is asked for.
 
@@ -91,9 +97,8 @@ class Mixture:
         self.parts = tuple(parts)
         self.batch_size = batch_size
         self._sizes, self._seed = sizes, seed
-        progress = np.arange(num_updates) / max(1, num_updates - 1)
-        scale = np.array([float(part.size) for part in parts]) ** size_exponent
-        weights_UP = np.stack([part.weight.at(progress) for part in parts], axis=1) * scale
+        progress_U = np.arange(num_updates) / max(1, num_updates - 1)
+        weights_UP = scaled_weights(parts, progress_U, size_exponent=size_exponent)
         total_U = weights_UP.sum(axis=1)
         if (total_U <= 0).any():
             raise DataError(

@@ -12,7 +12,7 @@ from opentau.data.batches import Batch, BatchSource
 from opentau.data.codec import Codec
 from opentau.data.fitting import PolicySizes
 from opentau.data.frames import FrameTable, episodes_held_out
-from opentau.data.mixture import Mixture, Part, SampleSource, Schedule
+from opentau.data.mixture import Mixture, Part, Schedule
 from opentau.data.options import MAIN
 from opentau.data.statistics import DimStatistics
 from opentau.data.vlm.samples import QuestionSet, QuestionSource, VisualSample
@@ -75,12 +75,17 @@ class MixtureData:
 
 def fitted_embodiments(table: FrameTable, interface: Interface, mixture: MixtureData) -> list[Embodiment]:
     """Return the embodiments of a new policy, the main one first, each with the statistics of all its parts' frames."""
-    own = Embodiment.sole(interface, _codec([table, *(part.table for part in mixture.robots if part.embodiment == MAIN)]))
+    tables = [table, *(part.table for part in mixture.robots if part.embodiment == MAIN)]
+    return [Embodiment.sole(interface, _codec(tables)), *other_embodiments(mixture)]
+
+
+def other_embodiments(mixture: MixtureData) -> list[Embodiment]:
+    """Return the embodiments of all parts that are not of the environment's."""
     others: dict[str, list[RobotPart]] = {}
     for part in mixture.robots:
         if part.embodiment != MAIN:
             others.setdefault(part.embodiment, []).append(part)
-    return [own] + [
+    return [
         Embodiment(
             name=name,
             interface=members[0].interface,
@@ -108,14 +113,13 @@ def mixed_batches(
     parts = [Part(name=MAIN, source=main, weight=mixture.main_weight, size=len(main.table))]
     for robot in mixture.robots:
         is_trained = ~episodes_held_out(robot.table, share=held_out_share) & _succeeded(robot.table)
-        source = robot_source(
-            robot, processor, eligible=is_trained, augmentation=augmentation, action_limit=action_limit,
-            batch_size=main.batch_size, seed=derive_seed(seed, robot.name),
+        parts.append(
+            robot_part(
+                robot, embodiment_of(processor, robot), eligible=is_trained, augmentation=augmentation,
+                action_limit=action_limit, sizes=sizes, seed=derive_seed(seed, robot.name),
+            )
         )  # fmt: skip
-        parts.append(_robot(robot, source, processor))
-    for asked in mixture.questions:
-        drawn = QuestionSource(asked.questions.train, sizes=sizes, augmentation=augmentation)
-        parts.append(Part(name=asked.name, source=drawn, weight=asked.weight, size=len(drawn)))
+    parts += [question_part(asked, sizes=sizes, augmentation=augmentation) for asked in mixture.questions]
     return Mixture(
         parts,
         sizes=sizes,
@@ -131,17 +135,15 @@ def held_out_robots(
 ) -> dict[str, Callable[[int], Batch]]:
     """Return, by part, batches of the episodes that measure; parts without any are left out."""
     found: dict[str, Callable[[int], Batch]] = {}
+    sizes, seed = policy_sizes(processor), derive_seed(seed, "measure")
     for robot in mixture.robots:
         is_held_out = episodes_held_out(robot.table, share=held_out_share) & _succeeded(robot.table)
         if is_held_out.any():
-            source = robot_source(
-                robot, processor, eligible=is_held_out, augmentation=None, action_limit=action_limit,
-                batch_size=batch_size, seed=derive_seed(seed, "measure", robot.name),
+            part = robot_part(
+                robot, embodiment_of(processor, robot), eligible=is_held_out, augmentation=None,
+                action_limit=action_limit, sizes=sizes, seed=derive_seed(seed, robot.name),
             )  # fmt: skip
-            part = _robot(robot, source, processor)
-            found[robot.name] = Mixture(
-                [part], sizes=policy_sizes(processor), batch_size=batch_size, num_updates=1, seed=derive_seed(seed, "measure")
-            )
+            found[robot.name] = Mixture([part], sizes=sizes, batch_size=batch_size, num_updates=1, seed=seed)
     return found
 
 
@@ -155,30 +157,39 @@ def held_out_questions(mixture: MixtureData, processor: Processor) -> dict[str, 
     return found
 
 
-def robot_source(
-    part: RobotPart,
-    processor: Processor,
+def robot_part(
+    robot: RobotPart,
+    embodiment: Embodiment,
     *,
     eligible: np.ndarray,
     augmentation: Augmentation | None,
     action_limit: float,
-    batch_size: int,
+    sizes: PolicySizes,
     seed: int,
-) -> BatchSource:
-    """Return what a robot's part draws from; its demonstrations are positive."""
-    window = Window(num_episodes=part.window_episodes, seed=seed) if part.window_episodes is not None else None
-    return BatchSource(
-        part.table,
-        codec=embodiment_of(processor, part).codec,
-        horizon=processor.config.action_horizon,
-        batch_size=batch_size,
+) -> Part:
+    """Return a robot's episodes as a part of a mixture; they are demonstrations and positive."""
+    source = BatchSource(
+        robot.table,
+        codec=embodiment.codec,
+        horizon=sizes.action_horizon,
         seed=seed,
         eligible=eligible,
-        indicator=np.full(len(part.table), Indicator.POSITIVE, np.int8),
+        indicator=np.full(len(robot.table), Indicator.POSITIVE, np.int8),
         augmentation=augmentation,
         action_limit=action_limit,
-        window=window,
+        window=Window(num_episodes=robot.window_episodes, seed=seed) if robot.window_episodes is not None else None,
     )
+
+    def adapt(batch: Batch) -> Batch:
+        return replace(batch, prompt=[embodiment.prompted(prompt) for prompt in batch.prompt])
+
+    return Part(name=robot.name, source=source, weight=robot.weight, size=len(robot.table), adapt=adapt)
+
+
+def question_part(asked: QuestionPart, *, sizes: PolicySizes, augmentation: Augmentation | None) -> Part:
+    """Return questions as a part of a mixture."""
+    source = QuestionSource(asked.questions.train, sizes=sizes, augmentation=augmentation)
+    return Part(name=asked.name, source=source, weight=asked.weight, size=len(source))
 
 
 def embodiment_of(processor: Processor, part: RobotPart) -> Embodiment:
@@ -201,15 +212,6 @@ def policy_sizes(processor: Processor) -> PolicySizes:
         action_dim=config.action_dim,
         action_horizon=config.action_horizon,
     )
-
-
-def _robot(robot: RobotPart, source: SampleSource, processor: Processor) -> Part:
-    embodiment = embodiment_of(processor, robot)
-
-    def adapt(batch: Batch) -> Batch:
-        return replace(batch, prompt=[embodiment.prompted(prompt) for prompt in batch.prompt])
-
-    return Part(name=robot.name, source=source, weight=robot.weight, size=len(robot.table), adapt=adapt)
 
 
 def _codec(tables: Sequence[FrameTable]) -> Codec:

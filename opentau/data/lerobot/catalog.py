@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,7 +116,34 @@ def read_info(root: Path) -> dict[str, Any]:
     missing = [key for key in ("codebase_version", "fps", "features", "data_path") if key not in info]
     if missing:
         raise damaged(path, f"it has no {missing[0]!r}", where=f"dataset {root}", fix=FIX_FETCHED)
+    problem = _problem_of(info)
+    if problem:
+        raise damaged(path, problem, where=f"dataset {root}", fix=FIX_FETCHED)
     return info
+
+
+def _problem_of(info: Mapping[str, Any]) -> str:
+    """Return which value of info.json nothing can be done with, or an empty string."""
+    for name in ("fps", "chunks_size"):
+        value = info.get(name, 1)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            return f"{name} is {value!r}; it must be a positive number"
+    features = info["features"]
+    if not isinstance(features, dict) or not features:
+        return f"features are {features!r}; they must describe every column"
+    for key, feature in features.items():
+        if not isinstance(feature, dict) or not isinstance(feature.get("dtype"), str):
+            return f"feature {key} has no dtype"
+        shape = feature.get("shape")
+        if not isinstance(shape, list) or not all(isinstance(side, int) and side > 0 for side in shape):
+            return f"the shape of feature {key} is {shape!r}; it must be a list of positive numbers"
+        if not isinstance(feature.get("info") or {}, dict):
+            return f"the info of feature {key} is {feature['info']!r}; it must be an object"
+    has_video = any(feature["dtype"] == "video" for feature in features.values())
+    for name in ("data_path", *(["video_path"] if has_video else [])):
+        if not isinstance(info.get(name), str):
+            return f"{name} is {info.get(name)!r}; it must say where files lie"
+    return ""
 
 
 def read_json(path: Path, *, where: str) -> dict[str, Any]:

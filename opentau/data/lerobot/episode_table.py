@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from opentau.data.lerobot import layout
 from opentau.data.lerobot.catalog import EpisodeRow
@@ -76,14 +78,18 @@ def check_episode(episode: Episode, interface: Interface) -> None:
             )
 
 
-def to_table(plan_index: int, episode: Episode, *, fps: int) -> pa.Table:
-    """Return the table of an episode as first committed.
+def to_table(plan_index: int, episode: Episode, *, fps: int, video_cameras: Collection[str] = ()) -> pa.Table:
+    """Return the table of an episode as first committed, without the images of cameras that are stored as video.
 
     What depends on the other episodes of the dataset (episode_index, index, task_index, the width of sim_state) is
     provisional; `place` sets it when the dataset is finished.
     """
     ticks = np.arange(len(episode))
-    arrays = {f"{layout.IMAGE_PREFIX}{camera}": _image_array(frames) for camera, frames in sorted(episode.images.items())}
+    arrays = {
+        f"{layout.IMAGE_PREFIX}{camera}": _image_array(frames)
+        for camera, frames in sorted(episode.images.items())
+        if camera not in video_cameras
+    }
     arrays |= {
         layout.STATE: _array(episode.state),
         layout.ACTION: _array(episode.action),
@@ -103,13 +109,19 @@ def to_table(plan_index: int, episode: Episode, *, fps: int) -> pa.Table:
     return pa.table(arrays).replace_schema_metadata({CONSTANTS_KEY: json.dumps(_constants(episode), sort_keys=True)})
 
 
-def place(table: pa.Table, schema: pa.Schema, *, episode_index: int, first_frame: int, task_index: int) -> pa.Table:
-    """Return a committed table with its place in the finished dataset and the dataset's own schema."""
+def place(
+    table: pa.Table, schema: pa.Schema, *, episode_index: int, first_frame: int, task_indices: Mapping[str, int]
+) -> pa.Table:
+    """Return a committed table with its place in the finished dataset and the dataset's own schema.
+
+    `task_indices` numbers the prompts of the dataset.
+    """
     num_frames = len(table)
+    runs = prompt_runs(read_constants(table.schema))
     placed = {
         layout.EPISODE_INDEX: np.full(num_frames, episode_index),
         layout.INDEX: np.arange(first_frame, first_frame + num_frames),
-        layout.TASK_INDEX: np.full(num_frames, task_index),
+        layout.TASK_INDEX: np.concatenate([np.full(length, task_indices[prompt]) for prompt, length in runs]),
     }
     columns = []
     for field in schema:
@@ -130,6 +142,11 @@ def place(table: pa.Table, schema: pa.Schema, *, episode_index: int, first_frame
 def read_constants(schema: pa.Schema) -> dict[str, Any]:
     """Return what `to_table` wrote beside the columns."""
     return json.loads(schema.metadata[CONSTANTS_KEY])
+
+
+def prompt_runs(constants: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Return the prompts of an episode in order, each with the number of frames it holds for."""
+    return [(prompt, length) for prompt, length in constants.get("prompt_runs", [(constants["prompt"], constants["length"])])]
 
 
 def info_from_constants(constants: Mapping[str, Any], *, index: int) -> EpisodeInfo:
@@ -192,7 +209,7 @@ def from_table(
         action=action,
         policy_action=rows(layout.POLICY_ACTION, np.full(action.shape, np.nan), np.float32),
         executed_action=rows(layout.EXECUTED_ACTION, action, np.float32),
-        source=rows(layout.SOURCE, _default_source(table), np.int8),
+        source=rows(layout.SOURCE, default_source(table), np.int8),
         reward=rows(layout.REWARD, reward, np.float32),
         value=rows(layout.VALUE, np.full(num_frames, np.nan), np.float32),
         sim_state=rows(layout.SIM_STATE, np.zeros((num_frames, 0)), np.float64)[:, :sim_state_dim],
@@ -208,13 +225,16 @@ def from_table(
 
 
 def numbers(table: pa.Table, column: str) -> np.ndarray:
-    """Return a column of numbers or of lists of fixed length as [T, D]."""
+    """Return a column of numbers or of lists of one length as [T, D]; lists of several lengths raise `ValueError`."""
     chunks = table[column].chunks
+    lengths = {length for chunk in chunks if pa.types.is_list(chunk.type) for length in pc.unique(pc.list_value_length(chunk))}
+    if len(lengths) > 1:
+        raise ValueError(f"column {column} has rows of several lengths")
     flat = [chunk.flatten() if pa.types.is_nested(chunk.type) else chunk for chunk in chunks]
     return np.concatenate([chunk.to_numpy(zero_copy_only=False) for chunk in flat]).reshape(len(table), -1)
 
 
-def _default_source(table: pa.Table) -> np.ndarray:
+def default_source(table: pa.Table) -> np.ndarray:
     """Return who acted in every frame, [T], where no column of ours says it: a demonstrator, or a policy and a person."""
     for column in layout.INTERVENTION_COLUMNS:
         if column in table.column_names:
@@ -245,6 +265,8 @@ def _constants(episode: Episode) -> dict[str, Any]:
     texts = ("episode_id", "task_id", "prompt", "policy_version", "env_id", "seed", "num_intervention_steps")
     histograms = {camera: _histogram(frames).tolist() for camera, frames in sorted(episode.images.items())}
     constants = {name: getattr(episode, name) for name in texts}
+    if episode.prompts:
+        constants["prompt_runs"] = [(prompt, len(list(frames))) for prompt, frames in groupby(episode.prompts)]
     return constants | {
         "outcome": str(episode.outcome),
         "length": len(episode),

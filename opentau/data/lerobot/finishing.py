@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from opentau.data.lerobot import layout
-from opentau.data.lerobot.episode_table import numbers
+from opentau.data.lerobot.episode_table import numbers, prompt_runs
 from opentau.data.parquet import commit_bytes, commit_table
 from opentau.data.statistics import QUANTILES, DimStatistics, StreamingStatistics
 from opentau.types import Interface
@@ -59,8 +59,17 @@ class Collected:
     histograms: dict[str, np.ndarray] = field(default_factory=dict)
     """Image feature to its pixel values, counts [C, 256]."""
 
-    def add(self, table: pa.Table, constants: Mapping[str, Any], *, plan_index: int, first_frame: int) -> None:
-        """Take in one placed episode table."""
+    def add(
+        self,
+        table: pa.Table,
+        constants: Mapping[str, Any],
+        *,
+        plan_index: int,
+        first_frame: int,
+        video_keys: Sequence[str] = (),
+        fps: int = 1,
+    ) -> None:
+        """Take in one placed episode table; `video_keys` are the features that have a video of their own per episode."""
         stats: dict[str, Any] = {}
         for column in STAT_COLUMNS:
             rows = numbers(table, column)
@@ -70,15 +79,16 @@ class Collected:
             column, histogram = layout.IMAGE_PREFIX + camera, np.array(counts)
             self.histograms[column] = self.histograms.get(column, 0) + histogram
             stats |= _stats_columns(column, _image_stats(histogram, num_frames=len(table)))
+        videos = [_video_columns(key, plan_index, seconds=len(table) / fps) for key in video_keys]
         self.rows.append(
             {
                 "episode_index": len(self.rows),
-                "tasks": [constants["prompt"]],
+                "tasks": prompts_of(constants),
                 "length": len(table),
-                "data/chunk_index": plan_index // layout.CHUNK_FILES,
-                "data/file_index": plan_index % layout.CHUNK_FILES,
+                **_place_columns("data", plan_index),
                 "dataset_from_index": first_frame,
                 "dataset_to_index": first_frame + len(table),
+                **{name: value for columns in videos for name, value in columns.items()},
                 **{key: constants[key] for key in EPISODE_KEYS},
                 "success": constants["outcome"] == "success",
                 **stats,
@@ -92,6 +102,11 @@ class Collected:
         num_frames = sum(row["length"] for row in self.rows)
         images = {column: _image_stats(counts, num_frames=num_frames) for column, counts in sorted(self.histograms.items())}
         return images | {column: _plain_stats(stream.finish()) for column, stream in self.streams.items()}
+
+
+def prompts_of(constants: Mapping[str, Any]) -> list[str]:
+    """Return the prompts of an episode, each once, that of the episode first."""
+    return list(dict.fromkeys([constants["prompt"], *(prompt for prompt, _ in prompt_runs(constants))]))
 
 
 def write_meta(
@@ -119,6 +134,16 @@ def write_meta(
     commit_bytes(_json(collected.stats()), root / layout.STATS_PATH)
     commit_bytes(_json({"interface": interface.to_dict(), "env_id": env_id}), root / layout.EXTRAS_PATH)
     commit_bytes(_json(info), root / layout.INFO_PATH)
+
+
+def _place_columns(prefix: str, plan_index: int) -> dict[str, int]:
+    chunk, file = divmod(plan_index, layout.CHUNK_FILES)
+    return {f"{prefix}/chunk_index": chunk, f"{prefix}/file_index": file}
+
+
+def _video_columns(key: str, plan_index: int, *, seconds: float) -> dict[str, Any]:
+    prefix = f"videos/{key}"
+    return {**_place_columns(prefix, plan_index), f"{prefix}/from_timestamp": 0.0, f"{prefix}/to_timestamp": seconds}
 
 
 def _plain_stats(statistics: DimStatistics) -> dict[str, Any]:

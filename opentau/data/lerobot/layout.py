@@ -19,6 +19,7 @@ from opentau.types import Interface
 CODEBASE_VERSION = "v3.0"
 CHUNK_FILES = 1000
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 EPISODES_PATH = "meta/episodes/chunk-000/file-000.parquet"
 TASKS_PATH = "meta/tasks.parquet"
 INFO_PATH = "meta/info.json"
@@ -36,6 +37,8 @@ IMAGE_PREFIX = "observation.images."
 POLICY_ACTION, EXECUTED_ACTION = "policy_action", "executed_action"
 SOURCE, REWARD, VALUE, SIM_STATE = "source", "next.reward", "value", "sim_state"
 TIMESTAMP, FRAME_INDEX, EPISODE_INDEX, INDEX, TASK_INDEX = "timestamp", "frame_index", "episode_index", "index", "task_index"
+COUNTERS = (TIMESTAMP, FRAME_INDEX, EPISODE_INDEX, INDEX, TASK_INDEX)
+"""One number a frame, which says where the frame belongs."""
 
 SUCCESS = "next.success"
 """Where LeRobot's environments say that an episode succeeded."""
@@ -53,18 +56,30 @@ def data_path(plan_index: int) -> str:
     return DATA_PATH.format(chunk_index=plan_index // CHUNK_FILES, file_index=plan_index % CHUNK_FILES)
 
 
+def video_path(plan_index: int, key: str) -> str:
+    """Return where an episode's video of a feature lies, relative to the dataset; numbered like its data file."""
+    chunk, file = divmod(plan_index, CHUNK_FILES)
+    return VIDEO_PATH.format(video_key=key, chunk_index=chunk, file_index=file)
+
+
 def plan_index_of(path: Path) -> int:
     """Return the plan index in a data file's path: the inverse of `data_path`."""
     chunk, file = path.parent.name.removeprefix("chunk-"), path.stem.removeprefix("file-")
     return int(chunk) * CHUNK_FILES + int(file)
 
 
-def build_features(interface: Interface, *, sim_state_dim: int) -> Features:
-    """Return info.json's features, in the order of the columns of a data file."""
-    features: Features = {
-        IMAGE_PREFIX + camera: {"dtype": "image", "shape": list(shape), "names": ["height", "width", "channels"]}
-        for camera, shape in sorted(interface.cameras.items())
-    }
+def build_features(
+    interface: Interface, *, sim_state_dim: int, video_info: Mapping[str, Mapping[str, Any]] | None = None
+) -> Features:
+    """Return info.json's features, in the order of the columns of a data file.
+
+    `video_info` describes the cameras that are stored as video; the others are image columns.
+    """
+    features: Features = {}
+    for camera, shape in sorted(interface.cameras.items()):
+        is_video = camera in (video_info or {})
+        feature = {"dtype": "video" if is_video else "image", "shape": list(shape), "names": ["height", "width", "channels"]}
+        features[IMAGE_PREFIX + camera] = feature | ({"info": dict(video_info[camera])} if video_info and is_video else {})
     features[STATE] = _vector("float32", interface.state_names)
     for key in (ACTION, POLICY_ACTION, EXECUTED_ACTION):
         features[key] = _vector("float32", interface.action_names)
@@ -84,10 +99,15 @@ def _scalar(dtype: str) -> dict[str, Any]:
 
 
 def arrow_schema(features: Features) -> pa.Schema:
-    """Return the schema of a data file, with the metadata from which Hugging Face `datasets` knows images and lengths."""
+    """Return the schema of a data file, with the metadata from which Hugging Face `datasets` knows images and lengths.
+
+    Features stored as video have no column.
+    """
     fields: list[pa.Field] = []
     hints: dict[str, dict[str, Any]] = {}
     for key, feature in features.items():
+        if feature["dtype"] == "video":
+            continue
         if feature["dtype"] == "image":
             fields.append(pa.field(key, pa.struct({"bytes": pa.binary(), "path": pa.string()})))
             hints[key] = {"_type": "Image"}
@@ -119,7 +139,7 @@ def build_info(
         "data_files_size_in_mb": 100,
         "video_files_size_in_mb": 200,
         "data_path": DATA_PATH,
-        "video_path": None,
+        "video_path": VIDEO_PATH if any(feature["dtype"] == "video" for feature in features.values()) else None,
         "robot_type": robot_type,
         "splits": {"train": f"0:{num_episodes}"},
     }
@@ -153,8 +173,8 @@ def tasks_table(prompts: Sequence[str]) -> pa.Table:
 def interface_from_info(info: Mapping[str, Any]) -> Interface:
     """Return what a foreign dataset says of its robot; units and action space are not recorded there and stay 'unknown'."""
     features: Features = info["features"]
-    state_names = _dim_names(features.get(STATE))
-    action_names = _dim_names(features.get(ACTION))
+    state_names = dim_names(features.get(STATE))
+    action_names = dim_names(features.get(ACTION))
     return Interface(
         cameras={camera_of(key): _image_shape(features[key]) for key in camera_keys(features)},
         state_names=state_names,
@@ -181,7 +201,7 @@ def camera_of(key: str) -> str:
     return key.removeprefix(IMAGE_PREFIX).removeprefix("observation.")
 
 
-def _dim_names(feature: Mapping[str, Any] | None) -> tuple[str, ...]:
+def dim_names(feature: Mapping[str, Any] | None) -> tuple[str, ...]:
     """Return one name per dimension; LeRobot's `names` may be a list, a dict holding one list, or missing."""
     if feature is None:
         return ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from opentau.data.lerobot.episode_table import (
     read_constants,
     to_table,
 )
-from opentau.data.lerobot.finishing import Collected, write_meta
-from opentau.data.parquet import commit_table, read_schema, read_table
+from opentau.data.lerobot.finishing import Collected, prompts_of, write_meta
+from opentau.data.lerobot.video import encode, video_info
+from opentau.data.parquet import commit_bytes, commit_table, read_schema, read_table
 from opentau.errors import DataError
 from opentau.types import Episode, Interface
 
@@ -28,10 +30,20 @@ class DatasetWriter:
     metadata, and columns that depend on other episodes (episode_index, index, task_index) numbered as if it were alone.
     `finish` gives those columns their final numbers in plan order, rewriting file by file atomically, and writes meta/. It
     can be killed and called again; only a finished dataset loads. Equal episodes give equal bytes, whatever the order of
-    arrival. Gaps in the plan are fine: `episode_index` is the rank of the plan index.
+    arrival. Gaps in the plan are fine: `episode_index` is the rank of the plan index. Cameras named in `video_cameras` are
+    stored as one video per episode, which loses a little; the others as PNG columns, which lose nothing.
     """
 
-    def __init__(self, root: Path, *, interface: Interface, fps: int, robot_type: str, env_id: str) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        interface: Interface,
+        fps: int,
+        robot_type: str,
+        env_id: str,
+        video_cameras: Collection[str] = (),
+    ) -> None:
         if fps < 1 or fps != int(fps):
             raise DataError(f"fps is {fps}; LeRobot datasets have a whole number of frames per second, at least 1")
         if fps != round(interface.control_hz):
@@ -41,6 +53,7 @@ class DatasetWriter:
         self._fps = int(fps)
         self._robot_type = robot_type
         self._env_id = env_id
+        self._video_cameras = sorted(video_cameras)
 
     def recorded(self) -> set[int]:
         """Return the plan indices of the committed episodes."""
@@ -58,21 +71,25 @@ class DatasetWriter:
         if (self.root / layout.INFO_PATH).exists():
             raise DataError(f"dataset {self.root} is finished, episode {plan_index} cannot be added; record into a new dataset")
         check_episode(episode, self.interface)
-        commit_table(to_table(plan_index, episode, fps=self._fps), path)
+        # The data file comes last: its presence says that the episode is recorded.
+        for camera in self._video_cameras:
+            block = encode(episode.images[camera], fps=self._fps)
+            commit_bytes(block, self.root / layout.video_path(plan_index, layout.IMAGE_PREFIX + camera))
+        commit_table(to_table(plan_index, episode, fps=self._fps, video_cameras=self._video_cameras), path)
 
     def finish(self) -> None:
         """Number the frames and write meta/; no episodes or a damaged file raise `DataError`, a full disk `StorageError`."""
         plan_indices = sorted(self.recorded())
         if not plan_indices:
             raise DataError(f"dataset {self.root} has no episodes; record at least one before finishing it")
-        for leftover in self.root.glob("data/chunk-*/*.partial"):
-            leftover.unlink()
+        self._remove_leftovers(plan_indices)
         constants = {plan_index: self._constants(plan_index) for plan_index in plan_indices}
-        prompts = list(dict.fromkeys(constants[plan_index]["prompt"] for plan_index in plan_indices))
+        prompts = list(dict.fromkeys(prompt for plan_index in plan_indices for prompt in prompts_of(constants[plan_index])))
         sim_state_dim = max(each["sim_state_dim"] for each in constants.values())
-        features = layout.build_features(self.interface, sim_state_dim=sim_state_dim)
+        features = self._features(sim_state_dim)
         schema = layout.arrow_schema(features)
         collected, first_frame = Collected(), 0
+        video_keys = self._video_keys()
         for episode_index, plan_index in enumerate(plan_indices):
             path = self.root / layout.data_path(plan_index)
             table = place(
@@ -80,9 +97,16 @@ class DatasetWriter:
                 schema,
                 episode_index=episode_index,
                 first_frame=first_frame,
-                task_index=prompts.index(constants[plan_index]["prompt"]),
+                task_indices={prompt: number for number, prompt in enumerate(prompts)},
             )
-            collected.add(table, constants[plan_index], plan_index=plan_index, first_frame=first_frame)
+            collected.add(
+                table,
+                constants[plan_index],
+                plan_index=plan_index,
+                first_frame=first_frame,
+                video_keys=video_keys,
+                fps=self._fps,
+            )
             commit_table(table, path)
             first_frame += len(table)
         write_meta(
@@ -95,6 +119,21 @@ class DatasetWriter:
             fps=self._fps,
             robot_type=self._robot_type,
         )
+
+    def _features(self, sim_state_dim: int) -> layout.Features:
+        shapes = self.interface.cameras
+        info = {camera: video_info(shapes[camera], fps=self._fps) for camera in self._video_cameras}
+        return layout.build_features(self.interface, sim_state_dim=sim_state_dim, video_info=info)
+
+    def _video_keys(self) -> list[str]:
+        return [layout.IMAGE_PREFIX + camera for camera in self._video_cameras]
+
+    def _remove_leftovers(self, plan_indices: list[int]) -> None:
+        """Remove what kills left: half files, and videos of episodes whose data file was never written."""
+        kept = {layout.video_path(plan_index, key) for plan_index in plan_indices for key in self._video_keys()}
+        videos = [path for path in self.root.glob("videos/*/chunk-*/*.mp4") if str(path.relative_to(self.root)) not in kept]
+        for leftover in (*self.root.glob("data/chunk-*/*.partial"), *self.root.glob("videos/*/chunk-*/*.partial"), *videos):
+            leftover.unlink()
 
     def _constants(self, plan_index: int) -> dict[str, Any]:
         path = self.root / layout.data_path(plan_index)

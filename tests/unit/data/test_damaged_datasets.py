@@ -110,20 +110,6 @@ def test_a_damaged_recording_stops_finish_and_names_the_file(make_episode, open_
     assert Dataset(tmp_path).load(1).digest() == make_episode(1).digest()
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 4 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True, text=True, check=False
-    )
-    if mount.returncode:
-        pytest.skip(f"mounting a tmpfs is not permitted here: {mount.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
 def test_a_full_disk_leaves_no_half_file_and_what_was_recorded(make_episode, open_writer, small_disk):
     root = small_disk / "dataset"
     writer = open_writer(root)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -151,6 +152,18 @@ def test_a_shape_that_contradicts_info_json_is_named(root):
     info["features"]["action"]["shape"] = [6]
     (root / "meta/info.json").write_text(json.dumps(info))
     with pytest.raises(DataError, match=r"episode 0 .*column action does not hold 6 numbers in every frame"):
+        Dataset(root).load(0)
+
+
+def test_rows_of_several_lengths_are_named_even_where_their_sum_is_right(tmp_path):
+    root = foreign.write_v21(tmp_path / "dataset")
+    path = next(root.rglob("episode_000000.parquet"))
+    table = pq.read_table(path)
+    rows = table["action"].to_pylist()
+    rows[0], rows[1] = [*rows[0], 1.0], rows[1][:1]
+    place = table.schema.get_field_index("action")
+    pq.write_table(table.set_column(place, table.field(place), pa.array(rows, table.field(place).type)), path)
+    with pytest.raises(DataError, match=r"episode 0 .*column action does not hold 2 numbers in every frame"):
         Dataset(root).load(0)
 
 
