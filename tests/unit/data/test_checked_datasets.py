@@ -124,6 +124,28 @@ def test_whatever_stands_in_info_json_the_check_answers_with_findings(nonsense, 
         check(root, with_pixels=False, on_episode=lambda done, total: None)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "code", "message"),
+    [
+        (layout.EXTRAS_PATH, "{}", "metadata", "its interface is none: 'interface'"),
+        (layout.STATS_PATH, '{"action": {"mean": ["a"]}}', "statistics", "could not convert string"),
+        (layout.STATS_PATH, "[", "statistics", "stats.json is missing or damaged"),
+    ],
+)
+def test_other_descriptions_that_make_no_sense_are_findings(name, text, code, message, sound):
+    (sound / name).write_text(text)
+    assert message in only(sound, code).text
+
+
+@pytest.mark.parametrize(("column", "message"), [("length", "of None frames"), ("digest", "it lacks what was recorded")])
+def test_a_list_of_episodes_with_holes_is_a_finding(column, message, sound):
+    table = pq.read_table(sound / layout.EPISODES_PATH)
+    place = table.schema.get_field_index(column)
+    holes = table.set_column(place, table.field(place), pa.nulls(8, table.field(place).type))
+    pq.write_table(holes if column == "length" else table.drop_columns([column]), sound / layout.EPISODES_PATH)
+    assert message in only(sound, "metadata").text
+
+
 @pytest.mark.parametrize(("name", "true"), [("total_episodes", 8), ("total_frames", 480), ("total_tasks", 1)])
 def test_wrong_counts_are_named(name, true, sound):
     change_info(sound, lambda info: info.update({name: 77}))
