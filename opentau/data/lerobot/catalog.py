@@ -97,6 +97,8 @@ def read_catalog(root: Path) -> Catalog:
         raise DataError(
             f"dataset {root} has the layout {version!r}, this reads {known}; convert it with LeRobot's conversion scripts"
         )
+    for row in rows:
+        _check_row(row, root)
     rows = sorted(rows, key=lambda row: row.index)
     if [row.index for row in rows] != list(range(len(rows))) or not rows:
         raise DataError(f"dataset {root}: meta/episodes does not list the episodes 0, 1, … once each. {FIX_FETCHED}")
@@ -120,6 +122,17 @@ def read_info(root: Path) -> dict[str, Any]:
     if problem:
         raise damaged(path, problem, where=f"dataset {root}", fix=FIX_FETCHED)
     return info
+
+
+def _check_row(row: EpisodeRow, root: Path) -> None:
+    """Raise `DataError` for an episode whose place or length is no number."""
+    times_s = [span.start_s for span in row.videos.values()]
+    is_numbered = isinstance(row.index, int) and isinstance(row.length, int) and row.length >= 0
+    if not is_numbered or not all(isinstance(start_s, int | float) and math.isfinite(start_s) for start_s in times_s):
+        raise DataError(
+            f"dataset {root}: meta/ lists an episode {row.index!r} of {row.length!r} frames, in videos from {times_s} s on; "
+            f"they must be numbers. {FIX_FETCHED}"
+        )
 
 
 def _problem_of(info: Mapping[str, Any]) -> str:

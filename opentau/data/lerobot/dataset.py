@@ -136,9 +136,14 @@ class Dataset:
         return f"dataset {self.root}, episode {row.index} ({name})"
 
     def _read_interface(self) -> Interface:
-        if self.catalog.is_ours:
-            return Interface.from_dict(read_json(self.root / layout.EXTRAS_PATH, where=f"dataset {self.root}")["interface"])
-        return layout.interface_from_info(self.catalog.info)
+        if not self.catalog.is_ours:
+            return layout.interface_from_info(self.catalog.info)
+        path, where = self.root / layout.EXTRAS_PATH, f"dataset {self.root}"
+        extras = read_json(path, where=where)
+        try:
+            return Interface.from_dict(extras["interface"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise damaged(path, f"its interface is none: {error}", where=where, fix=self.catalog.fix) from error
 
     def _chosen_rows(self, episodes: Sequence[int] | None) -> tuple[EpisodeRow, ...]:
         rows = self.catalog.rows
@@ -166,5 +171,10 @@ class Dataset:
 
     def _episode_info(self, row: EpisodeRow, outcomes: dict[int, Outcome]) -> EpisodeInfo:
         if self.catalog.is_ours:
-            return info_from_constants({**row.constants, "prompt": row.tasks[0]}, index=row.index)
+            try:
+                return info_from_constants({**row.constants, "prompt": row.tasks[0]}, index=row.index)
+            except (KeyError, IndexError, ValueError) as error:
+                reason = f"it lacks what was recorded of the episode: {error}"
+                path = self.catalog.files[0]
+                raise damaged(path, reason, where=f"dataset {self.root}, episode {row.index}", fix=self.catalog.fix) from error
         return foreign_info(row, outcome=outcomes.get(row.index, Outcome.SUCCESS))

@@ -46,16 +46,19 @@ def read_stated(root: Path, *, features: Sequence[str]) -> dict[str, dict[str, n
 
     v2.1 states them per episode; the dataset's follow from them, without quantiles. Damaged files raise `DataError`.
     """
-    if (root / layout.STATS_PATH).exists():
-        plain = read_json(root / layout.STATS_PATH, where=f"dataset {root}")
-        return {feature: _arrays(plain[feature]) for feature in features if feature in plain}
-    path = root / EPISODES_STATS_PATH
+    whole, path = root / layout.STATS_PATH, root / EPISODES_STATS_PATH
+    if whole.exists():
+        plain = read_json(whole, where=f"dataset {root}")
+        try:
+            return {feature: _arrays(plain[feature]) for feature in features if feature in plain}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise damaged(whole, error, where=f"dataset {root}", fix=FIX_FETCHED) from error
     if not path.exists():
         return {}
     try:
         episodes = [json.loads(line)["stats"] for line in path.read_text(encoding="utf-8").splitlines()]
         return {name: _combined([_arrays(each[name]) for each in episodes]) for name in features if name in episodes[0]}
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise damaged(path, error, where=f"dataset {root}", fix=FIX_FETCHED) from error
 
 

@@ -46,8 +46,14 @@ def sound(recorded: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def damaged(tmp_path: Path) -> Callable[..., Path]:
-    """Record a dataset whose columns are changed before."""
-    return lambda change, **interface: recordings.record(tmp_path / "dataset", change=change, **interface)
+    """Record a dataset without cameras whose columns are changed before."""
+    return lambda change, **options: recordings.record(tmp_path / "dataset", change=change, **{"cameras": {}, **options})
+
+
+@pytest.fixture
+def filmed(damaged) -> Callable[..., Path]:
+    """The same with cameras."""
+    return lambda change, **options: damaged(change, **{"cameras": recordings.SHAPES, **options})
 
 
 def change_info(root: Path, change: Callable[[dict], None], *, name: str = layout.INFO_PATH) -> None:
@@ -98,7 +104,7 @@ def test_metadata_that_makes_no_sense_is_a_finding(sound):
     assert "info.json is missing or damaged (feature action has no dtype)" in only(sound, "metadata").text
 
 
-NONSENSE = ("deleted", None, "x", -1, [], {}, 0)
+NONSENSE = ("deleted", None, "x", -1)
 
 
 def places_in(plain: dict, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -122,6 +128,28 @@ def test_whatever_stands_in_info_json_the_check_answers_with_findings(nonsense, 
             del parent[place[-1]]
         (root / layout.INFO_PATH).write_text(json.dumps(plain))
         check(root, with_pixels=False, on_episode=lambda done, total: None)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "code", "message"),
+    [
+        (layout.EXTRAS_PATH, "{}", "metadata", "its interface is none: 'interface'"),
+        (layout.STATS_PATH, '{"action": {"mean": ["a"]}}', "statistics", "could not convert string"),
+        (layout.STATS_PATH, "[", "statistics", "stats.json is missing or damaged"),
+    ],
+)
+def test_other_descriptions_that_make_no_sense_are_findings(name, text, code, message, sound):
+    (sound / name).write_text(text)
+    assert message in only(sound, code).text
+
+
+@pytest.mark.parametrize(("column", "message"), [("length", "of None frames"), ("digest", "it lacks what was recorded")])
+def test_a_list_of_episodes_with_holes_is_a_finding(column, message, sound):
+    table = pq.read_table(sound / layout.EPISODES_PATH)
+    place = table.schema.get_field_index(column)
+    holes = table.set_column(place, table.field(place), pa.nulls(8, table.field(place).type))
+    pq.write_table(holes if column == "length" else table.drop_columns([column]), sound / layout.EPISODES_PATH)
+    assert message in only(sound, "metadata").text
 
 
 @pytest.mark.parametrize(("name", "true"), [("total_episodes", 8), ("total_frames", 480), ("total_tasks", 1)])
@@ -364,7 +392,6 @@ def test_a_very_short_episode_is_named(damaged):
     def cut(index, columns):
         if index == 4:
             columns["state"], columns["action"] = columns["state"][:3], columns["action"][:3]
-            columns["images"] = {camera: frames[:3] for camera, frames in columns["images"].items()}
 
     finding = only(damaged(cut), "short-episode")
     assert finding.text == "episode 4 has 3 frames, half of the episodes have 60 or more"
@@ -382,7 +409,7 @@ def test_an_empty_episode_is_named(tmp_path):
 def test_an_episode_that_is_there_twice_is_named(damaged):
     def double(index, columns):
         if index == 7:
-            columns.update(recordings.columns_of(2))
+            columns.update(recordings.columns_of(2, shapes={}))
 
     finding = only(damaged(double), "duplicate")
     assert finding.text == "episode 7 has the same states and actions as episode 2"
@@ -393,11 +420,10 @@ def test_an_episode_that_is_there_twice_is_named(damaged):
 def test_an_episode_that_is_there_twice_but_shifted_is_named(first, words, damaged):
     def shift(index, columns):
         if index == 7:
-            whole = recordings.columns_of(2)
+            whole = recordings.columns_of(2, shapes={})
             for name in ("state", "action"):
                 rows = whole[name]
                 columns[name] = np.concatenate([rows[6:], rows[:6] + 1] if first > 0 else [rows[:6] + 1, rows[:-6]])
-            columns["images"] = whole["images"]
 
     finding = only(damaged(shift), "near-duplicate")
     assert finding.text.startswith("episode 7 repeats ")
@@ -418,7 +444,7 @@ def test_a_gripper_that_moves_the_other_way_in_some_episodes_is_named(damaged):
 
 
 def test_a_gripper_that_contradicts_its_unit_is_named(tmp_path):
-    root = recordings.record(tmp_path / "dataset", action_units=("0.05 m",) * 3 + ("-1 close, 1 open",))
+    root = recordings.record(tmp_path / "dataset", cameras={}, action_units=("0.05 m",) * 3 + ("-1 close, 1 open",))
     finding = only(root, "gripper-convention")
     assert "action 3 (gripper) closes the gripper where it grows" in finding.text
     assert "its name or unit says it opens it" in finding.text
@@ -436,7 +462,9 @@ def test_absolute_actions_that_are_declared_as_deltas_are_named(damaged):
 
 def test_deltas_that_are_declared_as_absolute_actions_are_named(tmp_path):
     names = ("x", "y", "z", "gripper")
-    finding = only(recordings.record(tmp_path / "dataset", action_space="absolute_ee", action_names=names), "action-space")
+    finding = only(
+        recordings.record(tmp_path / "dataset", cameras={}, action_space="absolute_ee", action_names=names), "action-space"
+    )
     assert "actions are declared as absolute, but action 0 (x) is the change of observation.state 0 (x)" in finding.text
 
 
@@ -454,26 +482,26 @@ def test_names_alone_declare_deltas(damaged):
 # --- cameras
 
 
-def test_a_camera_that_freezes_while_the_arm_moves_is_named(damaged):
+def test_a_camera_that_freezes_while_the_arm_moves_is_named(filmed):
     def freeze(index, columns):
         if index == 2:
             columns["images"]["front"][10:50] = columns["images"]["front"][10]
 
-    root = damaged(freeze)
+    root = filmed(freeze)
     finding = only(root, "frozen-camera")
     assert (finding.episodes, finding.frame, finding.camera) == ((2,), 10, "front")
     assert "shows the same picture while the robot moves in episode 2: in episode 2 for 2.0 s from frame 10 on" in finding.text
     assert findings_of(root, with_pixels=False) == ()
 
 
-def test_a_camera_that_stands_still_with_the_arm_is_no_finding(damaged):
+def test_a_camera_that_stands_still_with_the_arm_is_no_finding(filmed):
     def rest(index, columns):
         if index == 2:
             columns["images"]["front"][10:50] = columns["images"]["front"][10]
             columns["images"]["wrist"][10:50] = columns["images"]["wrist"][10]
             columns["state"][10:50] = columns["state"][10]
 
-    assert findings_of(damaged(rest)) == ()
+    assert findings_of(filmed(rest)) == ()
 
 
 def test_a_frozen_video_is_named_in_spite_of_the_codecs_noise(tmp_path, monkeypatch):
@@ -486,12 +514,12 @@ def test_a_frozen_video_is_named_in_spite_of_the_codecs_noise(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(("black", "severity"), [((4,), Severity.ERROR), (range(8), Severity.WARNING)])
-def test_a_black_camera_is_named(black, severity, damaged):
+def test_a_black_camera_is_named(black, severity, filmed):
     def darken(index, columns):
         if index in black:
             columns["images"]["wrist"][20:] = 3
 
-    finding = only(damaged(darken), "black-camera")
+    finding = only(filmed(darken), "black-camera")
     assert (finding.severity, finding.episodes, finding.frame) == (severity, tuple(black), 20)
     assert f"episode {black[0]} for 2.0 s from frame 20 on" in finding.text
 
