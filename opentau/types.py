@@ -164,11 +164,15 @@ class Episode:
     policy_version: str
     prompts: tuple[str, ...] = ()
     """Prompt per frame, T of them, where it changes within the episode; else empty, and `prompt` holds throughout."""
+    subtasks: tuple[str, ...] = ()
+    """Per frame what the acting agent was about, in words, '' where nobody said; empty where that is so throughout."""
 
     def __post_init__(self) -> None:
         length = len(self.state)
-        if self.prompts and len(self.prompts) != length:
-            raise ValueError(f"episode {self.episode_id}: {len(self.prompts)} prompts for {length} frames; give one each")
+        for name in ("prompts", "subtasks"):
+            count = len(getattr(self, name))
+            if count not in (0, length):
+                raise ValueError(f"episode {self.episode_id}: {count} {name} for {length} frames; give one each, or none")
         for name, column in self.columns().items():
             if len(column) != length:
                 raise ValueError(
@@ -196,7 +200,7 @@ class Episode:
             digest.update(f"{name}{column.dtype.str}{column.shape}".encode())
             digest.update(np.ascontiguousarray(column).tobytes())
         constants = (self.prompt, self.task_id, str(self.outcome), self.seed, self.episode_id, self.env_id, self.policy_version)
-        digest.update(repr(constants + self.prompts).encode())
+        digest.update(repr(constants + self.prompts + self.subtasks).encode())
         return digest.hexdigest()
 
 

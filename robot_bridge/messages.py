@@ -20,6 +20,7 @@ MAJOR, MINOR = 1, 0
 MAX_HEADER_BYTES = 1 << 16
 MAX_ARRAYS = 32
 MAX_DIMS = 5
+MAX_SUBTASKS = 10_000
 MAX_NAME = 64
 
 DTYPES = {name: np.dtype(name).newbyteorder("<") for name in ("uint8", "int8", "float32", "float64")}
@@ -94,13 +95,18 @@ class Chunk(Message, frozen=True, kw_only=True, tag="CHUNK"):
     infer_ms: float
 
 
-class Upload(Message, frozen=True, kw_only=True, tag="EPISODE"):
-    """Station to server: a finished episode; its columns as arrays where it was recorded."""
+class Upload(Message, frozen=True, kw_only=True, tag="EPISODE", omit_defaults=True):
+    """Station to server: a finished episode; its columns as arrays where it was recorded.
+
+    What is empty is left out, so that an episode without subtasks travels as it did before there were any.
+    """
 
     result: EpisodeResult
     prompt: Text
     env_id: Text
     num_clipped_actions: Count
+    subtasks: Annotated[tuple[tuple[Text, Count], ...], msgspec.Meta(max_length=MAX_SUBTASKS)] = ()
+    """What the acting agent was about, in words, each with the number of frames it lasted; empty where nobody said."""
 
 
 class UploadAck(Message, frozen=True, kw_only=True, tag="EPISODE_ACK"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -78,8 +79,20 @@ def played_from(message: Upload, arrays: Mapping[str, np.ndarray]) -> PlayedEpis
     )
 
 
+def subtask_runs(episode: Episode | None) -> tuple[tuple[str, int], ...]:
+    """Return the subtasks of an episode, each with the number of frames it lasts."""
+    if episode is None:
+        return ()
+    return tuple((subtask, len(list(frames))) for subtask, frames in groupby(episode.subtasks))
+
+
 def _episode(message: Upload, arrays: Mapping[str, np.ndarray]) -> Episode:
     result, plan = message.result, message.result.plan
+    num_narrated = sum(length for _, length in message.subtasks)
+    if num_narrated not in (0, result.num_steps):
+        raise LinkError(
+            f"episode {plan.episode_id} brings subtasks of {num_narrated} frames; its result says {result.num_steps}"
+        )
     try:
         episode = Episode(
             images={name.removeprefix(IMAGE): _array(arrays, name, "uint8", 4) for name in arrays if name.startswith(IMAGE)},
@@ -98,6 +111,7 @@ def _episode(message: Upload, arrays: Mapping[str, np.ndarray]) -> Episode:
             episode_id=plan.episode_id,
             env_id=message.env_id,
             policy_version=result.policy_version,
+            subtasks=tuple(subtask for subtask, length in message.subtasks for _ in range(length)),
         )
     except ValueError as error:
         raise LinkError(f"an upload was refused: {error}") from error

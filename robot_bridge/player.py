@@ -9,6 +9,7 @@ import numpy as np
 
 from opentau.errors import OptionError, PolicyError
 from opentau.protocols import Expert, Perturbation, StepEnv, Supervisor
+from opentau.subtasks import narrated
 from opentau.types import Actor, EpisodePlan, Observation, Outcome, PolicyRequest, Source, derive_seed
 from robot_bridge.executor import ChunkExecutor
 from robot_bridge.payloads import ChunkReply, PlayedEpisode
@@ -116,7 +117,13 @@ class EpisodePlayer:
         if self._plan.actor is Actor.EXPERT:
             action = self._clip(self._require_expert().act())
             executed = action if self._perturbation is None else self._clip(self._perturbation.apply(action))
-            return Turn(source=Source.DEMONSTRATION, action=action, executed_action=executed, policy_action=None)
+            return Turn(
+                source=Source.DEMONSTRATION,
+                action=action,
+                executed_action=executed,
+                policy_action=None,
+                subtask=self._subtask(),
+            )
         had_control = self._is_intervening
         if had_control and self._wants_control(observation, value=None):
             return self._intervene(proposed=None)
@@ -138,7 +145,17 @@ class EpisodePlayer:
 
     def _intervene(self, *, proposed: np.ndarray | None) -> Turn:
         action = self._clip(self._require_expert().act())
-        return Turn(source=Source.INTERVENTION, action=action, executed_action=action, policy_action=proposed)
+        return Turn(
+            source=Source.INTERVENTION,
+            action=action,
+            executed_action=action,
+            policy_action=proposed,
+            subtask=self._subtask(),
+        )
+
+    def _subtask(self) -> str:
+        """Return what the expert is about, in words, where it and the environment tell."""
+        return narrated(self._expert, getattr(self._env, "object_names", None)) if self._plan.is_recorded else ""
 
     def _next_policy_action(self, observation: dict[str, Any] | None) -> tuple[np.ndarray, float | None]:
         """Ask, wait and play by the executor's rules; the value is given in the step in which its chunk is taken."""

@@ -28,7 +28,7 @@ from robot_bridge.messages import (
     UploadAck,
     Welcome,
 )
-from robot_bridge.payloads import ChunkReply, PlayedEpisode, reply_from, request_arrays
+from robot_bridge.payloads import ChunkReply, PlayedEpisode, reply_from, request_arrays, subtask_runs
 
 M = TypeVar("M", bound=Message)
 
@@ -82,6 +82,7 @@ class StationLink:
             prompt=played.prompt,
             env_id=played.env_id,
             num_clipped_actions=played.num_clipped_actions,
+            subtasks=subtask_runs(played.episode),
         )
         columns = {} if played.episode is None else played.episode.columns()
         send(self._control, Plane.CONTROL, message, columns)

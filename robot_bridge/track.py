@@ -25,6 +25,8 @@ class Turn:
     """What goes to the environment, float32 [A]."""
     policy_action: np.ndarray | None
     """What the policy proposed, float32 [A]; None where none was asked."""
+    subtask: str = ""
+    """What the acting expert is about, in words."""
 
 
 class EpisodeTrack:
@@ -98,4 +100,5 @@ class EpisodeTrack:
             episode_id=self._plan.episode_id,
             env_id=env_id,
             policy_version=self.policy_version,
+            subtasks=tuple(turn.subtask for turn in turns) if any(turn.subtask for turn in turns) else (),
         )

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -143,6 +143,18 @@ class CountingExpert:
         aim = (self._env.target - self._env.position) / REACH
         aim = aim / max(1.0, np.abs(aim).max()) + self._wander * self._rng.standard_normal(2)
         return aim.astype(np.float32)
+
+
+class TellingExpert(CountingExpert):
+    """Says what it moves and where to; nears the target in two phases."""
+
+    subject, destination, relation = "point_1", "target_1", "on"
+    object_names: ClassVar = {"point_1": "point", "target_1": "target"}
+
+    def act(self) -> np.ndarray:
+        is_near = np.linalg.norm(self._env.target - self._env.position) < 0.5
+        self.phase = "lower" if is_near else "carry"
+        return super().act()
 
 
 class ShakyHand:

@@ -58,6 +58,8 @@ class Catalog:
     """In the order of their index, which counts from zero."""
     tasks: tuple[str, ...]
     """Prompt per `task_index`."""
+    subtasks: tuple[str, ...]
+    """Text per `subtask_index`; empty where the dataset has no subtasks."""
     files: tuple[Path, ...]
     """The files that `rows` was read from."""
 
@@ -88,7 +90,7 @@ def read_catalog(root: Path) -> Catalog:
     version = info.get("codebase_version")
     if version == layout.CODEBASE_VERSION:
         files = tuple(sorted(root.glob("meta/episodes/*/*.parquet")))
-        rows, tasks = _rows_of_tables(root, info, files), _tasks_of_table(root)
+        rows, tasks = _rows_of_tables(root, info, files), _texts_of_table(root, layout.TASKS_PATH, number="task_index")
     elif version in layout.OLDER_VERSIONS:
         files = tuple(path for path in (root / name for name in layout.OLDER_FILES) if path.exists())
         rows, tasks = _rows_of_lines(root, info), _tasks_of_lines(root)
@@ -102,7 +104,10 @@ def read_catalog(root: Path) -> Catalog:
     rows = sorted(rows, key=lambda row: row.index)
     if [row.index for row in rows] != list(range(len(rows))) or not rows:
         raise DataError(f"dataset {root}: meta/episodes does not list the episodes 0, 1, … once each. {FIX_FETCHED}")
-    return Catalog(root=root, info=info, rows=tuple(rows), tasks=tasks, files=files)
+    subtasks: tuple[str, ...] = ()
+    if layout.SUBTASK_INDEX in info["features"] and (root / layout.SUBTASKS_PATH).exists():
+        subtasks = _texts_of_table(root, layout.SUBTASKS_PATH, number=layout.SUBTASK_INDEX)
+    return Catalog(root=root, info=info, rows=tuple(rows), tasks=tasks, subtasks=subtasks, files=files)
 
 
 def read_info(root: Path) -> dict[str, Any]:
@@ -207,14 +212,14 @@ def _row_of_plain(plain: Mapping[str, Any], info: Mapping[str, Any], videos: lis
     )
 
 
-def _tasks_of_table(root: Path) -> tuple[str, ...]:
-    """Read tasks.parquet, whose column of texts is called by LeRobot's version at the time."""
-    path = root / layout.TASKS_PATH
+def _texts_of_table(root: Path, name: str, *, number: str) -> tuple[str, ...]:
+    """Read tasks.parquet or subtasks.parquet, whose column of texts is called by LeRobot's version at the time."""
+    path = root / name
     table = read_table(path, where=f"dataset {root}", fix=FIX_FETCHED)
-    texts = [name for name in table.column_names if name != "task_index"]
-    if "task_index" not in table.column_names or len(texts) != 1:
+    texts = [column for column in table.column_names if column != number]
+    if number not in table.column_names or len(texts) != 1:
         raise damaged(path, f"its columns are {table.column_names}", where=f"dataset {root}", fix=FIX_FETCHED)
-    return _ordered(zip(table["task_index"].to_pylist(), table[texts[0]].to_pylist(), strict=True), path, root)
+    return _ordered(zip(table[number].to_pylist(), table[texts[0]].to_pylist(), strict=True), path, root)
 
 
 def _rows_of_lines(root: Path, info: Mapping[str, Any]) -> list[EpisodeRow]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -80,12 +80,18 @@ class Dataset:
         known = layout.OUR_COLUMNS if self.catalog.is_ours else (*layout.COMMON_COLUMNS, *layout.INTERVENTION_COLUMNS)
         columns = [column for column in known if column in self._features]
         columns += [key for key in cameras.values() if self._features[key]["dtype"] == "image"]
-        table = self._read(row, [*columns, layout.TIMESTAMP, layout.TASK_INDEX])
+        subtasks = self.catalog.subtasks
+        counters = [layout.TIMESTAMP, layout.TASK_INDEX, *([layout.SUBTASK_INDEX] if subtasks else [])]
+        table = self._read(row, [*columns, *counters])
+        texts = partial(self._frame_texts, table, row)
+        narrated = texts(column=layout.SUBTASK_INDEX, texts=subtasks) if subtasks else ()
         return from_table(
             table,
             info,
             images={camera: self._decode(table, row, camera) for camera in cameras},
-            prompts=self._frame_prompts(table, row),
+            # An episode of one task says so in meta/ once; its frames need no prompts of their own.
+            prompts=texts(column=layout.TASK_INDEX, texts=self.catalog.tasks) if len(row.tasks) > 1 else (),
+            subtasks=narrated if any(narrated) else (),
             features=self._features,
             sim_state_dim=row.constants.get("sim_state_dim", 0),
             where=f"{self.where(position)}, file {self.root / row.data_path}",
@@ -120,16 +126,13 @@ class Dataset:
         """Camera to feature."""
         return {layout.camera_of(key): key for key in layout.camera_keys(self._features)}
 
-    def _frame_prompts(self, table: pa.Table, row: EpisodeRow) -> tuple[str, ...]:
-        """Return the prompt of every frame where an episode has several, else nothing."""
-        if len(row.tasks) < 2:
-            return ()
-        tasks = self.catalog.tasks
-        task_T = table[layout.TASK_INDEX].to_numpy()
-        if task_T.min() < 0 or task_T.max() >= len(tasks):
-            reason = f"a frame has task_index {task_T.max()}, meta/ lists the tasks 0 to {len(tasks) - 1}"
+    def _frame_texts(self, table: pa.Table, row: EpisodeRow, *, column: str, texts: Sequence[str]) -> tuple[str, ...]:
+        """Return the text of every frame that a column numbers; a number without a text raises `DataError`."""
+        number_T = table[column].to_numpy()
+        if number_T.min() < 0 or number_T.max() >= len(texts):
+            reason = f"a frame has {column} {number_T.min()} or {number_T.max()}, meta/ lists 0 to {len(texts) - 1}"
             raise damaged(self.root / row.data_path, reason, where=self._where_row(row), fix=self.catalog.fix)
-        return tuple(tasks[task] for task in task_T)
+        return tuple(texts[number] for number in number_T)
 
     def _where_row(self, row: EpisodeRow) -> str:
         name = row.constants["episode_id"] if self.catalog.is_ours else f"{row.index:06d}"

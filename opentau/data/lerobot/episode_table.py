@@ -110,26 +110,34 @@ def to_table(plan_index: int, episode: Episode, *, fps: int, video_cameras: Coll
 
 
 def place(
-    table: pa.Table, schema: pa.Schema, *, episode_index: int, first_frame: int, task_indices: Mapping[str, int]
+    table: pa.Table,
+    schema: pa.Schema,
+    *,
+    episode_index: int,
+    first_frame: int,
+    task_indices: Mapping[str, int],
+    subtask_indices: Mapping[str, int],
 ) -> pa.Table:
     """Return a committed table with its place in the finished dataset and the dataset's own schema.
 
-    `task_indices` numbers the prompts of the dataset.
+    `task_indices` numbers the prompts of the dataset, `subtask_indices` its subtasks; empty where it has none.
     """
     num_frames = len(table)
-    runs = prompt_runs(read_constants(table.schema))
+    constants = read_constants(table.schema)
     placed = {
         layout.EPISODE_INDEX: np.full(num_frames, episode_index),
         layout.INDEX: np.arange(first_frame, first_frame + num_frames),
-        layout.TASK_INDEX: np.concatenate([np.full(length, task_indices[prompt]) for prompt, length in runs]),
+        layout.TASK_INDEX: _numbered(prompt_runs(constants), task_indices),
     }
+    if subtask_indices:
+        placed[layout.SUBTASK_INDEX] = _numbered(subtask_runs(constants), subtask_indices)
     columns = []
     for field in schema:
         if field.name in placed:
             columns.append(_array(placed[field.name]))
         elif field.name == layout.SIM_STATE:
             # Simulators of different tasks have states of different lengths; a LeRobot column has one.
-            own_width = read_constants(table.schema)["sim_state_dim"]
+            own_width = constants["sim_state_dim"]
             rows = numbers(table, field.name)[:, :own_width] if own_width else np.zeros((num_frames, 0))
             width = field.type.list_size if pa.types.is_fixed_size_list(field.type) else 1
             columns.append(_array(np.pad(rows, ((0, 0), (0, width - own_width)))))
@@ -147,6 +155,15 @@ def read_constants(schema: pa.Schema) -> dict[str, Any]:
 def prompt_runs(constants: Mapping[str, Any]) -> list[tuple[str, int]]:
     """Return the prompts of an episode in order, each with the number of frames it holds for."""
     return [(prompt, length) for prompt, length in constants.get("prompt_runs", [(constants["prompt"], constants["length"])])]
+
+
+def subtask_runs(constants: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Return the subtasks of an episode in order, each with the number of frames it lasts; '' where nobody said."""
+    return [(subtask, length) for subtask, length in constants.get("subtask_runs", [("", constants["length"])])]
+
+
+def _numbered(runs: Sequence[tuple[str, int]], numbers_of: Mapping[str, int]) -> np.ndarray:
+    return np.concatenate([np.full(length, numbers_of[text]) for text, length in runs])
 
 
 def info_from_constants(constants: Mapping[str, Any], *, index: int) -> EpisodeInfo:
@@ -189,6 +206,7 @@ def from_table(
     *,
     images: Mapping[str, np.ndarray],
     prompts: tuple[str, ...],
+    subtasks: tuple[str, ...],
     features: layout.Features,
     sim_state_dim: int,
     where: str,
@@ -221,6 +239,7 @@ def from_table(
         env_id=info.env_id,
         policy_version=info.policy_version,
         prompts=prompts,
+        subtasks=subtasks,
     )
 
 
@@ -267,6 +286,8 @@ def _constants(episode: Episode) -> dict[str, Any]:
     constants = {name: getattr(episode, name) for name in texts}
     if episode.prompts:
         constants["prompt_runs"] = [(prompt, len(list(frames))) for prompt, frames in groupby(episode.prompts)]
+    if episode.subtasks:
+        constants["subtask_runs"] = [(subtask, len(list(frames))) for subtask, frames in groupby(episode.subtasks)]
     return constants | {
         "outcome": str(episode.outcome),
         "length": len(episode),

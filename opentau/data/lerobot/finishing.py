@@ -115,6 +115,7 @@ def write_meta(
     *,
     features: layout.Features,
     prompts: Sequence[str],
+    subtasks: Sequence[str],
     interface: Interface,
     env_id: str,
     fps: int,
@@ -129,7 +130,9 @@ def write_meta(
         num_frames=collected.rows[-1]["dataset_to_index"],
         num_tasks=len(prompts),
     )
-    commit_table(layout.tasks_table(prompts), root / layout.TASKS_PATH)
+    commit_table(layout.texts_table(prompts, name="task"), root / layout.TASKS_PATH)
+    if subtasks:
+        commit_table(layout.texts_table(subtasks, name="subtask"), root / layout.SUBTASKS_PATH)
     commit_table(pa.Table.from_pylist(collected.rows), root / layout.EPISODES_PATH)
     commit_bytes(_json(collected.stats()), root / layout.STATS_PATH)
     commit_bytes(_json({"interface": interface.to_dict(), "env_id": env_id}), root / layout.EXTRAS_PATH)

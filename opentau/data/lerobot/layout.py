@@ -22,6 +22,7 @@ DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 EPISODES_PATH = "meta/episodes/chunk-000/file-000.parquet"
 TASKS_PATH = "meta/tasks.parquet"
+SUBTASKS_PATH = "meta/subtasks.parquet"
 INFO_PATH = "meta/info.json"
 STATS_PATH = "meta/stats.json"
 EXTRAS_PATH = "meta/opentau.json"
@@ -37,6 +38,7 @@ IMAGE_PREFIX = "observation.images."
 POLICY_ACTION, EXECUTED_ACTION = "policy_action", "executed_action"
 SOURCE, REWARD, VALUE, SIM_STATE = "source", "next.reward", "value", "sim_state"
 TIMESTAMP, FRAME_INDEX, EPISODE_INDEX, INDEX, TASK_INDEX = "timestamp", "frame_index", "episode_index", "index", "task_index"
+SUBTASK_INDEX = "subtask_index"
 COUNTERS = (TIMESTAMP, FRAME_INDEX, EPISODE_INDEX, INDEX, TASK_INDEX)
 """One number a frame, which says where the frame belongs."""
 
@@ -69,7 +71,11 @@ def plan_index_of(path: Path) -> int:
 
 
 def build_features(
-    interface: Interface, *, sim_state_dim: int, video_info: Mapping[str, Mapping[str, Any]] | None = None
+    interface: Interface,
+    *,
+    sim_state_dim: int,
+    has_subtasks: bool = False,
+    video_info: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Features:
     """Return info.json's features, in the order of the columns of a data file.
 
@@ -87,7 +93,8 @@ def build_features(
     if sim_state_dim:
         features[SIM_STATE] = {"dtype": "float64", "shape": [sim_state_dim], "names": None}
     features |= {TIMESTAMP: _scalar("float32"), FRAME_INDEX: _scalar("int64"), EPISODE_INDEX: _scalar("int64")}
-    return features | {INDEX: _scalar("int64"), TASK_INDEX: _scalar("int64")}
+    features |= {INDEX: _scalar("int64"), TASK_INDEX: _scalar("int64")}
+    return features | ({SUBTASK_INDEX: _scalar("int64")} if has_subtasks else {})
 
 
 def _vector(dtype: str, names: Sequence[str]) -> dict[str, Any]:
@@ -145,11 +152,15 @@ def build_info(
     }
 
 
-def tasks_table(prompts: Sequence[str]) -> pa.Table:
-    """Return tasks.parquet; LeRobot reads it with pandas and looks tasks up in its index, so the index is described here."""
+def texts_table(texts: Sequence[str], *, name: str) -> pa.Table:
+    """Return tasks.parquet ('task') or subtasks.parquet ('subtask').
+
+    LeRobot reads them with pandas and looks texts up in the index, so the index is described here.
+    """
+    number = f"{name}_index"
     described = [
-        {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64", "metadata": None},
-        {"name": "task", "field_name": "task", "pandas_type": "unicode", "numpy_type": "object", "metadata": None},
+        {"name": number, "field_name": number, "pandas_type": "int64", "numpy_type": "int64", "metadata": None},
+        {"name": name, "field_name": name, "pandas_type": "unicode", "numpy_type": "object", "metadata": None},
     ]
     axis = {
         "name": None,
@@ -159,15 +170,15 @@ def tasks_table(prompts: Sequence[str]) -> pa.Table:
         "metadata": {"encoding": "UTF-8"},
     }
     pandas = {
-        "index_columns": ["task"],
+        "index_columns": [name],
         "column_indexes": [axis],
         "columns": described,
         "attributes": {},
         "creator": {"library": "pyarrow", "version": pa.__version__},
         "pandas_version": "2.3.3",
     }
-    schema = pa.schema([("task_index", pa.int64()), ("task", pa.string())], metadata={"pandas": json.dumps(pandas)})
-    return pa.table({"task_index": list(range(len(prompts))), "task": list(prompts)}, schema=schema)
+    schema = pa.schema([(number, pa.int64()), (name, pa.string())], metadata={"pandas": json.dumps(pandas)})
+    return pa.table({number: list(range(len(texts))), name: list(texts)}, schema=schema)
 
 
 def interface_from_info(info: Mapping[str, Any]) -> Interface:

@@ -14,6 +14,7 @@ from opentau.data.lerobot.episode_table import (
     info_from_constants,
     place,
     read_constants,
+    subtask_runs,
     to_table,
 )
 from opentau.data.lerobot.finishing import Collected, prompts_of, write_meta
@@ -85,8 +86,10 @@ class DatasetWriter:
         self._remove_leftovers(plan_indices)
         constants = {plan_index: self._constants(plan_index) for plan_index in plan_indices}
         prompts = list(dict.fromkeys(prompt for plan_index in plan_indices for prompt in prompts_of(constants[plan_index])))
+        subtasks = list(dict.fromkeys(text for index in plan_indices for text, _ in subtask_runs(constants[index])))
+        subtasks = subtasks if any(subtasks) else []
         sim_state_dim = max(each["sim_state_dim"] for each in constants.values())
-        features = self._features(sim_state_dim)
+        features = self._features(sim_state_dim, has_subtasks=bool(subtasks))
         schema = layout.arrow_schema(features)
         collected, first_frame = Collected(), 0
         video_keys = self._video_keys()
@@ -98,6 +101,7 @@ class DatasetWriter:
                 episode_index=episode_index,
                 first_frame=first_frame,
                 task_indices={prompt: number for number, prompt in enumerate(prompts)},
+                subtask_indices={subtask: number for number, subtask in enumerate(subtasks)},
             )
             collected.add(
                 table,
@@ -114,16 +118,17 @@ class DatasetWriter:
             collected,
             features=features,
             prompts=prompts,
+            subtasks=subtasks,
             interface=self.interface,
             env_id=self._env_id,
             fps=self._fps,
             robot_type=self._robot_type,
         )
 
-    def _features(self, sim_state_dim: int) -> layout.Features:
+    def _features(self, sim_state_dim: int, *, has_subtasks: bool) -> layout.Features:
         shapes = self.interface.cameras
         info = {camera: video_info(shapes[camera], fps=self._fps) for camera in self._video_cameras}
-        return layout.build_features(self.interface, sim_state_dim=sim_state_dim, video_info=info)
+        return layout.build_features(self.interface, sim_state_dim=sim_state_dim, has_subtasks=has_subtasks, video_info=info)
 
     def _video_keys(self) -> list[str]:
         return [layout.IMAGE_PREFIX + camera for camera in self._video_cameras]

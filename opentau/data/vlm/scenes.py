@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from opentau.data.vlm.facts import SceneFrame
-from opentau.data.vlm.subtasks import subtask_sentence
 from opentau.errors import OptionError
 from opentau.protocols import Expert, GroundedEnv, NarratingExpert, Perturbation
+from opentau.subtasks import goal_words, subtask_sentence
 from opentau.types import derive_seed
 
 FRAMES_PER_SUBTASK = 2
@@ -87,12 +87,8 @@ def _goal_words(actors: Actors) -> dict[str, str]:
             f"{type(expert).__name__} does not say what it acts on; use another env.expert, or give it the attributes of "
             "opentau.protocols.NarratingExpert"
         )
-    objects, place = actors.env.ground_truth()["objects"], expert.destination
-    return {
-        "thing": objects[expert.subject]["name"],
-        "place": objects[place]["name"] if place in objects else place.replace("_", " "),
-        "relation": expert.relation,
-    }
+    objects = actors.env.ground_truth()["objects"]
+    return goal_words(expert, {key: described["name"] for key, described in objects.items()})
 
 
 def _look(env: GroundedEnv, *, episode: int, tick: int, subtask: str) -> Moment:

@@ -11,7 +11,7 @@ from opentau.errors import OptionError, PolicyError
 from opentau.types import Actor, EpisodePlan, Outcome, PolicyRequest, Source
 from robot_bridge.payloads import ChunkReply, PlayedEpisode
 from robot_bridge.player import EpisodePlayer
-from tests.fakes import CountingEnv, CountingExpert, DistanceCritic, ScriptedPolicy, ShakyHand
+from tests.fakes import CountingEnv, CountingExpert, DistanceCritic, ScriptedPolicy, ShakyHand, TellingExpert
 
 PLAN = EpisodePlan(index=0, episode_id="e/0", task_id="counting/0", seed=5, actor=Actor.POLICY, policy_id="p")
 DEMONSTRATION = dataclasses.replace(PLAN, actor=Actor.EXPERT, policy_id="")
@@ -104,6 +104,30 @@ def test_another_seed_gives_another_digest():
 def test_official_states_do_not_depend_on_the_seed():
     first, second = (play(dataclasses.replace(PLAN, seed=seed, initial_state=3)).episode for seed in (1, 2))
     np.testing.assert_array_equal(first.sim_state[0], second.sim_state[0])
+
+
+def test_an_expert_that_says_what_it_does_has_it_written_down_frame_by_frame():
+    env = CountingEnv()
+    env.object_names = TellingExpert.object_names
+    plan = dataclasses.replace(PLAN, actor=Actor.EXPERT)
+    told = play(plan, env=env, expert=TellingExpert(env)).episode
+    assert set(told.subtasks) == {"move the point to the target", "place the point on the target"}
+    assert told.subtasks[-1] == "place the point on the target"
+    assert len(told.subtasks) == len(told)
+    silent = play(plan).episode
+    assert silent.subtasks == ()
+    np.testing.assert_array_equal(silent.action, told.action)
+
+
+def test_only_the_frames_of_an_intervention_have_a_subtask():
+    env = CountingEnv()
+    env.object_names = TellingExpert.object_names
+    plan = dataclasses.replace(PLAN, is_supervised=True)
+    episode = play(
+        plan, env=env, policy=ScriptedPolicy(speed=0.1), expert=TellingExpert(env), supervisor=TakeOver(range(4, 7))
+    ).episode
+    assert Source.INTERVENTION in episode.source
+    assert [bool(subtask) for subtask in episode.subtasks] == (episode.source == Source.INTERVENTION).tolist()
 
 
 def test_stale_replies_are_never_played():

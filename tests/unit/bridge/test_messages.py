@@ -57,6 +57,23 @@ def test_recorded_bytes_decode_to_the_message_and_its_arrays(kind):
         assert not decoded_arrays[name].flags.writeable
 
 
+def upload_with(subtasks: tuple[tuple[str, int], ...]) -> list[bytes]:
+    message, arrays = examples()["EPISODE"]
+    return encode(msgspec.structs.replace(message, subtasks=subtasks), arrays)
+
+
+def test_subtasks_travel_as_runs_and_arrive_frame_by_frame():
+    message, arrays = decode(upload_with((("reach for the milk", 1), ("", 1))), max_bytes=LIMIT)
+    assert played_from(message, arrays).episode.subtasks == ("reach for the milk", "")
+
+
+@pytest.mark.parametrize("length", [1, 3, (1 << 63) - 2])
+def test_subtasks_of_another_number_of_frames_are_refused_before_they_are_unrolled(length):
+    message, arrays = decode(upload_with((("reach", length),)), max_bytes=LIMIT)
+    with pytest.raises(LinkError, match=rf"brings subtasks of {length} frames; its result says 2"):
+        played_from(message, arrays)
+
+
 def test_every_kind_of_message_has_an_example():
     assert {type(message) for message, _ in examples().values()} == set(Message.__subclasses__())
 

@@ -39,6 +39,21 @@ def test_every_column_and_constant_of_an_episode_comes_back_exactly(make_episode
     assert dataset.interface.cameras == {"agentview": (16, 16, 3), "wrist": (8, 12, 3)}
 
 
+def test_subtasks_come_back_frame_by_frame_and_are_numbered_over_the_dataset(make_episode, record):
+    told = make_episode(0, subtasks=("reach", "reach", "grasp", "grasp", "", "lift"))
+    episodes = {0: make_episode(1), 1: told, 2: make_episode(2, subtasks=("lift",) * 6)}
+    dataset = record(episodes)
+    assert [loaded.digest() for loaded in dataset] == [episode.digest() for episode in episodes.values()]
+    assert dataset.load(0).subtasks == ()
+    assert dataset.load(1).subtasks == told.subtasks
+    table = pq.read_table(dataset.root / layout.SUBTASKS_PATH)
+    assert table["subtask"].to_pylist() == ["", "reach", "grasp", "lift"]
+    assert pq.read_table(dataset.root / layout.data_path(1))["subtask_index"].to_pylist() == [1, 1, 2, 2, 0, 3]
+    plain = record({0: make_episode(0)}, name="plain")
+    assert not (plain.root / layout.SUBTASKS_PATH).exists()
+    assert "subtask_index" not in json.loads((plain.root / layout.INFO_PATH).read_text())["features"]
+
+
 def test_states_and_actions_of_one_dimension_come_back_with_their_axis(make_episode, interface, tmp_path):
     narrow = replace(interface, cameras={}, action_names=("grip",), action_units=("1",))
     one = np.linspace(-1, 1, 6, dtype=np.float32)[:, None]

@@ -14,8 +14,8 @@ from opentau.data.vlm.boxes import NUM_BINS, read_boxes, write_boxes
 from opentau.data.vlm.choosing import choose
 from opentau.data.vlm.facts import MARGIN, SceneFrame
 from opentau.data.vlm.questions import NO, NOTHING, YES, Question, questions_of
-from opentau.data.vlm.subtasks import subtask_sentence
 from opentau.errors import DataError
+from opentau.subtasks import subtask_sentence
 
 MILK, SOUP, BASKET = "milk_1", "soup_1", "basket_1"
 BOXES = {MILK: [0.2, 0.1, 0.4, 0.2], SOUP: [0.2, 0.4, 0.4, 0.5], BASKET: [0.5, 0.7, 0.9, 0.95]}

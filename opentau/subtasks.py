@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from opentau.errors import DataError, near_matches
+from opentau.protocols import NarratingExpert
 
 SENTENCES: Mapping[str, str] = {
     "settle": "open the gripper",
@@ -31,3 +32,20 @@ def subtask_sentence(phase: str, *, thing: str, place: str, relation: str) -> st
             f"the expert's phase {phase!r} has no sentence; add one to SENTENCES of {__name__}.{near_matches(phase, SENTENCES)}"
         )
     return SENTENCES[phase].format(thing=thing, place=place, relation=relation)
+
+
+def narrated(expert: object, object_names: Mapping[str, str] | None) -> str:
+    """Return what an expert is doing, '' for one that does not say what it acts on or an environment without names."""
+    if object_names is None or not isinstance(expert, NarratingExpert):
+        return ""
+    return subtask_sentence(expert.phase, **goal_words(expert, object_names))
+
+
+def goal_words(expert: NarratingExpert, object_names: Mapping[str, str]) -> dict[str, str]:
+    """Return what an expert moves and where to, as `subtask_sentence` takes it."""
+    place = expert.destination
+    return {
+        "thing": object_names[expert.subject],
+        "place": object_names.get(place, place.replace("_", " ")),
+        "relation": expert.relation,
+    }
