@@ -22,6 +22,15 @@ SENTENCES: Mapping[str, str] = {
 """Of `Expert.phase`; phases that look alike in a picture share a sentence."""
 
 
+QUESTION = "task: {}. which subtask comes next?"
+"""How a policy is asked for the subtask, in training and when it acts (π0.5, arXiv:2504.16054, section IV)."""
+
+
+def with_subtask(prompt: str, subtask: str) -> str:
+    """Return the prompt of a policy that acts on a subtask of the task."""
+    return f"{prompt}. {subtask}" if subtask else prompt
+
+
 def subtask_sentence(phase: str, *, thing: str, place: str, relation: str) -> str:
     """Return the subtask in words; `thing` is what is moved, 'in' or 'on' (`relation`) the `place`, as a person says them.
 

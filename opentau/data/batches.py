@@ -15,6 +15,7 @@ from opentau.data.frames import FrameTable, chunk_stops
 from opentau.data.sampler import EQUAL_SHARES, FrameSampler, PositiveDraw
 from opentau.data.window import Window
 from opentau.errors import DataError
+from opentau.subtasks import with_subtask
 from opentau.types import Indicator, derive_seed
 
 # Shapes: F frames, B samples, H actions of a chunk, A action dimensions, S state dimensions, Y and X image rows and columns.
@@ -91,6 +92,7 @@ class BatchSource:
         augmentation: Augmentation | None = None,
         action_limit: float = math.inf,
         window: Window | None = None,
+        subtask_share: float = 0.0,
     ) -> None:
         """Prepare to draw.
 
@@ -100,7 +102,8 @@ class BatchSource:
         out; `indicator` int8 [F] holds `Indicator` values, absent everywhere when None; `weight` float32 [F] is 1 everywhere
         when None; no augmentation when None. Encoded actions beyond `action_limit` are cut to it: a dimension that hardly
         moves in the statistics has a small scale, and one correction that turns it fully would outweigh a thousand frames.
-        `window` draws from so many episodes at a time, for frames that are decoded as they are needed.
+        `window` draws from so many episodes at a time, for frames that are decoded as they are needed. `subtask_share` of the
+        frames whose subtask is known have it in their prompt.
         """
         if horizon < 1 or batch_size < 1:
             raise DataError(f"horizon is {horizon}, batch_size {batch_size}; both are at least 1")
@@ -120,6 +123,7 @@ class BatchSource:
         self._augmentation = augmentation or Augmentation(shift_share=0.0)
         self._stops = chunk_stops(table)
         self._action_limit = action_limit
+        self._subtask_share = subtask_share
 
     def __call__(self, update: int) -> Batch:
         """Return the batch of one update."""
@@ -143,9 +147,20 @@ class BatchSource:
                 -self._action_limit, self._action_limit
             ),
             action_is_pad=steps >= stops,
-            prompt=[table.prompts[prompt] for prompt in table.prompt[frames]],
+            prompt=self._prompts(frames, rng),
             indicator=self._indicator[frames].astype(np.int8),
             weight=self._weight[frames].astype(np.float32),
             frame=frames,
             task=table.task[frames],
         )
+
+    def _prompts(self, frames: np.ndarray, rng: np.random.Generator) -> list[str]:
+        table = self.table
+        prompts = [table.prompts[prompt] for prompt in table.prompt[frames]]
+        if not self._subtask_share:
+            return prompts
+        is_told = rng.random(len(frames)) < self._subtask_share
+        subtasks = [
+            table.subtasks[subtask] if told else "" for subtask, told in zip(table.subtask[frames], is_told, strict=True)
+        ]
+        return [with_subtask(prompt, subtask) for prompt, subtask in zip(prompts, subtasks, strict=True)]

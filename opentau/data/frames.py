@@ -75,11 +75,15 @@ class FrameTable:
     """Position in `task_ids`, int32 [F]."""
     prompt: np.ndarray
     """Position in `prompts`, int32 [F]."""
+    subtask: np.ndarray
+    """Position in `subtasks`, int32 [F]."""
     episodes: tuple[EpisodeRecord, ...]
     task_ids: tuple[str, ...]
     """Sorted."""
     prompts: tuple[str, ...]
     """Sorted."""
+    subtasks: tuple[str, ...]
+    """Sorted; '' is of the frames of which nobody said what they are about."""
 
     def __len__(self) -> int:
         return len(self.state)
@@ -160,6 +164,7 @@ def _build(episodes: Iterable[tuple[str, Episode]], *, lengths: Sequence[int]) -
     columns: dict[str, np.ndarray] = {}
     records: list[EpisodeRecord] = []
     prompts: list[str] = []
+    subtasks: list[str] = []
     start = 0
     for dataset_id, episode in episodes:
         kept = _kept_columns(episode)
@@ -170,24 +175,32 @@ def _build(episodes: Iterable[tuple[str, Episode]], *, lengths: Sequence[int]) -
             columns[name][start : start + len(episode)] = column
         records.append(_record(dataset_id, episode, start=start))
         prompts += episode.prompts or [episode.prompt] * len(episode)
+        subtasks += episode.subtasks or [""] * len(episode)
         start += len(episode)
     task_ids = tuple(sorted({record.task_id for record in records}))
     tasks = [task_ids.index(record.task_id) for record in records]
-    known = tuple(sorted(set(prompts)))
-    number_of = {prompt: number for number, prompt in enumerate(known)}
     columns["episode"] = np.repeat(np.arange(len(records), dtype=np.int32), lengths)
     columns["task"] = np.repeat(np.array(tasks, np.int32), lengths)
-    columns["prompt"] = np.array([number_of[prompt] for prompt in prompts], np.int32)
+    known_prompts, columns["prompt"] = _numbered(prompts)
+    known_subtasks, columns["subtask"] = _numbered(subtasks)
     columns["tick"] = np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])
     for column in columns.values():
         column.flags.writeable = False
     return FrameTable(
         images={name.removeprefix("images."): column for name, column in columns.items() if name.startswith("images.")},
-        **{name: columns[name] for name in ("state", "action", "source", "episode", "tick", "task", "prompt")},
+        **{name: columns[name] for name in ("state", "action", "source", "episode", "tick", "task", "prompt", "subtask")},
         episodes=tuple(records),
         task_ids=task_ids,
-        prompts=known,
+        prompts=known_prompts,
+        subtasks=known_subtasks,
     )
+
+
+def _numbered(texts: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
+    """Return the different texts, sorted, and the position among them of every frame's, int32 [F]."""
+    known = tuple(sorted(set(texts)))
+    number_of = {text: number for number, text in enumerate(known)}
+    return known, np.array([number_of[text] for text in texts], np.int32)
 
 
 def _at_rate(episode: Episode, resampling: Resampling | None) -> Episode:

@@ -61,6 +61,9 @@ class MixtureOptions:
     """Weights are multiplied by size to this power: 0 takes them as they are, 1 goes by size, between is a temperature."""
     cache_gb: float | None = None
     """Frames of robots' parts are decoded into a cache on disk of this size when they are needed; null keeps all in memory."""
+    subtask_weight: float = 0.0
+    """Weight of the question which subtask comes next, about frames of which that is known; above 0 the policy says the subtask
+    first and then acts on it (π0.5)."""
     text_weight: float = 1.0
     """Weight of the cross-entropy of answers."""
     num_locations: int = 128
@@ -74,5 +77,10 @@ class MixtureOptions:
             raise OptionError(f"mixture.cache_gb is {self.cache_gb}; it must be above 0, or null")
 
     @property
+    def is_used(self) -> bool:
+        """Whether there is anything beside the environment's own episodes as they are."""
+        return bool(self.parts) or self.subtask_weight > 0
+
+    @property
     def has_questions(self) -> bool:
-        return any(part.questions for part in self.parts)
+        return self.subtask_weight > 0 or any(part.questions for part in self.parts)

@@ -55,6 +55,7 @@ class Resampling:
             episode,
             images={camera: pixels[tick_N] for camera, pixels in episode.images.items()},
             prompts=tuple(episode.prompts[tick] for tick in tick_N) if episode.prompts else (),
+            subtasks=tuple(episode.subtasks[tick] for tick in tick_N) if episode.subtasks else (),
             **columns,
         )
 

@@ -43,7 +43,7 @@ def described_parts(options: MixtureOptions, *, main: Interface) -> dict[str, tu
 
 def mixture_data(options: MixtureOptions, *, main: Interface, image_size: int) -> MixtureData | None:
     """Return the data of the mixture, or None where the options name none."""
-    if not options.parts:
+    if not options.is_used:
         return None
     described = described_parts(options, main=main)
     num_robots = len(described)
@@ -56,20 +56,26 @@ def mixture_data(options: MixtureOptions, *, main: Interface, image_size: int) -
             continue
         interface, cameras = described[part.name]
         parts.append(_robot_part(part, options, interface, cameras, image_size=image_size, num_robots=num_robots))
-    return MixtureData(parts=tuple(parts), main_weight=Schedule.of(options.main_weight), size_exponent=options.size_exponent)
+    return MixtureData(
+        parts=tuple(parts),
+        main_weight=Schedule.of(options.main_weight),
+        size_exponent=options.size_exponent,
+        subtask_weight=Schedule.of(options.subtask_weight) if options.subtask_weight else None,
+    )
 
 
 def mixture_inputs(options: MixtureOptions) -> dict[str, Any]:
     """Return what a training depends on of its mixture; nothing where there is none."""
-    if not options.parts:
+    if not options.is_used:
         return {}
     parts = []
     for part in options.parts:
         plain = {name: value for name, value in asdict(part).items() if name not in ("dataset", "questions")}
         content = _opened(part.dataset, part.episodes).dataset_id if part.dataset else _questions_id(Path(part.questions))
         parts.append({**plain, "content": content})
-    cached = {"cache_gb": options.cache_gb}  # decides how many episodes are at hand at a time
-    return {"mixture": {"parts": parts, "main_weight": options.main_weight, "size_exponent": options.size_exponent, **cached}}
+    # The cache decides how many episodes are at hand at a time.
+    names = ("main_weight", "size_exponent", "cache_gb", "subtask_weight", "text_weight")
+    return {"mixture": {"parts": parts, **{name: getattr(options, name) for name in names}}}
 
 
 def _robot_part(

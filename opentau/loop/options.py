@@ -267,9 +267,10 @@ class LoopOptions:
 def options_id(config: Mapping[str, Any]) -> str:
     """Return the hash of all options that a run's results depend on.
 
-    Estimates of what it costs are no part of it, nor is how a mixture is made that has no parts.
+    Estimates of what it costs are no part of it, nor is how a mixture would be made that is not used.
     """
-    unused = {"cost"} if config.get("mixture", {}).get("parts") else {"cost", "mixture"}
+    mixture = config.get("mixture", {})
+    unused = {"cost"} if mixture.get("parts") or mixture.get("subtask_weight") else {"cost", "mixture"}
     env = {name: value for name, value in config["env"].items() if name != "cost"}
     return content_hash({**{name: value for name, value in config.items() if name not in unused}, "env": env})
 

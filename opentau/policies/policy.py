@@ -15,11 +15,13 @@ from torch import Tensor
 from opentau.checkpoint import read_manifest
 from opentau.errors import OptionError, PolicyError
 from opentau.models.flow import integrate
+from opentau.policies.answering import answer
 from opentau.policies.embodiment import padded
 from opentau.policies.inputs import PrefixInputs
 from opentau.policies.processor import Processor
 from opentau.policies.vla import VLA, Prefix
 from opentau.policies.weights import load_model
+from opentau.subtasks import QUESTION, with_subtask
 from opentau.types import ActionChunk, Indicator, PolicyRequest, derive_seed
 
 
@@ -137,7 +139,8 @@ class VLAPolicy:
 
     def _velocity(self, requests: Sequence[PolicyRequest]) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the velocity field of the requests: v_u + β (v_c - v_u), or v_c alone for β = 1 (π*0.6, appendix E)."""
-        prefix = self.model.prefix(self.processor.request_inputs(requests, indicator=self._indicator).to(self._device))
+        inputs = self.processor.request_inputs(requests, indicator=self._indicator, prompts=self._acted_on(requests))
+        prefix = self.model.prefix(inputs.to(self._device))
         conditional = self._field(prefix)
         if self._guidance == 1.0:
             return conditional
@@ -147,6 +150,16 @@ class VLAPolicy:
             return torch.lerp(unconditional(x_BHA, time_BX), conditional(x_BHA, time_BX), self._guidance)
 
         return guided
+
+    def _acted_on(self, requests: Sequence[PolicyRequest]) -> list[str]:
+        """Return the prompts that actions follow, with the subtask that the policy says comes next, where it says one."""
+        prompts = [request.observation.prompt for request in requests]
+        if not self.processor.predicts_subtask:
+            return prompts
+        questions = [QUESTION.format(prompt) for prompt in prompts]
+        inputs = self.processor.request_inputs(requests, indicator=Indicator.ABSENT, prompts=questions, is_question=True)
+        said = answer(self.model, processor=self.processor, inputs=inputs.to(self._device))
+        return [with_subtask(prompt, subtask) for prompt, subtask in zip(prompts, said, strict=True)]
 
     def _field(self, prefix: Prefix) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the velocity under a prefix; actions that the robot lacks stay where they are, as in training."""

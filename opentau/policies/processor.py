@@ -47,14 +47,19 @@ class Processor:
         fast_tokenizer: FastTokenizer | None,
         served_indicator: Indicator = Indicator.POSITIVE,
         embodiment: str | None = None,
+        predicts_subtask: bool = False,
     ) -> None:
-        """`embodiment` names the served one, by default the first; `served_indicator` is what the policy is asked with."""
+        """`embodiment` names the served one, by default the first; `served_indicator` is what the policy is asked with.
+
+        A policy that `predicts_subtask` says in words what comes next, and then acts on it (π0.5).
+        """
         self.config = config
         self.embodiments = tuple(embodiments)
         self.embodiment = _named(self.embodiments, embodiment)
         self.text_tokenizer = text_tokenizer
         self.fast_tokenizer = fast_tokenizer
         self.served_indicator = served_indicator
+        self.predicts_subtask = predicts_subtask
         self._check_fit()
         self._prompt_ids: dict[str, list[int]] = {}
         texts = [text_tokenizer.encode(INDICATOR_TEXT[Indicator(value)]) for value in (0, 1)]
@@ -80,6 +85,7 @@ class Processor:
             fast_tokenizer=self.fast_tokenizer,
             served_indicator=self.served_indicator,
             embodiment=embodiment,
+            predicts_subtask=self.predicts_subtask,
         )
 
     def _check_fit(self) -> None:
@@ -154,8 +160,18 @@ class Processor:
             inputs, prompt_BP=inputs.prompt_BP[:, :longest], has_prompt_BP=inputs.has_prompt_BP[:, :longest]
         )
 
-    def request_inputs(self, requests: Sequence[PolicyRequest], *, indicator: Indicator) -> PrefixInputs:
-        """Return the tensors of requests, in shapes that do not depend on them; cameras may differ from request to request."""
+    def request_inputs(
+        self,
+        requests: Sequence[PolicyRequest],
+        *,
+        indicator: Indicator,
+        prompts: Sequence[str] | None = None,
+        is_question: bool = False,
+    ) -> PrefixInputs:
+        """Return the tensors of requests, in shapes that do not depend on them; cameras may differ from request to request.
+
+        `prompts` stand in for those of the requests; questions are read without template and state.
+        """
         size = self.config.vision.image_size
         images_BCYX3 = np.zeros((len(requests), len(self.config.cameras), size, size, 3), np.uint8)
         has_camera_BC = torch.zeros(images_BCYX3.shape[:2], dtype=torch.bool)
@@ -173,11 +189,15 @@ class Processor:
                 images_BCYX3[row, column] = resize_with_pad(pixels[None], size=size)[0]
                 has_camera_BC[row, column] = True
         state_BS = self.encode_state(np.stack([request.observation.state for request in requests]))
-        prompts = [self.embodiment.prompted(request.observation.prompt) for request in requests]
-        indicator_B = np.full(len(requests), indicator)
-        is_question_B = np.zeros(len(requests), bool)
+        said = [request.observation.prompt for request in requests] if prompts is None else prompts
+        prompted = said if is_question else [self.embodiment.prompted(prompt) for prompt in said]
         return self._inputs(
-            torch.from_numpy(images_BCYX3), has_camera_BC, prompts, state_BS, indicator_B, is_question_B=is_question_B
+            torch.from_numpy(images_BCYX3),
+            has_camera_BC,
+            prompted,
+            state_BS,
+            np.full(len(requests), indicator),
+            is_question_B=np.full(len(requests), is_question),
         )
 
     def encode_state(self, state: np.ndarray) -> np.ndarray:
@@ -230,6 +250,7 @@ class Processor:
             "policy": self.config.to_dict(),
             "served_indicator": self.served_indicator.name.lower(),
             "embodiment": self.embodiment.name,
+            "predicts_subtask": self.predicts_subtask,
         }
         write_json(directory / CONFIG_FILE, described)
         write_json(directory / EMBODIMENTS_FILE, {"embodiments": [each.to_dict() for each in self.embodiments]})
@@ -252,6 +273,7 @@ class Processor:
                 fast_tokenizer=_read_fast(directory / FAST_FILE),
                 served_indicator=Indicator[described["served_indicator"].upper()],
                 embodiment=described["embodiment"],
+                predicts_subtask=described["predicts_subtask"],
             )
         except (OSError, ValueError, KeyError, TypeError, OptionError, DataError) as error:
             raise CheckpointError(

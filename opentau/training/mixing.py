@@ -15,6 +15,7 @@ from opentau.data.frames import FrameTable, episodes_held_out
 from opentau.data.mixture import Mixture, Part, Schedule
 from opentau.data.options import MAIN
 from opentau.data.statistics import DimStatistics
+from opentau.data.vlm.next_subtask import SubtaskSource
 from opentau.data.vlm.samples import QuestionSet, QuestionSource, VisualSample
 from opentau.data.window import Window
 from opentau.errors import OptionError, near_matches
@@ -24,6 +25,10 @@ from opentau.types import Indicator, Interface, derive_seed
 
 # Shapes: F frames.
 
+SUBTASKS = "subtasks"
+"""Name of the part that asks which subtask comes next."""
+SUBTASK_SHARE = 0.9
+"""Of the acting samples whose subtask is known, those that have it in their prompt; the others act on the task alone."""
 MAX_ASKED = 128
 """Held-out questions of a part that are answered at every measurement."""
 
@@ -63,6 +68,8 @@ class MixtureData:
     parts: tuple[RobotPart | QuestionPart, ...] = ()
     main_weight: Schedule = field(default_factory=lambda: Schedule.of(1.0))
     size_exponent: float = 0.0
+    subtask_weight: Schedule | None = None
+    """Of the question which subtask comes next, about the environment's own frames; None asks nothing of the kind."""
 
     @property
     def robots(self) -> tuple[RobotPart, ...]:
@@ -101,6 +108,8 @@ def mixed_batches(
     main: BatchSource,
     mixture: MixtureData,
     *,
+    make_main: Callable[..., BatchSource],
+    eligible: np.ndarray,
     processor: Processor,
     augmentation: Augmentation,
     action_limit: float,
@@ -108,7 +117,10 @@ def mixed_batches(
     num_updates: int,
     seed: int,
 ) -> Mixture:
-    """Return batches of everything; a checkpoint without the embodiment of a part raises `OptionError`."""
+    """Return batches of everything; a checkpoint without the embodiment of a part raises `OptionError`.
+
+    `make_main` builds further sources of the environment's own frames, of which bool [F] are `eligible`.
+    """
     sizes = policy_sizes(processor)
     parts = [Part(name=MAIN, source=main, weight=mixture.main_weight, size=len(main.table))]
     for robot in mixture.robots:
@@ -119,6 +131,9 @@ def mixed_batches(
                 action_limit=action_limit, sizes=sizes, seed=derive_seed(seed, robot.name),
             )
         )  # fmt: skip
+    if mixture.subtask_weight is not None:
+        asked = SubtaskSource(make_main, eligible=eligible, has_subtask=has_subtask(main.table))
+        parts.append(Part(name=SUBTASKS, source=asked, weight=mixture.subtask_weight, size=len(asked)))
     parts += [question_part(asked, sizes=sizes, augmentation=augmentation) for asked in mixture.questions]
     return Mixture(
         parts,
@@ -212,6 +227,11 @@ def policy_sizes(processor: Processor) -> PolicySizes:
         action_dim=config.action_dim,
         action_horizon=config.action_horizon,
     )
+
+
+def has_subtask(table: FrameTable) -> np.ndarray:
+    """Return the frames whose subtask is known, bool [F]."""
+    return np.array([bool(subtask) for subtask in table.subtasks])[table.subtask]
 
 
 def _codec(tables: Sequence[FrameTable]) -> Codec:

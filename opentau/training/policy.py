@@ -26,6 +26,7 @@ from opentau.policies.vla import VLA
 from opentau.policies.weights import load_model, save_policy
 from opentau.training.measuring import Measurement
 from opentau.training.mixing import (
+    SUBTASK_SHARE,
     MixtureData,
     fitted_embodiments,
     held_out_questions,
@@ -115,6 +116,7 @@ def train_policy(
     is_trained = data.is_eligible & ~is_held_out
     model, processor = _start(start, data, training=training, is_trained=is_trained, seed=seed)
     processor.served_indicator = training.served_indicator
+    processor.predicts_subtask = data.mixture is not None and data.mixture.subtask_weight is not None
     model.to(device)
     objective = PolicyObjective(model, processor=processor, options=training.objective)
     source = partial(
@@ -128,13 +130,17 @@ def train_policy(
         indicator=data.indicator,
         weight=data.weight,
         action_limit=training.action_limit,
+        subtask_share=SUBTASK_SHARE if processor.predicts_subtask else 0.0,
     )
-    own = source(seed=derive_seed(seed, "train"), eligible=is_trained, augmentation=training.augmentation)
+    make_own = partial(source, seed=derive_seed(seed, "train"), augmentation=training.augmentation)
+    own = make_own(eligible=is_trained)
     batches: Callable[[int], Batch] = own
     if data.mixture is not None:
         batches = mixed_batches(
             own,
             data.mixture,
+            make_main=make_own,
+            eligible=is_trained,
             processor=processor,
             augmentation=training.augmentation,
             action_limit=training.action_limit,

@@ -10,6 +10,7 @@ import numpy as np
 
 from opentau.data.vlm.boxes import write_boxes
 from opentau.data.vlm.facts import SceneFrame
+from opentau.subtasks import QUESTION
 
 YES, NO = "yes", "no"
 NOTHING, SOMETHING = "nothing", "something"
@@ -22,7 +23,7 @@ HOLDS = ("is the gripper holding the {}?", "does the robot hold the {}?")
 HELD = ("what is the gripper holding?", "what does the robot hold?")
 COUNT = ("how many {} can be seen?", "how many {} are there in the image?")
 COUNT_SIDE = ("how many {} are to the {} of the {}?",)
-NEXT = ("task: {}. which subtask comes next?", "task: {}. what should the robot do next?")
+NEXT = (QUESTION, "task: {}. what should the robot do next?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

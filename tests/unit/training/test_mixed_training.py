@@ -16,7 +16,7 @@ from opentau.data.fitting import PolicySizes, fitted, joined
 from opentau.data.frames import FrameTable
 from opentau.data.mixture import Schedule
 from opentau.data.vlm.samples import QuestionSet, QuestionSource, VisualSample
-from opentau.errors import OptionError
+from opentau.errors import DataError, OptionError
 from opentau.policies.answering import answer
 from opentau.policies.config import nano
 from opentau.policies.policy import VLAPolicy
@@ -128,7 +128,9 @@ def test_a_camera_that_is_missing_is_not_attended_to():
     assert float(objective(dataclasses.replace(made, has_camera=shown))[0]) != losses[0]
 
 
-CONFIG = nano(cameras=CAMERAS, state_dim=3, action_dim=2, image_size=SIZE, action_horizon=4, width=32, depth=1)
+CONFIG = nano(
+    cameras=CAMERAS, state_dim=3, action_dim=2, image_size=SIZE, action_horizon=4, width=32, depth=1, max_prompt_tokens=40
+)
 OPTIONS = TrainOptions(
     num_updates=9, batch_size=12, learning_rate=3e-3, num_warmup_updates=2, snapshot_interval=3, log_interval=3,
     evaluation_interval=9, num_threads=1,
@@ -181,6 +183,47 @@ def data() -> PolicyData:
     spoken = QuestionSet(root=Path("questions"), train=tuple(asked(40)), validation=tuple(asked(16, seed=1000)))
     mixture = MixtureData(parts=(arm, QuestionPart(name="colours", questions=spoken, weight=Schedule.of(1.0))))
     return PolicyData(table=table_of(MAIN, cameras=CAMERAS, scale=1.0, dataset_id="main"), interface=MAIN, mixture=mixture)
+
+
+def told_table(count: int = 12) -> FrameTable:
+    """Episodes of which every frame says what it is about, and shows it by its colour: first red, then blue."""
+    table = table_of(MAIN, cameras=CAMERAS, scale=1.0, dataset_id="told", count=count)
+    is_late = table.tick >= 6
+    colours = np.where(is_late[:, None], COLOURS["blue"], COLOURS["red"]).astype(np.uint8)
+    images = {camera: np.broadcast_to(colours[:, None, None], pixels.shape).copy() for camera, pixels in table.images.items()}
+    subtasks = ("grasp the milk", "lift the milk")
+    return dataclasses.replace(table, images=images, subtask=is_late.astype(np.int32), subtasks=subtasks)
+
+
+def test_a_policy_learns_to_say_what_comes_next_and_acts_on_what_it_says(tmp_path):
+    data = PolicyData(table=told_table(), interface=MAIN, mixture=MixtureData(subtask_weight=Schedule.of(1.0)))
+    options = dataclasses.replace(OPTIONS, num_updates=150, batch_size=24, evaluation_interval=150, snapshot_interval=150)
+    run(data, tmp_path / "told", training=dataclasses.replace(TRAINING, options=options))
+    policy = VLAPolicy.load(tmp_path / "told")
+    asked_for = [
+        PolicyRequest(
+            observation=Observation(
+                images={camera: np.full((SIZE, SIZE, 3), COLOURS[colour], np.uint8) for camera in CAMERAS},
+                state=np.zeros(3, np.float32),
+                prompt="copy the state",
+                time_s=0.0,
+            ),
+            episode_seed=1,
+            tick=0,
+        )
+        for colour in ("red", "blue")
+    ]
+    assert policy._acted_on(asked_for) == ["copy the state. grasp the milk", "copy the state. lift the milk"]
+    chunk = policy.infer(asked_for[:1])[0]
+    policy.processor.predicts_subtask = False
+    assert not np.array_equal(policy.infer(asked_for[:1])[0].actions, chunk.actions)
+
+
+def test_frames_that_say_nothing_cannot_be_asked_what_comes_next(tmp_path):
+    silent = table_of(MAIN, cameras=CAMERAS, scale=1.0, dataset_id="main")
+    data = PolicyData(table=silent, interface=MAIN, mixture=MixtureData(subtask_weight=Schedule.of(1.0)))
+    with pytest.raises(DataError, match=r"no frame says what it is about; .* set mixture\.subtask_weight=0"):
+        run(data, tmp_path / "silent")
 
 
 def run(data: PolicyData, directory: Path, *, training: PolicyTraining = TRAINING, start=CONFIG, **options):
