@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ctl": ("opentau.cli.ctl:main", "pause, resume or stop a run; promote or roll back a policy"),
     "tui": ("opentau.cli.tui:main", "watch and steer a run in the terminal"),
     "report": ("opentau.cli.report:main", "write a run's report again"),
+    "tensorboard": ("opentau.cli.tensorboard:main", "write a run's metrics for TensorBoard, live or afterwards"),
     "runs": ("opentau.cli.runs:main", "list runs, prune what they no longer need"),
     "doctor": ("opentau.cli.doctor:main", "check this machine: rendering, packages, cores, disk"),
 }
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _overview() -> str:
-    rows = "\n".join(f"  {name:<9} {text}" for name, (_, text) in COMMANDS.items())
+    rows = "\n".join(f"  {name:<11} {text}" for name, (_, text) in COMMANDS.items())
     return f"OpenTau improves robot policies in a loop.\n\n{USAGE}\n\n{rows}\n\nStart with: opentau loop --dry-run"
 
 
