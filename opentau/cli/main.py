@@ -11,6 +11,7 @@ from opentau.errors import OpenTauError, near_matches
 COMMANDS: dict[str, tuple[str, str]] = {
     "loop": ("opentau.cli.loop:main", "run the improvement cycle; the same command resumes it"),
     "sft": ("opentau.cli.sft:main", "train a policy from recorded datasets or scripted demonstrations"),
+    "demonstrate": ("opentau.cli.stages:demonstrate", "record scripted demonstrations as a dataset"),
     "collect": ("opentau.cli.stages:collect", "record episodes with a checkpoint or an expert"),
     "value": ("opentau.cli.stages:value", "fit the value function on recorded episodes"),
     "label": ("opentau.cli.stages:label", "label recorded episodes with advantages"),

@@ -21,6 +21,17 @@ Stages that are complete are reused, missing ones before it are made first; the 
 from here. Without run_id= the run is the one of these options."""
 
 
+def demonstrate(argv: Sequence[str]) -> int:
+    """`opentau demonstrate`: record scripted demonstrations as a dataset."""
+    description = (
+        """Record scripted demonstrations as a LeRobot v3.0 dataset; --json prints its folder.
+  opentau demonstrate env=libero/object task_id=[2,3] data.demonstrations=25 env.args.image_size=128
+The folder goes into data.datasets, or into a part of mixture.parts, of other runs."""
+        + COMMON
+    )
+    return run_until("demonstrate", argv, description=description, stage="demonstrations", has_iteration=False)
+
+
 def collect(argv: Sequence[str]) -> int:
     """`opentau collect`: record the autonomous episodes of an iteration."""
     return run_until("collect", argv, description="Record autonomous episodes with interventions." + COMMON, stage="collect")
