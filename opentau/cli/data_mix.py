@@ -29,6 +29,7 @@ A part is a robot (dataset) or questions about images (questions). Its options:
   embodiment    parts of one embodiment share statistics; 'main' is the environment's own
   action_space  delta_ee, absolute_ee, delta_joint, absolute_joint: what LeRobot does not record
   control_hz    bring the episodes to this rate; without, the prompt tells theirs
+  balance       what is drawn alike: task (and the episodes of each), episode or frame
   hint          words added to its prompts instead of robot and rate"""
 
 

@@ -13,7 +13,7 @@ from opentau.data.augmentation import Augmentation
 from opentau.data.codec import Codec
 from opentau.data.frames import FrameTable, chunk_stops
 from opentau.data.sampler import EQUAL_SHARES, FrameSampler, PositiveDraw
-from opentau.data.window import Window
+from opentau.data.window import BY_TASK, Window
 from opentau.errors import DataError
 from opentau.subtasks import with_subtask
 from opentau.types import Indicator, derive_seed
@@ -92,6 +92,7 @@ class BatchSource:
         augmentation: Augmentation | None = None,
         action_limit: float = math.inf,
         window: Window | None = None,
+        balance: str = BY_TASK,
         subtask_share: float = 0.0,
     ) -> None:
         """Prepare to draw.
@@ -116,7 +117,7 @@ class BatchSource:
         self._horizon = horizon
         self._seed = seed
         self._sampler = FrameSampler(
-            table, shares=shares, eligible=eligible, indicator=indicator, positives=positives, window=window
+            table, shares=shares, eligible=eligible, indicator=indicator, positives=positives, window=window, balance=balance
         )
         self._indicator = np.full(len(table), Indicator.ABSENT, np.int8) if indicator is None else indicator
         self._weight = np.ones(len(table), np.float32) if weight is None else weight

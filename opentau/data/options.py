@@ -36,12 +36,16 @@ class PartOptions:
     """Bring the episodes to this rate; null keeps theirs, which the prompt then tells."""
     hint: str | None = None
     """Words added to every prompt; null tells robot and rate, '' nothing."""
+    balance: str = "task"
+    """What is drawn alike: 'task' (and the episodes of each), 'episode' or 'frame'. Of questions their kinds, unless 'frame'."""
     validation_share: float = 0.1
     """Of questions without a validation file."""
 
     def __post_init__(self) -> None:
         if bool(self.dataset) == bool(self.questions):
             raise OptionError(f"part {self.name!r} of the mixture needs either a dataset or questions, and not both")
+        if self.balance not in ("task", "episode", "frame"):
+            raise OptionError(f"balance of part {self.name!r} is {self.balance!r}; use 'task', 'episode' or 'frame'")
         if not 0 <= self.validation_share < 1:
             raise OptionError(f"validation_share of part {self.name!r} is {self.validation_share}; it must lie in 0 to 1")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from opentau.data.frames import FrameTable
-from opentau.data.window import Window, WindowedGroup
+from opentau.data.window import BY_FRAME, BY_TASK, Window, WindowedGroup, require_balance
 from opentau.errors import DataError, near_matches
 from opentau.types import Indicator, Source
 
@@ -36,6 +36,8 @@ class PositiveDraw:
 class FrameSampler:
     """Draw rows of a table: a group by its share, then task, episode and frame uniformly within what the group holds.
 
+    `balance` 'episode' draws episodes alike whatever their task, 'frame' all frames alike.
+
     A frame's group is that of its source; an episode with interventions has frames in both groups. A group without frames
     leaves its share to the others. With `positives` the autonomous group is split by its indicators int8 [F].
 
@@ -52,7 +54,9 @@ class FrameSampler:
         indicator: np.ndarray | None = None,
         positives: PositiveDraw | None = None,
         window: Window | None = None,
+        balance: str = BY_TASK,
     ) -> None:
+        require_balance(balance)
         for name, share in shares.items():
             if name not in GROUPS:
                 raise DataError(f"unknown group of frames {name!r}.{near_matches(name, GROUPS)}")
@@ -73,9 +77,9 @@ class FrameSampler:
         self._shares = np.array(list(held.values())) / sum(held.values())
         self._cumulative = np.cumsum(self._shares)
         self._groups = [
-            _Group(table, rows[name], by_episode=name not in is_flat)
+            _Group(table, rows[name], by_episode=name not in is_flat, balance=balance)
             if window is None
-            else WindowedGroup(table, rows[name], window=window.part(share, name))
+            else WindowedGroup(table, rows[name], window=window.part(share, name), balance=balance)
             for name, share in zip(held, self._shares, strict=True)
         ]
 
@@ -97,12 +101,13 @@ class FrameSampler:
 class _Group:
     """Rows of one group in nested ranges: tasks hold episodes, episodes hold rows; or tasks hold rows."""
 
-    def __init__(self, table: FrameTable, rows: np.ndarray, *, by_episode: bool) -> None:
-        order = np.lexsort((rows, table.episode[rows], table.task[rows]))
+    def __init__(self, table: FrameTable, rows: np.ndarray, *, by_episode: bool, balance: str) -> None:
+        task = table.task if balance == BY_TASK else np.zeros_like(table.task)
+        order = np.lexsort((rows, table.episode[rows], task[rows]))
         self._rows = rows[order]
-        episode_starts = _starts((table.episode if by_episode else table.task)[self._rows])
+        episode_starts = _starts((table.episode if by_episode and balance != BY_FRAME else task)[self._rows])
         self._episodes = np.append(episode_starts, len(rows))
-        task_starts = _starts(table.task[self._rows[episode_starts]])
+        task_starts = _starts(task[self._rows[episode_starts]])
         self._tasks = np.append(task_starts, len(episode_starts))
 
     def pick(self, uniform: np.ndarray, *, num_before: int) -> np.ndarray:

@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from opentau.data.frames import FrameTable
-from opentau.errors import DataError
+from opentau.errors import DataError, near_matches
 from opentau.types import derive_seed
 
 # Shapes: B samples.
+
+BY_TASK, BY_EPISODE, BY_FRAME = BALANCES = ("task", "episode", "frame")
+"""What is drawn alike: tasks, and the episodes of each; episodes; or frames."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,17 +40,25 @@ class Window:
         return replace(self, num_episodes=num_episodes, seed=derive_seed(self.seed, name))
 
 
+def require_balance(balance: str) -> None:
+    """Raise `DataError` for a balance that does not exist."""
+    if balance not in BALANCES:
+        raise DataError(f"unknown balance {balance!r}.{near_matches(balance, BALANCES)}")
+
+
 class WindowedGroup:
-    """Rows of one group, drawn uniformly by task, then from the episodes of that task that are at hand, then by frame.
+    """Rows of one group, drawn by task, then from the episodes of that task that are at hand, then by frame; see `balance`.
 
     Every task goes through its episodes in passes, each a new permutation; an episode enters, stays while `num_at_hand` others
     follow it, and leaves. All of it is a function of (seed, samples drawn before): any batch can be asked for at any time.
     """
 
-    def __init__(self, table: FrameTable, rows: np.ndarray, *, window: Window) -> None:
-        tasks = np.unique(table.task[rows])
+    def __init__(self, table: FrameTable, rows: np.ndarray, *, window: Window, balance: str = BY_TASK) -> None:
+        task_of = table.task[rows] if balance == BY_TASK else np.zeros(len(rows), np.int32)
+        tasks = np.unique(task_of)
         self._seed = window.seed
-        self._episodes = [np.unique(table.episode[rows[table.task[rows] == task]]) for task in tasks]
+        self._is_by_frame = balance == BY_FRAME
+        self._episodes = [np.unique(table.episode[rows[task_of == task]]) for task in tasks]
         self._num_at_hand = [min(len(members), max(1, window.num_episodes // len(tasks))) for members in self._episodes]
         order = np.lexsort((rows, table.episode[rows]))
         self._rows = rows[order]
@@ -64,10 +75,17 @@ class WindowedGroup:
         for task in np.unique(task_B):
             chosen = task_B == task
             at_hand = self.at_hand(int(task), num_before=num_before)
-            episode = at_hand[(uniform[chosen, 1] * len(at_hand)).astype(np.int64)]
+            episode = at_hand[self._place(at_hand, uniform[chosen, 1])]
             first, stop = self._first[episode], self._stop[episode]
             rows[chosen] = self._rows[first + (uniform[chosen, 2] * (stop - first)).astype(np.int64)]
         return rows
+
+    def _place(self, at_hand: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """Return positions among the episodes at hand, all alike or by their number of frames."""
+        if not self._is_by_frame:
+            return (uniform * len(at_hand)).astype(np.int64)
+        stops = np.cumsum(self._stop[at_hand] - self._first[at_hand])
+        return np.searchsorted(stops, uniform * stops[-1], side="right")
 
     def at_hand(self, task: int, *, num_before: int) -> np.ndarray:
         """Return the episodes of a task that are drawn from after so many samples of the group."""

@@ -18,6 +18,7 @@ from opentau.data.mixture import Schedule
 from opentau.data.options import MAIN, MixtureOptions, PartOptions
 from opentau.data.resampling import ACTION_SPACES, Resampling
 from opentau.data.vlm.reading import READERS, read_questions
+from opentau.data.window import BY_FRAME
 from opentau.errors import OptionError, near_matches
 from opentau.training.mixing import MixtureData, QuestionPart, RobotPart
 from opentau.types import Interface, content_hash
@@ -52,7 +53,8 @@ def mixture_data(options: MixtureOptions, *, main: Interface, image_size: int) -
         weight = Schedule.of(part.weight)
         if part.questions:
             questions = read_questions(Path(part.questions).expanduser(), validation_share=part.validation_share)
-            parts.append(QuestionPart(name=part.name, questions=questions, weight=weight))
+            is_balanced = part.balance != BY_FRAME
+            parts.append(QuestionPart(name=part.name, questions=questions, weight=weight, is_balanced=is_balanced))
             continue
         interface, cameras = described[part.name]
         parts.append(_robot_part(part, options, interface, cameras, image_size=image_size, num_robots=num_robots))
@@ -106,6 +108,7 @@ def _robot_part(
         cameras=dict(cameras),
         embodiment=part.embodiment_name,
         hint=_hint(part, dataset, interface),
+        balance=part.balance,
         window_episodes=window,
     )
 

@@ -17,7 +17,7 @@ from opentau.data.options import MAIN
 from opentau.data.statistics import DimStatistics
 from opentau.data.vlm.next_subtask import SubtaskSource
 from opentau.data.vlm.samples import QuestionSet, QuestionSource, VisualSample
-from opentau.data.window import Window
+from opentau.data.window import BY_TASK, Window
 from opentau.errors import OptionError, near_matches
 from opentau.policies.embodiment import Embodiment
 from opentau.policies.processor import Processor
@@ -48,6 +48,8 @@ class RobotPart:
     """Parts of one embodiment share their statistics; 'main' is the loop's own environment."""
     hint: str = ""
     """Words added to its prompts."""
+    balance: str = BY_TASK
+    """What is drawn alike; see `opentau.data.window`."""
     window_episodes: int | None = None
     """Episodes at hand at a time, for frames in a cache; None for all."""
 
@@ -59,6 +61,8 @@ class QuestionPart:
     name: str
     questions: QuestionSet
     weight: Schedule
+    is_balanced: bool = True
+    """Whether every kind of question is drawn alike."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +196,7 @@ def robot_part(
         indicator=np.full(len(robot.table), Indicator.POSITIVE, np.int8),
         augmentation=augmentation,
         action_limit=action_limit,
+        balance=robot.balance,
         window=Window(num_episodes=robot.window_episodes, seed=seed) if robot.window_episodes is not None else None,
     )
 
@@ -203,7 +208,7 @@ def robot_part(
 
 def question_part(asked: QuestionPart, *, sizes: PolicySizes, augmentation: Augmentation | None) -> Part:
     """Return questions as a part of a mixture."""
-    source = QuestionSource(asked.questions.train, sizes=sizes, augmentation=augmentation)
+    source = QuestionSource(asked.questions.train, sizes=sizes, augmentation=augmentation, is_balanced=asked.is_balanced)
     return Part(name=asked.name, source=source, weight=asked.weight, size=len(source))
 
 

@@ -14,6 +14,7 @@ from opentau.data.batches import Batch, BatchSource
 from opentau.data.codec import Codec
 from opentau.data.fitting import fitted
 from opentau.data.frames import FrameTable, chunk_stops, episodes_held_out
+from opentau.data.prefetch import Prefetch
 from opentau.data.sampler import PositiveDraw
 from opentau.errors import OptionError
 from opentau.events import EventLog
@@ -154,19 +155,29 @@ def train_policy(
     measurement = _measurement(
         objective, measured, data.mixture or MixtureData(), training=training, has_held_out=bool(is_held_out.any()), seed=seed
     )
-    summary = train(
-        model,
-        loss=lambda update: objective(batches(update)),
-        options=training.options,
-        seed=seed,
-        work_dir=work_dir,
-        report=TrainReport(events=events, stage=stage) if events is not None else None,
-        evaluate=measurement,
-        between_updates=between_updates,
-    )
+    report = TrainReport(events=events, stage=stage) if events is not None else None
+    with Prefetch(batches, num_updates=training.options.num_updates) as ahead:
+        summary = train(
+            model,
+            loss=lambda update: objective(_waited_for(ahead, update, report, interval=training.options.log_interval)),
+            options=training.options,
+            seed=seed,
+            work_dir=work_dir,
+            report=report,
+            evaluate=measurement,
+            between_updates=between_updates,
+        )
     directory.mkdir(parents=True, exist_ok=True)
     save_policy(directory, model=model, processor=processor)
     return summary
+
+
+def _waited_for(ahead: Prefetch, update: int, report: TrainReport | None, *, interval: int) -> Batch:
+    """Return the batch of an update, and tell now and then how long this process has waited for one on average."""
+    batch = ahead(update)
+    if report is not None and (update + 1) % interval == 0:
+        report.metrics(update + 1, {"time/data_wait_ms": 1000 * ahead.wait_s / ahead.num_taken})
+    return batch
 
 
 def _measurement(

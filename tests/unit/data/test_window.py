@@ -52,6 +52,24 @@ def test_over_many_draws_a_window_keeps_the_shares_of_tasks_episodes_and_frames(
     assert np.bincount(table.tick[rows]) / len(rows) == pytest.approx(1 / LENGTH, rel=0.1)
 
 
+@pytest.mark.parametrize("window", [None, Window(num_episodes=6, seed=0)])
+@pytest.mark.parametrize("balance", ["task", "episode", "frame"])
+def test_balance_says_what_is_drawn_alike(balance, window, make_episode):
+    lengths = (30, 10, 10, 10, 10, 10)
+    episodes = [make_episode(n, (DEMO,) * length, task_id=f"t/{int(n > 0)}") for n, length in enumerate(lengths)]
+    table = FrameTable.from_episodes(episodes, dataset_id="d")
+    sampler = FrameSampler(table, window=window, balance=balance)
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([sampler.draw(64, rng, num_before=update * 64) for update in range(300)])
+    wanted = {"task": [0.5, *[0.1] * 5], "episode": [1 / 6] * 6, "frame": np.array(lengths) / 80}[balance]
+    assert np.bincount(table.episode[rows]) / len(rows) == pytest.approx(wanted, abs=0.02)
+
+
+def test_an_unknown_balance_is_named(table):
+    with pytest.raises(DataError, match=r"unknown balance 'tasks'\. .*task"):
+        FrameSampler(table, balance="tasks")
+
+
 def test_what_is_at_hand_is_a_function_of_seed_and_position(table):
     rows = np.arange(len(table))
     first, again = (WindowedGroup(table, rows, window=Window(num_episodes=8, seed=5)) for _ in range(2))
