@@ -37,7 +37,7 @@ class PartOptions:
     hint: str | None = None
     """Words added to every prompt; null tells robot and rate, '' nothing."""
     balance: str = "task"
-    """What is drawn alike: 'task' (and the episodes of each), 'episode' or 'frame'. Of questions their kinds, unless 'frame'."""
+    """What is drawn alike: 'task' (and the episodes of each), 'episode' or 'frame'. Of questions kinds, unless 'frame'."""
     validation_share: float = 0.1
     """Of questions without a validation file."""
 

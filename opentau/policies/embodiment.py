@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from opentau.data.codec import Codec
 from opentau.data.options import MAIN
-from opentau.errors import DataError
+from opentau.errors import DataError, OptionError, near_matches
 from opentau.types import Interface
 
 # Shapes: leading axes are free; S and A are the policy's dimensions, s and a the embodiment's.
@@ -79,6 +79,18 @@ class Embodiment:
                 f"{made.statistics_id[:12]}; fetch the checkpoint again"
             )
         return made
+
+
+def named_embodiment(embodiments: Sequence[Embodiment], name: str | None) -> Embodiment:
+    """Return the embodiment of a name, the first without one."""
+    if not embodiments:
+        raise OptionError("a policy needs at least one embodiment; give the interface and statistics of its data")
+    if name is None:
+        return embodiments[0]
+    found = {each.name: each for each in embodiments}
+    if name not in found:
+        raise OptionError(f"the policy was trained on no embodiment {name!r}.{near_matches(name, found)}")
+    return found[name]
 
 
 def padded(rows: np.ndarray, dim: int) -> np.ndarray:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from opentau.policies.text_tokenizer import TextTokenizer
 
 # Shapes: B batch, C cameras, Y and X image rows and columns, P prompt tokens, S state dimensions, I indicator tokens,
 # M samples that say something, F tokens.
@@ -53,3 +56,18 @@ class SpokenInputs:
     """What should be said, then the end, int64."""
     is_target_MF: Tensor
     """bool, false for padding."""
+
+
+def spoken_inputs(said: Sequence[tuple[int, list[int]]], *, first_id: int, text: TextTokenizer) -> SpokenInputs:
+    """Return sequences that are opened by a marker and closed by the end of speech, padded to the longest."""
+    length = 1 + max(len(ids) for _, ids in said)
+    token_MF = torch.full((len(said), length), text.pad_id)
+    target_MF = torch.full((len(said), length), text.pad_id)
+    is_target_MF = torch.zeros((len(said), length), dtype=torch.bool)
+    for index, (_, ids) in enumerate(said):
+        spoken = torch.tensor(ids, dtype=torch.int64)
+        token_MF[index, 0], token_MF[index, 1 : len(ids) + 1] = first_id, spoken
+        target_MF[index, : len(ids)], target_MF[index, len(ids)] = spoken, text.eos_id
+        is_target_MF[index, : len(ids) + 1] = True
+    rows = torch.tensor([row for row, _ in said])
+    return SpokenInputs(row_M=rows, token_MF=token_MF, target_MF=target_MF, is_target_MF=is_target_MF)

@@ -14,11 +14,11 @@ from torch import Tensor
 from opentau.checkpoint import write_json
 from opentau.data.codec import Codec
 from opentau.data.images import resize_with_pad
-from opentau.errors import CheckpointError, DataError, OptionError, near_matches
+from opentau.errors import CheckpointError, DataError, OptionError
 from opentau.policies.config import PolicyConfig, StateInput
-from opentau.policies.embodiment import Embodiment, padded
+from opentau.policies.embodiment import Embodiment, named_embodiment, padded
 from opentau.policies.fast_tokenizer import FastTokenizer
-from opentau.policies.inputs import PrefixInputs, SpokenInputs
+from opentau.policies.inputs import PrefixInputs, SpokenInputs, spoken_inputs
 from opentau.policies.text_tokenizer import TextTokenizer
 from opentau.types import Indicator, Interface, PolicyRequest
 
@@ -55,7 +55,7 @@ class Processor:
         """
         self.config = config
         self.embodiments = tuple(embodiments)
-        self.embodiment = _named(self.embodiments, embodiment)
+        self.embodiment = named_embodiment(self.embodiments, embodiment)
         self.text_tokenizer = text_tokenizer
         self.fast_tokenizer = fast_tokenizer
         self.served_indicator = served_indicator
@@ -229,7 +229,7 @@ class Processor:
             return None
         first = self.config.text_vocab_size
         said = [(int(row), [first + token for token in chunk]) for row, chunk in fitting]
-        return _spoken(said, first_id=self.text_tokenizer.action_id, text=self.text_tokenizer)
+        return spoken_inputs(said, first_id=self.text_tokenizer.action_id, text=self.text_tokenizer)
 
     def text_inputs(self, answers: Sequence[str]) -> SpokenInputs | None:
         """Return the answers of the samples that have one ('' has none) as tokens to be said; None where no sample does."""
@@ -242,7 +242,7 @@ class Processor:
                 f"the answer {answers[row]!r} has {len(ids)} tokens, the limit is {self.config.max_answer_tokens - 1}; "
                 "train with a larger policy.max_answer_tokens"
             )
-        return _spoken(said, first_id=text.answer_id, text=text) if said else None
+        return spoken_inputs(said, first_id=text.answer_id, text=text) if said else None
 
     def save(self, directory: Path) -> None:
         """Write configuration, embodiments and tokenizers into a directory."""
@@ -340,33 +340,6 @@ class Processor:
         """Return the bin of each encoded number, [-1, 1] cut into `num_state_bins` equal parts, the outer ones open."""
         bins = np.floor((state_S + 1.0) / 2.0 * self.config.num_state_bins)
         return np.clip(bins, 0, self.config.num_state_bins - 1).astype(np.int64)
-
-
-def _spoken(said: Sequence[tuple[int, list[int]]], *, first_id: int, text: TextTokenizer) -> SpokenInputs:
-    """Return sequences that are opened by a marker and closed by the end of speech, padded to the longest."""
-    length = 1 + max(len(ids) for _, ids in said)
-    token_MF = torch.full((len(said), length), text.pad_id)
-    target_MF = torch.full((len(said), length), text.pad_id)
-    is_target_MF = torch.zeros((len(said), length), dtype=torch.bool)
-    for index, (_, ids) in enumerate(said):
-        spoken = torch.tensor(ids, dtype=torch.int64)
-        token_MF[index, 0], token_MF[index, 1 : len(ids) + 1] = first_id, spoken
-        target_MF[index, : len(ids)], target_MF[index, len(ids)] = spoken, text.eos_id
-        is_target_MF[index, : len(ids) + 1] = True
-    rows = torch.tensor([row for row, _ in said])
-    return SpokenInputs(row_M=rows, token_MF=token_MF, target_MF=target_MF, is_target_MF=is_target_MF)
-
-
-def _named(embodiments: Sequence[Embodiment], name: str | None) -> Embodiment:
-    """Return the embodiment of a name, the first without one."""
-    if not embodiments:
-        raise OptionError("a policy needs at least one embodiment; give the interface and statistics of its data")
-    if name is None:
-        return embodiments[0]
-    found = {each.name: each for each in embodiments}
-    if name not in found:
-        raise OptionError(f"the policy was trained on no embodiment {name!r}.{near_matches(name, found)}")
-    return found[name]
 
 
 def _read_fast(path: Path) -> FastTokenizer | None:
