@@ -119,3 +119,14 @@ def test_export_writes_the_chosen_episodes(root, tmp_path, capsys):
     assert "copy exists; choose another folder" in capsys.readouterr().err
     assert main(["data", "export", str(root), "--out", str(tmp_path / "other"), "--rename-camera", "front"]) == 2
     assert "write it as old=new" in capsys.readouterr().err
+
+
+def test_mix_shows_the_shares_and_draws_a_batch(root, tmp_path, capsys):
+    parts = f"mixture.parts=[{{name: arm, dataset: {root}, cameras: {{agentview: front}}, weight: [[0, 1], [1, 3]]}}]"
+    assert main(["data", "mix", "env=tabletop", parts, "--picture", str(tmp_path / "batch.png"), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    shares = {row["name"]: (row["first_share"], row["last_share"]) for row in shown["parts"]}
+    assert shares == {"main": (0.5, 0.25), "arm": (0.5, 0.75)}
+    assert (tmp_path / "batch.png").stat().st_size > 5_000
+    assert main(["data", "mix", "env=tabletop"]) == 2
+    assert "the mixture has no parts" in capsys.readouterr().err
