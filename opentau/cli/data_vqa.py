@@ -16,6 +16,7 @@ from opentau.cli.compose import compose_config, parser
 from opentau.cli.progress import COLUMNS
 from opentau.data.vlm.making import make_vqa, num_done, require_new
 from opentau.data.vlm.plan import VqaPlan, default_episodes
+from opentau.errors import OptionError
 from opentau.loop.options import LoopOptions
 
 DESCRIPTION = """Make visual questions about simulated scenes, with answers known for certain: boxes of named objects, left and
@@ -65,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _plan(parsed: argparse.Namespace) -> tuple[VqaPlan, LoopOptions]:
     options = LoopOptions.from_config(compose_config("loop", parsed.options))
+    if options.env.expert is None:
+        raise OptionError(f"{options.env_name} has no expert to play its scenes; use env=tabletop or env=libero/object")
     plan = VqaPlan(
         env_name=options.env_name,
         env=options.env.spec,

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from opentau.cli.stages import run_until
 
 DESCRIPTION = """Train a policy from demonstrations, with the advantage indicator fixed positive: the loop's first two stages.
-  opentau sft data.datasets=[path/to/dataset] data.demonstrations=0     a recorded LeRobot v3 dataset
+  opentau sft experiment=recorded data.datasets=[owner/name]            a robot known from a LeRobot dataset, no environment
+  opentau sft data.datasets=[path/to/dataset] data.demonstrations=0     a recorded dataset of the environment
+  opentau sft mixture.parts=[{name: arm, dataset: owner/name, weight: 0.5}, {name: vqa, questions: folder}]
+                                                                        mixed with others; opentau data mix shows it first
   opentau sft env=libero/object task_id=3 data.demonstrations=100       scripted demonstrations"""
 
 

@@ -181,7 +181,8 @@ def frame_table(setting: Setting, episodes: Sequence[Product], *, with_images: b
     """Return the frames of recorded stages and of the given datasets."""
     recorded = [product.path for product in episodes if (product.path / "meta").is_dir()]
     folders = [find_dataset(reference) for reference in setting.options.data.datasets] + recorded
-    return FrameTable.from_datasets([Dataset(folder, with_images=with_images) for folder in folders])
+    datasets = [Dataset(folder, with_images=with_images) for folder in folders]
+    return FrameTable.from_datasets(datasets, image_size=setting.image_size)
 
 
 def _train(

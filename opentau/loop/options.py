@@ -11,7 +11,7 @@ from opentau.data.options import MixtureOptions
 from opentau.errors import OptionError, near_matches
 from opentau.loop.gate import GateOptions
 from opentau.training.options import ObjectiveOptions, TrainOptions
-from opentau.types import Indicator, content_hash
+from opentau.types import Indicator, Interface, content_hash
 from opentau.value.options import ValueOptions
 
 Plugin = Mapping[str, Any]
@@ -45,7 +45,7 @@ class EnvOptions:
     args: Mapping[str, Any]
     """Arguments of the environment; the task's number is added as `task_id`."""
     num_tasks: int
-    expert: Plugin
+    expert: Plugin | None = None
     """Gives demonstrations, in a style drawn from the episode's seed, and clean interventions."""
     perturbation: Plugin | None = None
     """Disturbs what demonstrations execute, never what they record as the right action."""
@@ -54,6 +54,10 @@ class EnvOptions:
     @property
     def spec(self) -> dict[str, Any]:
         return {"target": self.target, "args": dict(self.args)}
+
+    def image_size(self, interface: Interface) -> int:
+        """Return rows and columns of the images that policies see: what is asked for, else the first camera's rows."""
+        return int(self.args.get("image_size") or next(iter(interface.cameras.values()))[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,7 +252,8 @@ class LoopOptions:
         """Build from a composed configuration and check every plug-in's arguments; raises `OptionError`."""
         options = options_from(cls, config, where="loop")
         check_args(options.env.spec, "task_id")
-        check_args(options.env.expert, "env")
+        if options.env.expert is not None:
+            check_args(options.env.expert, "env")
         check_args(options.policy, "cameras", "image_size", "state_dim", "action_dim")
         if options.env.perturbation is not None:
             check_args(options.env.perturbation)

@@ -86,7 +86,7 @@ def preview(options: LoopOptions, main: Interface) -> MixPreview:
 
     Raises `DataError` for a mixture without parts, or without anything to draw from yet.
     """
-    image_size = next(iter(main.cameras.values()))[0]
+    image_size = options.env.image_size(main)
     data = mixture_data(options.mixture, main=main, image_size=image_size)
     if data is None:
         raise DataError("the mixture has no parts; name some, for example mixture.parts=[{name: arm, dataset: owner/name}]")
@@ -132,7 +132,7 @@ def _sizes(options: LoopOptions, main: Interface) -> PolicySizes:
     interfaces = [main, *(interface for interface, _ in described)]
     return PolicySizes(
         cameras=tuple(sorted(set(main.cameras).union(*(cameras for _, cameras in described)))),
-        image_size=next(iter(main.cameras.values()))[0],
+        image_size=options.env.image_size(main),
         state_dim=max(interface.state_dim for interface in interfaces),
         action_dim=max(interface.action_dim for interface in interfaces),
         action_horizon=int((options.policy.get("args") or {}).get("action_horizon", 1)),

@@ -95,8 +95,7 @@ class Setting:
 
     @property
     def image_size(self) -> int:
-        """Rows and columns of the images that the policy sees, those of the environment's first camera."""
-        return next(iter(self.interface.cameras.values()))[0]
+        return self.options.env.image_size(self.interface)
 
     def mixture(self) -> MixtureData | None:
         """Return what trainings are mixed with, or None for nothing; reads all of it."""
