@@ -119,6 +119,7 @@ def random_episode(
         episode_id=f"collect-1/{number:06d}",
         env_id="roundtrip-1",
         policy_version="policy-1" if number else "",
+        subtasks=tuple("reach" if tick < num_frames // 2 else "grasp" for tick in range(num_frames)) if number % 2 else (),
     )
 
 
@@ -133,6 +134,7 @@ def write_dataset(root: Path, episodes: list[Episode], interface: Interface) -> 
 def expected_columns(episodes: list[Episode]) -> Iterator[dict[str, Any]]:
     """Yield what every episode of the written dataset must contain, by the names of its columns."""
     prompts = list(dict.fromkeys(episode.prompt for episode in episodes))
+    subtasks = list(dict.fromkeys(text for episode in episodes for text in episode.subtasks or [""] * len(episode)))
     widest, first_frame = max(episode.sim_state.shape[1] for episode in episodes), 0
     for number, episode in enumerate(episodes):
         num_frames = len(episode)
@@ -155,6 +157,7 @@ def expected_columns(episodes: list[Episode]) -> Iterator[dict[str, Any]]:
             layout.EPISODE_INDEX: np.full(num_frames, number),
             layout.INDEX: first_frame + ticks,
             layout.TASK_INDEX: np.full(num_frames, prompts.index(episode.prompt)),
+            layout.SUBTASK_INDEX: np.array([subtasks.index(text) for text in episode.subtasks or [""] * num_frames]),
             TASK: [episode.prompt] * num_frames,
             ROW: row,
         }

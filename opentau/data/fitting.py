@@ -48,8 +48,8 @@ def fitted(batch: Batch, sizes: PolicySizes, *, part: int) -> Batch:
         batch,
         images=images,
         has_camera=has_camera,
-        state=_wider(batch.state, sizes.state_dim),
-        action=_wider(batch.action, sizes.action_dim),
+        state=padded(batch.state, sizes.state_dim),
+        action=padded(batch.action, sizes.action_dim),
         has_action_dim=np.broadcast_to(np.arange(sizes.action_dim) < action_dim, (num_samples, sizes.action_dim)),
         answer=batch.answer or ("",) * num_samples,
         part=np.full(num_samples, part, np.int16),
@@ -80,6 +80,7 @@ def joined(batches: Sequence[Batch]) -> Batch:
     )  # fmt: skip
 
 
-def _wider(rows: np.ndarray, dim: int) -> np.ndarray:
+def padded(rows: np.ndarray, dim: int) -> np.ndarray:
+    """Return [..., dim] of [..., a], zeros behind what a robot has; as they are where nothing is missing."""
     missing = dim - rows.shape[-1]
     return np.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, missing)]) if missing else rows

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from opentau.data.codec import Codec
 from opentau.data.options import MAIN
 from opentau.errors import DataError, OptionError, near_matches
@@ -91,9 +89,3 @@ def named_embodiment(embodiments: Sequence[Embodiment], name: str | None) -> Emb
     if name not in found:
         raise OptionError(f"the policy was trained on no embodiment {name!r}.{near_matches(name, found)}")
     return found[name]
-
-
-def padded(rows: np.ndarray, dim: int) -> np.ndarray:
-    """Return [..., dim] of [..., s], zeros behind what an embodiment has; as they are where nothing is missing."""
-    missing = dim - rows.shape[-1]
-    return np.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, missing)]) if missing else rows

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from opentau.checkpoint import read_manifest
+from opentau.data.fitting import padded
 from opentau.errors import OptionError, PolicyError
 from opentau.models.flow import integrate
 from opentau.policies.answering import answer
-from opentau.policies.embodiment import padded
 from opentau.policies.inputs import PrefixInputs
 from opentau.policies.processor import Processor
 from opentau.policies.vla import VLA, Prefix

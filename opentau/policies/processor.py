@@ -13,10 +13,11 @@ from torch import Tensor
 
 from opentau.checkpoint import write_json
 from opentau.data.codec import Codec
+from opentau.data.fitting import padded
 from opentau.data.images import resize_with_pad
 from opentau.errors import CheckpointError, DataError, OptionError
 from opentau.policies.config import PolicyConfig, StateInput
-from opentau.policies.embodiment import Embodiment, named_embodiment, padded
+from opentau.policies.embodiment import Embodiment, named_embodiment
 from opentau.policies.fast_tokenizer import FastTokenizer
 from opentau.policies.inputs import PrefixInputs, SpokenInputs, spoken_inputs
 from opentau.policies.text_tokenizer import TextTokenizer

@@ -12,14 +12,13 @@ import numpy as np
 from opentau.data.augmentation import Augmentation
 from opentau.data.batches import Batch, BatchSource
 from opentau.data.codec import Codec
-from opentau.data.fitting import fitted
+from opentau.data.fitting import fitted, padded
 from opentau.data.frames import FrameTable, chunk_stops, episodes_held_out
 from opentau.data.prefetch import Prefetch
 from opentau.data.sampler import PositiveDraw
 from opentau.errors import OptionError
 from opentau.events import EventLog
 from opentau.policies.config import PolicyConfig
-from opentau.policies.embodiment import padded
 from opentau.policies.fast_tokenizer import FastTokenizer
 from opentau.policies.processor import Processor
 from opentau.policies.text_tokenizer import TextTokenizer
