@@ -38,6 +38,7 @@ QUALITY_FILE = "quality.json"
 LABELS_FOLDER = "labels"
 LABELLING_FILE = "labelling.json"
 FEATURES_FOLDER = "features"
+ANSWER_METRICS = ("train/vqa_accuracy/", "train/yes_no_accuracy/", "train/box_iou/")
 
 
 def fine_tune(setting: Setting, demonstrations: Product) -> Product:
@@ -304,5 +305,5 @@ def _rounded(metrics: Any) -> dict[str, float]:
     return {
         name: round(value, 5)
         for name, value in metrics.items()
-        if name in ("train/loss", "train/held_out_loss", "train/cond_gap")
+        if name in ("train/loss", "train/held_out_loss", "train/cond_gap") or name.startswith(ANSWER_METRICS)
     }

@@ -52,7 +52,7 @@ def mixture_data(options: MixtureOptions, *, main: Interface, image_size: int) -
     for part in options.parts:
         weight = Schedule.of(part.weight)
         if part.questions:
-            questions = read_questions(Path(part.questions).expanduser(), validation_share=part.validation_share)
+            questions = read_questions(_questions_path(part.questions), validation_share=part.validation_share)
             is_balanced = part.balance != BY_FRAME
             parts.append(QuestionPart(name=part.name, questions=questions, weight=weight, is_balanced=is_balanced))
             continue
@@ -73,7 +73,9 @@ def mixture_inputs(options: MixtureOptions) -> dict[str, Any]:
     parts = []
     for part in options.parts:
         plain = {name: value for name, value in asdict(part).items() if name not in ("dataset", "questions")}
-        content = _opened(part.dataset, part.episodes).dataset_id if part.dataset else _questions_id(Path(part.questions))
+        content = (
+            _opened(part.dataset, part.episodes).dataset_id if part.dataset else _questions_id(_questions_path(part.questions))
+        )
         parts.append({**plain, "content": content})
     # The cache decides how many episodes are at hand at a time.
     names = ("main_weight", "size_exponent", "cache_gb", "subtask_weight", "text_weight")
@@ -169,8 +171,12 @@ def _opened(reference: str, episodes: Sequence[int] | None) -> Dataset:
     return Dataset(find_dataset(reference), episodes=episodes)
 
 
+def _questions_path(reference: str) -> Path:
+    path = Path(reference).expanduser()
+    return path if path.exists() else find_dataset(reference)
+
+
 def _questions_id(root: Path) -> str:
     """Return a content hash of the files of questions, by their names within the folder."""
-    root = root.expanduser()
     files = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
     return content_hash({str(path.relative_to(root)): file_sha256(path) for path in files if path.suffix in READERS})

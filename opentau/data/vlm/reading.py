@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from opentau.data.parquet import read_table
@@ -20,24 +21,27 @@ IMAGE_PLACEHOLDER = "<image>"
 USER, ASSISTANT = ("user", "human"), ("assistant", "gpt")
 """Who asks and who answers, in the two conversation formats that are common."""
 SPLIT_UNITS = 1 << 32
+HELD_OUT = ("validation", "test")
+"""Beginnings of files, or names of folders, whose questions are held out."""
 FIX = "Correct or remove that row, or fetch the questions again."
 
 
 def read_questions(root: Path, *, validation_share: float = 0.1) -> QuestionSet:
     """Read the questions of a folder or file.
 
-    What is understood: *.jsonl, *.json (a list) and *.parquet with ``messages`` or ``conversations`` (every question and answer
-    of one is a sample), ``question`` and ``answer``, or ``caption`` or ``text``; ``image`` or ``images`` as paths relative to
-    the file, {camera: path}, or stored content. Files named validation* or test* are held out; without one a share of the
-    groups (episodes, where they are named) is. Raises `DataError` naming file and row for what cannot be read.
+    What is understood: *.jsonl, *.json (a list), *.parquet and *.arrow with ``messages`` or ``conversations`` (every question
+    and answer of one is a sample), ``question`` and ``answer``, or ``caption`` or ``text``; ``image`` or ``images`` as paths
+    relative to the file, {camera: path}, or stored content, which stays in memory as it is stored. Files named validation* or
+    test* are held out; without one a share of the groups (episodes, where they are named) is. Raises `DataError` naming file
+    and row for what cannot be read.
     """
     if not root.exists():
         raise DataError(f"there are no questions at {root}; give a folder or a .jsonl, .json or .parquet file")
     files = sorted(path for path in root.rglob("*") if path.suffix in READERS) if root.is_dir() else [root]
-    files = [path for path in files if path.name not in ("info.json", "manifest.json")]
+    files = [path for path in files if path.name not in DESCRIPTIONS]
     if not files or any(path.suffix not in READERS for path in files):
         raise DataError(f"{root} holds no questions; it needs files of the kinds {', '.join(READERS)}")
-    held_out = [path for path in files if path.stem.startswith(("validation", "test"))]
+    held_out = [path for path in files if path.stem.startswith(HELD_OUT) or path.parent.name in HELD_OUT]
     samples = {path: [sample for row in READERS[path.suffix](path) for sample in _samples(row, path)] for path in files}
     train = [sample for path in files if path not in held_out for sample in samples[path]]
     validation = [sample for path in held_out for sample in samples[path]]
@@ -77,7 +81,19 @@ def _parquet(path: Path) -> Iterator[Row]:
         yield from enumerate(batch.to_pylist(), 1)
 
 
-READERS = {".jsonl": _json_lines, ".json": _json_list, ".parquet": _parquet}
+def _arrow(path: Path) -> Iterator[Row]:
+    """Read a file of a dataset that Hugging Face `datasets` saved to disk."""
+    try:
+        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
+            rows = [row for batch in stream for row in batch.to_pylist()]
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"questions {path}: {error}. {FIX}") from error
+    yield from enumerate(rows, 1)
+
+
+READERS = {".jsonl": _json_lines, ".json": _json_list, ".parquet": _parquet, ".arrow": _arrow}
+DESCRIPTIONS = ("info.json", "manifest.json", "dataset_info.json", "state.json", "dataset_dict.json")
+"""Files beside questions that hold none."""
 
 
 def _samples(row: Row, path: Path) -> Iterator[VisualSample]:

@@ -96,6 +96,26 @@ def test_parquet_with_stored_images_reads_as_hugging_face_writes_it(tmp_path):
     assert batch.images["agentview"][0, 4, 4].tolist() == [255, 0, 0]
 
 
+def test_arrow_files_read_as_hugging_face_saves_them_to_disk(tmp_path):
+    rows = [{"image": {"bytes": png((0, 0, 255)), "path": None}, "question": "which colour?", "answer": "blue"}]
+    table = pa.Table.from_pylist(rows)
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        with (
+            pa.OSFile(str(tmp_path / split / "data-00000-of-00001.arrow"), "wb") as file,
+            pa.ipc.new_stream(file, table.schema) as out,
+        ):
+            out.write_table(table)
+        (tmp_path / split / "state.json").write_text("{}")
+    made = read_questions(tmp_path)
+    assert (len(made.train), len(made.validation)) == (1, 1)
+    assert made.train[0].answer == "blue"
+    broken = tmp_path / "train/data-00000-of-00001.arrow"
+    broken.write_bytes(broken.read_bytes()[:-80])
+    with pytest.raises(DataError, match=r"train/data-00000-of-00001\.arrow: "):
+        read_questions(tmp_path)
+
+
 def test_questions_of_one_episode_are_on_one_side_of_the_split(folder):
     rows = [{"question": f"{number}?", "answer": "x", "episode": number // 10} for number in range(400)]
     made = read_questions(write(folder, rows), validation_share=0.25)
@@ -153,7 +173,7 @@ def test_an_empty_split_and_an_empty_folder_are_errors(folder, tmp_path):
     with pytest.raises(DataError, match="have nothing to train on"):
         read_questions(write(folder, []))
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(DataError, match=r"holds no questions; it needs files of the kinds \.jsonl, \.json, \.parquet"):
+    with pytest.raises(DataError, match=r"holds no questions; it needs files of the kinds \.jsonl, \.json, \.parquet, \.arrow"):
         read_questions(tmp_path / "nothing")
     with pytest.raises(DataError, match="there are no questions at"):
         read_questions(tmp_path / "nowhere")
