@@ -21,7 +21,7 @@ class PartOptions:
     dataset: str = ""
     """A LeRobot dataset (v2.1 or v3.0): a folder, 'owner/name' or 'owner/name@revision'."""
     questions: str = ""
-    """A folder or file (what `opentau data make-vqa` writes, JSON lines, conversations, parquet, arrow), or a name on the hub."""
+    """A folder or file (what `opentau data make-vqa` writes, JSON lines, conversations, parquet, arrow), or a hub name."""
     weight: Any = 1.0
     """A number, or a list of [progress from 0 to 1, weight]: linear between."""
     episodes: tuple[int, ...] | None = None
