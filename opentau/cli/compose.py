@@ -33,7 +33,8 @@ def compose_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
             raise OptionError(f"{override!r} is no option; write options as name=value.{near_matches(override, groups())}")
     try:
         with initialize_config_module("configs", version_base="1.3"):
-            config = compose(config_name=name, overrides=list(overrides))
+            # Hydra's grammar knows no line breaks; long lists are written with some.
+            config = compose(config_name=name, overrides=[" ".join(override.split("\n")) for override in overrides])
             return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
     except MissingConfigException as error:
         raise OptionError(_unknown_member(error)) from error

@@ -24,6 +24,14 @@ def test_an_unknown_option_is_answered_with_near_matches(override: str, message:
         compose_config("loop", [override])
 
 
+def test_a_list_may_be_written_over_several_lines() -> None:
+    config = compose_config(
+        "loop", ["mixture.parts=[\n  {name: a, questions: x},\n  {name: b, dataset: y, weight: [[0, 1], [1, 2]]}]"]
+    )
+    assert [part["name"] for part in config["mixture"]["parts"]] == ["a", "b"]
+    assert config["mixture"]["parts"][1]["weight"] == [[0, 1], [1, 2]]
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
