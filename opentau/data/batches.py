@@ -84,7 +84,7 @@ class BatchSource:
         horizon: int,
         batch_size: int = 1,
         seed: int,
-        shares: Mapping[str, float] = EQUAL_SHARES,
+        shares: Mapping[str, float] | None = EQUAL_SHARES,
         positives: PositiveDraw | None = None,
         eligible: np.ndarray | None = None,
         indicator: np.ndarray | None = None,

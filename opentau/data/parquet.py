@@ -56,7 +56,10 @@ def read_table(path: Path, *, where: str, fix: str, columns: Sequence[str] | Non
 
 
 def read_rows(path: Path, *, columns: Sequence[str], key: str, value: int, where: str, fix: str) -> pa.Table:
-    """Read the rows whose column `key` is `value`, which lie together, without reading the row groups of others."""
+    """Read the rows whose column `key` is `value` without reading the row groups of others.
+
+    Rows that do not lie together raise `DataError`: their order would be a guess.
+    """
     with _opened(path, where=where, fix=fix) as file:
         missing = {key, *columns} - set(file.schema_arrow.names)
         if missing:
@@ -64,7 +67,11 @@ def read_rows(path: Path, *, columns: Sequence[str], key: str, value: int, where
         groups = [group for group in range(file.num_row_groups) if _may_hold(file.metadata.row_group(group), key, value)]
         table = file.read_row_groups(groups, columns=[*columns, key], use_threads=False)
     rows = np.flatnonzero(table[key].to_numpy() == value)
-    return table.slice(rows[0], len(rows)) if len(rows) else table.slice(0, 0)
+    if not len(rows):
+        return table.slice(0, 0)
+    if rows[-1] - rows[0] + 1 != len(rows):
+        raise damaged(path, f"the rows of {key} {value} do not lie together", where=where, fix=fix)
+    return table.slice(rows[0], len(rows))
 
 
 def _may_hold(group: pq.RowGroupMetaData, key: str, value: int) -> bool:

@@ -18,6 +18,8 @@ GROUPS: Mapping[str, tuple[Source, ...]] = {
     "human": (Source.DEMONSTRATION, Source.INTERVENTION),
     "autonomous": (Source.AUTONOMOUS,),
 }
+EVERYTHING = "everything"
+"""The one group there is without shares."""
 POSITIVE, OTHER = "positive", "other"
 """The two parts of the autonomous group, where it is split by its indicators."""
 EQUAL_SHARES: Mapping[str, float] = {"human": 0.5, "autonomous": 0.5}
@@ -39,7 +41,7 @@ class FrameSampler:
     `balance` 'episode' draws episodes alike whatever their task, 'frame' all frames alike.
 
     A frame's group is that of its source; an episode with interventions has frames in both groups. A group without frames
-    leaves its share to the others. With `positives` the autonomous group is split by its indicators int8 [F].
+    leaves its share to the others; without shares there is one group, whoever acted. With `positives` the autonomous group is split by its indicators int8 [F].
 
     With a `window` only so many episodes are drawn from at a time (see `Window`), so that frames which have to be decoded are
     decoded once and used while they are at hand; over many draws the shares are the same.
@@ -49,7 +51,7 @@ class FrameSampler:
         self,
         table: FrameTable,
         *,
-        shares: Mapping[str, float] = EQUAL_SHARES,
+        shares: Mapping[str, float] | None = EQUAL_SHARES,
         eligible: np.ndarray | None = None,
         indicator: np.ndarray | None = None,
         positives: PositiveDraw | None = None,
@@ -57,14 +59,16 @@ class FrameSampler:
         balance: str = BY_TASK,
     ) -> None:
         require_balance(balance)
-        for name, share in shares.items():
+        for name, share in (shares or {}).items():
             if name not in GROUPS:
                 raise DataError(f"unknown group of frames {name!r}.{near_matches(name, GROUPS)}")
             if share < 0:
                 raise DataError(f"the share of group {name!r} is {share}; shares are at least 0")
         allowed = np.ones(len(table), bool) if eligible is None else eligible
         rows = {name: np.flatnonzero(allowed & np.isin(table.source, GROUPS[name])) for name in GROUPS}
-        shares = dict(shares)
+        if shares is None:
+            rows = {EVERYTHING: np.flatnonzero(allowed)}
+        shares = {EVERYTHING: 1.0} if shares is None else dict(shares)
         if positives is not None and indicator is not None:
             _split_autonomous(rows, shares, is_positive=indicator == Indicator.POSITIVE, positive_share=positives.share)
         held = {name: shares[name] for name in shares if shares[name] and len(rows[name])}

@@ -66,7 +66,7 @@ class Dataset:
             raise DataError(f"dataset {self.root} has no camera {camera!r}.{near_matches(camera, self._camera_keys)}")
         row, key = self._rows[position], self._camera_keys[camera]
         is_video = self._features[key]["dtype"] == "video"
-        table = self._read(row, [layout.TIMESTAMP] if is_video else [key])
+        table = self._read(row, [layout.FRAME_INDEX, layout.TIMESTAMP if is_video else key])
         return self._decode(table, row, camera)
 
     def where(self, position: int) -> str:
@@ -81,7 +81,7 @@ class Dataset:
         columns = [column for column in known if column in self._features]
         columns += [key for key in cameras.values() if self._features[key]["dtype"] == "image"]
         subtasks = self.catalog.subtasks
-        counters = [layout.TIMESTAMP, layout.TASK_INDEX, *([layout.SUBTASK_INDEX] if subtasks else [])]
+        counters = [layout.FRAME_INDEX, layout.TIMESTAMP, layout.TASK_INDEX, *([layout.SUBTASK_INDEX] if subtasks else [])]
         table = self._read(row, [*columns, *counters])
         texts = partial(self._frame_texts, table, row)
         narrated = texts(column=layout.SUBTASK_INDEX, texts=subtasks) if subtasks else ()
@@ -104,7 +104,20 @@ class Dataset:
         if len(table) != row.length:
             reason = f"it holds {len(table)} frames of the episode, meta/episodes says {row.length}"
             raise damaged(path, reason, where=where, fix=fix)
+        if layout.FRAME_INDEX in columns and not np.array_equal(table[layout.FRAME_INDEX].to_numpy(), np.arange(row.length)):
+            raise damaged(path, "its frame_index does not count 0, 1, …", where=where, fix=fix)
         return table
+
+    def _times_s(self, table: pa.Table, row: EpisodeRow) -> np.ndarray:
+        """Return the timestamps of an episode, float64 [T]; ones that are no ascending numbers raise `DataError`."""
+        times_s = table[layout.TIMESTAMP].to_numpy(zero_copy_only=False).astype(np.float64)
+        is_odd = ~np.isfinite(times_s)
+        is_odd[1:] |= np.diff(times_s) <= 0
+        if is_odd.any():
+            tick = int(is_odd.argmax())
+            reason = f"the timestamp of frame {tick} is {times_s[tick]}, after {times_s[max(0, tick - 1)]}"
+            raise damaged(self.root / row.data_path, reason, where=self._where_row(row), fix=self.catalog.fix)
+        return times_s
 
     def _decode(self, table: pa.Table, row: EpisodeRow, camera: str) -> np.ndarray:
         """Return the images of a camera, uint8 [T, Y, X, 3], out of the table or of the video that it points into."""
@@ -113,7 +126,7 @@ class Dataset:
         pixels = np.empty((row.length, *self.interface.cameras[camera]), np.uint8)
         if key in row.videos:
             span = row.videos[key]
-            times_s = span.start_s + table[layout.TIMESTAMP].to_numpy().astype(np.float64)
+            times_s = span.start_s + self._times_s(table, row)
             named = f"{where}, camera {camera}"
             decode_span(self.root / span.path, pixels, times_s=times_s, fps=self.fps, where=named, fix=self.catalog.fix)
         else:
