@@ -254,8 +254,16 @@ def episodes_held_out(table: FrameTable, *, share: float) -> np.ndarray:
     strata: dict[tuple[str, bool], list[int]] = defaultdict(list)
     for position, record in enumerate(table.episodes):
         strata[record.task_id, bool(table.source[record.start] == Source.DEMONSTRATION)].append(position)
+    pooled: dict[bool, list[int]] = {True: [], False: []}
+    groups = []
+    for (_, is_demonstration), members in strata.items():
+        # Tasks too small to give an episode each give some together.
+        if int(share * len(members)):
+            groups.append(members)
+        else:
+            pooled[is_demonstration] += members
     chosen: list[int] = []
-    for members in strata.values():
+    for members in (*groups, *pooled.values()):
         ranked = sorted(members, key=lambda position: derive_seed(0, "held out", table.episodes[position].episode_id))
         chosen += ranked[: int(share * len(members))]
     return table.rows_of_episodes(chosen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,8 +13,13 @@ from opentau.types import Episode, Interface
 # Shapes: T frames before, N frames after, A action dimensions.
 
 ACTION_SPACES = ("delta_ee", "absolute_ee", "delta_joint", "absolute_joint")
-GRIPPER = "grip"
-"""In the name of an action that opens and closes: it is a target in every action space."""
+GRIPPER_WORDS = ("grip", "jaw", "claw")
+"""In the names of actions that open and close: these are targets in every action space."""
+
+
+def is_gripper(name: str) -> bool:
+    """Return whether an action's name says that it opens and closes something."""
+    return any(word in name.lower() for word in GRIPPER_WORDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +29,7 @@ class Resampling:
     from_hz: float
     to_hz: float
     is_delta: tuple[bool, ...]
-    """Per action dimension, whether it is a step (added up) or a target (interpolated)."""
+    """Per action dimension, whether it is a step (added up) or a target (interpolated); one of two values is never a step."""
 
     @classmethod
     def of(cls, interface: Interface, *, to_hz: float) -> Resampling:
@@ -36,7 +42,7 @@ class Resampling:
         if to_hz <= 0:
             raise DataError(f"control_hz is {to_hz}; it must be above 0")
         is_step = interface.action_space.startswith("delta")
-        is_delta = tuple(is_step and GRIPPER not in name for name in interface.action_names)
+        is_delta = tuple(is_step and not is_gripper(name) for name in interface.action_names)
         return cls(from_hz=interface.control_hz, to_hz=to_hz, is_delta=is_delta)
 
     def ticks(self, length: int) -> np.ndarray:
@@ -51,6 +57,7 @@ class Resampling:
         columns["state"] = _interpolated(episode.state, time_N)
         for name in ("action", "executed_action"):
             columns[name] = self._actions(getattr(episode, name), time_N, tick_N)
+        columns["reward"] = self._rewards(episode.reward, len(tick_N))
         return replace(
             episode,
             images={camera: pixels[tick_N] for camera, pixels in episode.images.items()},
@@ -61,8 +68,14 @@ class Resampling:
 
     def _times(self, length: int) -> np.ndarray:
         """Return when the new frames are, in recorded frames, float64 [N]."""
-        count = int((length - 1) * self.to_hz / self.from_hz * (1 + 1e-9)) + 1
+        count = math.ceil(length * self.to_hz / self.from_hz * (1 - 1e-9))
         return np.arange(count) * (self.from_hz / self.to_hz)
+
+    def _rewards(self, reward: np.ndarray, count: int) -> np.ndarray:
+        """Return float32 [N]: a reward, which is earned as its frame ends, goes to the new frame that this falls into."""
+        ends_T = np.arange(1, len(reward) + 1) * (self.to_hz / self.from_hz)
+        frame_T = np.minimum(np.ceil(ends_T * (1 - 1e-9)).astype(np.int64) - 1, count - 1)
+        return np.bincount(frame_T, weights=reward, minlength=count).astype(np.float32)
 
     def _actions(self, action: np.ndarray, time_N: np.ndarray, tick_N: np.ndarray) -> np.ndarray:
         """Return float32 [N, A]: steps cover the time to the next new frame, targets are those of the moment."""
@@ -71,7 +84,7 @@ class Resampling:
         steps = _interpolated(travelled, stop_N) - _interpolated(travelled, time_N)
         is_binary = np.array([len(np.unique(column)) <= 2 for column in action.T])
         targets = np.where(is_binary, action[tick_N], _interpolated(action, time_N))
-        return np.where(self.is_delta, steps, targets).astype(np.float32)
+        return np.where(np.array(self.is_delta) & ~is_binary, steps, targets).astype(np.float32)
 
 
 def _interpolated(rows: np.ndarray, time_N: np.ndarray) -> np.ndarray:

@@ -41,7 +41,8 @@ class FrameSampler:
     `balance` 'episode' draws episodes alike whatever their task, 'frame' all frames alike.
 
     A frame's group is that of its source; an episode with interventions has frames in both groups. A group without frames
-    leaves its share to the others; without shares there is one group, whoever acted. With `positives` the autonomous group is split by its indicators int8 [F].
+    leaves its share to the others; without shares there is one group, whoever acted. With `positives` the autonomous group is
+    split by its indicators int8 [F].
 
     With a `window` only so many episodes are drawn from at a time (see `Window`), so that frames which have to be decoded are
     decoded once and used while they are at hand; over many draws the shares are the same.

@@ -27,6 +27,8 @@ GIGABYTE = 10**9
 WINDOW_SHARE = 0.5
 """Of the frame cache that the episodes at hand take; the rest keeps what left the window last."""
 FRAMES_FOLDER = "frames"
+UNKNOWN = "unknown"
+"""Action space of an interface that LeRobot recorded."""
 
 
 def described_parts(options: MixtureOptions, *, main: Interface) -> dict[str, tuple[Interface, dict[str, str]]]:
@@ -156,13 +158,25 @@ def _cameras(part: PartOptions, interface: Interface, *, main: Interface) -> dic
 
 
 def _as_main(part: PartOptions, interface: Interface, main: Interface) -> Interface:
-    """Return the environment's own interface with the images and the rate of a part of it; another robot is refused."""
-    if (interface.state_dim, interface.action_dim) != (main.state_dim, main.action_dim):
-        raise OptionError(
-            f"part {part.name!r} says it is of the environment's embodiment, but has {interface.state_dim} state and "
-            f"{interface.action_dim} action dimensions, the environment {main.state_dim} and {main.action_dim}; "
-            "give it an embodiment of its own"
-        )
+    """Return the environment's own interface with the images of a part of it; another robot raises `OptionError`.
+
+    What LeRobot does not record, units and action space, is taken to be the environment's.
+    """
+    rate = part.control_hz if part.control_hz is not None else interface.control_hz
+    stated = part.action_space or interface.action_space
+    pairs = {
+        "state": (interface.state_names, main.state_names),
+        "action": (interface.action_names, main.action_names),
+        "control_hz": (rate, main.control_hz),
+        "action_space": (main.action_space if stated == UNKNOWN else stated, main.action_space),
+    }
+    for name, (theirs, ours) in pairs.items():
+        if theirs != ours:
+            raise OptionError(
+                f"part {part.name!r} says it is of the environment's embodiment, but its {name} is {theirs}, the environment's "
+                f"{ours}; give it an embodiment of its own"
+                + (", or bring it to that rate with control_hz" if name == "control_hz" else "")
+            )
     return replace(main, cameras=interface.cameras, control_hz=interface.control_hz)
 
 

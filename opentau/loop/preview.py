@@ -91,7 +91,11 @@ def preview(options: LoopOptions, main: Interface) -> MixPreview:
     if data is None:
         raise DataError("the mixture has no parts; name some, for example mixture.parts=[{name: arm, dataset: owner/name}]")
     own = _own_table(options, image_size)
-    embodiments = fitted_embodiments(own, main, data) if own is not None else other_embodiments(data)
+    share = options.batch.held_out_share
+    if own is None:
+        embodiments = other_embodiments(data, held_out_share=share)
+    else:
+        embodiments = fitted_embodiments(own, main, data, held_out_share=share)
     known = {each.name: each for each in embodiments}
     sizes = _sizes(options, main)
     parts = _parts(options, data, main=main, own=own, embodiments=known, sizes=sizes)

@@ -49,7 +49,7 @@ class Embodiment:
 
     def prompted(self, prompt: str) -> str:
         """Return a prompt as the policy reads it."""
-        return f"{prompt} ({self.hint})" if self.hint else prompt
+        return prompted(prompt, self.hint)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -77,6 +77,11 @@ class Embodiment:
                 f"{made.statistics_id[:12]}; fetch the checkpoint again"
             )
         return made
+
+
+def prompted(prompt: str, hint: str) -> str:
+    """Return a prompt with the words that tell a robot."""
+    return f"{prompt} ({hint})" if hint else prompt
 
 
 def named_embodiment(embodiments: Sequence[Embodiment], name: str | None) -> Embodiment:

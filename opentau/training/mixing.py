@@ -18,8 +18,8 @@ from opentau.data.statistics import DimStatistics
 from opentau.data.vlm.next_subtask import SubtaskSource
 from opentau.data.vlm.samples import QuestionSet, QuestionSource, VisualSample
 from opentau.data.window import BY_TASK, Window
-from opentau.errors import OptionError, near_matches
-from opentau.policies.embodiment import Embodiment
+from opentau.errors import DataError, OptionError, near_matches
+from opentau.policies.embodiment import Embodiment, prompted
 from opentau.policies.processor import Processor
 from opentau.types import Indicator, Interface, derive_seed
 
@@ -84,28 +84,47 @@ class MixtureData:
         return tuple(part for part in self.parts if isinstance(part, QuestionPart))
 
 
-def fitted_embodiments(table: FrameTable, interface: Interface, mixture: MixtureData) -> list[Embodiment]:
-    """Return the embodiments of a new policy, the main one first, each with the statistics of all its parts' frames."""
-    tables = [table, *(part.table for part in mixture.robots if part.embodiment == MAIN)]
-    return [Embodiment.sole(interface, _codec(tables)), *other_embodiments(mixture)]
+def fitted_embodiments(
+    table: FrameTable, interface: Interface, mixture: MixtureData, *, held_out_share: float
+) -> list[Embodiment]:
+    """Return the embodiments of a new policy, the main one first.
+
+    Each has the statistics of all its parts' frames that are trained on; of the environment's own, those of all its frames.
+    """
+    own = [_states_and_actions(table, np.ones(len(table), bool))]
+    own += [_trained(part, held_out_share) for part in mixture.robots if part.embodiment == MAIN]
+    return [Embodiment.sole(interface, _codec(own)), *other_embodiments(mixture, held_out_share=held_out_share)]
 
 
-def other_embodiments(mixture: MixtureData) -> list[Embodiment]:
-    """Return the embodiments of all parts that are not of the environment's."""
+def other_embodiments(mixture: MixtureData, *, held_out_share: float) -> list[Embodiment]:
+    """Return the embodiments of all parts that are not of the environment's; parts of one that differ raise `OptionError`."""
     others: dict[str, list[RobotPart]] = {}
     for part in mixture.robots:
         if part.embodiment != MAIN:
             others.setdefault(part.embodiment, []).append(part)
-    return [
-        Embodiment(
-            name=name,
-            interface=members[0].interface,
-            codec=_codec([part.table for part in members]),
-            cameras=members[0].cameras,
-            hint=members[0].hint,
+    made = []
+    for name, members in others.items():
+        for part in members[1:]:
+            _require_same_robot(members[0], part)
+        codec = _codec([_trained(part, held_out_share) for part in members])
+        first = members[0]
+        made.append(Embodiment(name=name, interface=first.interface, codec=codec, cameras=first.cameras, hint=first.hint))
+    return made
+
+
+def _require_same_robot(one: RobotPart, other: RobotPart) -> None:
+    """Raise `OptionError` unless two parts of one embodiment have the same numbers, rate, cameras and words."""
+    for name in ("state_names", "action_names", "action_space", "control_hz"):
+        if getattr(one.interface, name) != getattr(other.interface, name):
+            raise OptionError(
+                f"parts {one.name!r} and {other.name!r} are of one embodiment, but their {name} are "
+                f"{getattr(one.interface, name)} and {getattr(other.interface, name)}; give them embodiments of their own"
+            )
+    if one.hint != other.hint or one.cameras != other.cameras:
+        raise OptionError(
+            f"parts {one.name!r} and {other.name!r} are of one embodiment, but differ in hint ({one.hint!r}, {other.hint!r}) "
+            f"or cameras ({one.cameras}, {other.cameras}); make them equal, or give them embodiments of their own"
         )
-        for name, members in others.items()
-    ]
 
 
 def mixed_batches(
@@ -128,10 +147,10 @@ def mixed_batches(
     sizes = policy_sizes(processor)
     parts = [Part(name=MAIN, source=main, weight=mixture.main_weight, size=len(main.table))]
     for robot in mixture.robots:
-        is_trained = ~episodes_held_out(robot.table, share=held_out_share) & _succeeded(robot.table)
         parts.append(
             robot_part(
-                robot, embodiment_of(processor, robot), eligible=is_trained, augmentation=augmentation,
+                robot, embodiment_of(processor, robot), eligible=trained_rows(robot, held_out_share=held_out_share),
+                augmentation=augmentation,
                 action_limit=action_limit, sizes=sizes, seed=derive_seed(seed, robot.name),
             )
         )  # fmt: skip
@@ -192,6 +211,7 @@ def robot_part(
         codec=embodiment.codec,
         horizon=sizes.action_horizon,
         seed=seed,
+        shares=None,
         eligible=eligible,
         indicator=np.full(len(robot.table), Indicator.POSITIVE, np.int8),
         augmentation=augmentation,
@@ -201,7 +221,7 @@ def robot_part(
     )
 
     def adapt(batch: Batch) -> Batch:
-        return replace(batch, prompt=[embodiment.prompted(prompt) for prompt in batch.prompt])
+        return replace(batch, prompt=[prompted(prompt, robot.hint) for prompt in batch.prompt])
 
     return Part(name=robot.name, source=source, weight=robot.weight, size=len(robot.table), adapt=adapt)
 
@@ -239,10 +259,34 @@ def has_subtask(table: FrameTable) -> np.ndarray:
     return np.array([bool(subtask) for subtask in table.subtasks])[table.subtask]
 
 
-def _codec(tables: Sequence[FrameTable]) -> Codec:
-    columns = [np.concatenate([getattr(table, name) for table in tables]) for name in ("state", "action")]
-    state, action = map(DimStatistics.of, columns)
+def _codec(columns: Sequence[tuple[np.ndarray, np.ndarray]]) -> Codec:
+    """Return the codec of states [F, S] and actions [F, A] of several tables."""
+    states, actions = zip(*columns, strict=True)
+    state, action = DimStatistics.of(np.concatenate(states)), DimStatistics.of(np.concatenate(actions))
     return Codec(kind="quantile", state=state, action=action)
+
+
+def _trained(part: RobotPart, held_out_share: float) -> tuple[np.ndarray, np.ndarray]:
+    return _states_and_actions(part.table, trained_rows(part, held_out_share=held_out_share))
+
+
+def _states_and_actions(table: FrameTable, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return table.state[rows], table.action[rows]
+
+
+def trained_rows(part: RobotPart, *, held_out_share: float) -> np.ndarray:
+    """Return the frames of a part that are learned from, bool [F]: of successes that are not held out.
+
+    A part without any raises `DataError`.
+    """
+    rows = ~episodes_held_out(part.table, share=held_out_share) & _succeeded(part.table)
+    if not rows.any():
+        failed = sum(not record.is_success for record in part.table.episodes)
+        raise DataError(
+            f"part {part.name!r} has nothing to learn from: {failed} of its {len(part.table.episodes)} episodes failed; "
+            "choose others with its option episodes, or leave it out"
+        )
+    return rows
 
 
 def _succeeded(table: FrameTable) -> np.ndarray:

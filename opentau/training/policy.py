@@ -212,7 +212,8 @@ def _start(
     """Return the model and its processor before the first update."""
     if isinstance(start, Path):
         return load_model(start)
-    embodiments = fitted_embodiments(data.table, data.interface, data.mixture or MixtureData())
+    mixture = data.mixture or MixtureData()
+    embodiments = fitted_embodiments(data.table, data.interface, mixture, held_out_share=training.held_out_share)
     fast_tokenizer = None
     if training.objective.fast_weight:
         codec = embodiments[0].codec

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from opentau.data.resampling import GRIPPER_WORDS, is_gripper
 from opentau.data.tools.findings import Finding, Severity, dimension_name, named_episodes
 from opentau.types import Interface
 
@@ -17,7 +18,7 @@ CLEAR_CORRELATION = 0.5
 """Correlations below this say nothing about the sign."""
 MIN_FRAMES = 10
 """Of an episode whose correlation counts."""
-GRIPPER_WORDS, STATE_GRIPPER_WORDS = ("grip", "jaw", "claw"), ("grip", "jaw", "claw", "finger")
+STATE_GRIPPER_WORDS = (*GRIPPER_WORDS, "finger")
 WINDOW_S = 0.25
 """Deltas are compared with the state's change over this time, so that a slow controller does not hide them."""
 EXPLAINED, UNEXPLAINED = 0.7, 0.3
@@ -164,7 +165,7 @@ def _declared_space(interface: Interface) -> str:
     space = interface.action_space.partition("_")[0]
     if space in ("absolute", "delta"):
         return space
-    names = [name for name in interface.action_names if not any(word in name.lower() for word in GRIPPER_WORDS)]
+    names = [name for name in interface.action_names if not is_gripper(name)]
     plain = [_plain(name) for name in names]
     is_delta = bool(names) and all(short != name.lower() for short, name in zip(plain, names, strict=True))
     return "delta" if is_delta else ""

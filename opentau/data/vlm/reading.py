@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from opentau.data.parquet import read_table
+from opentau.data.vlm.boxes import read_boxes
 from opentau.data.vlm.samples import ANY_CAMERA, QuestionSet, VisualSample
 from opentau.errors import DataError
-from opentau.types import derive_seed
+from opentau.types import content_hash, derive_seed
 
 CAPTION_PROMPT = "describe the image"
 IMAGE_PLACEHOLDER = "<image>"
@@ -76,9 +78,7 @@ def _json_list(path: Path) -> Iterator[Row]:
 
 
 def _parquet(path: Path) -> Iterator[Row]:
-    read_table(path, where="questions", fix=FIX, columns=[])
-    for batch in pq.ParquetFile(path).iter_batches():
-        yield from enumerate(batch.to_pylist(), 1)
+    yield from enumerate(read_table(path, where="questions", fix=FIX).to_pylist(), 1)
 
 
 def _arrow(path: Path) -> Iterator[Row]:
@@ -102,8 +102,11 @@ def _samples(row: Row, path: Path) -> Iterator[VisualSample]:
     where = f"questions {path}, row {number}"
     if not isinstance(plain, Mapping):
         raise DataError(f"{where} is no object. {FIX}")
-    sample_id = f"{path.name}:{plain.get('id', number)}"
-    turns = list(_turns(plain))
+    sample_id = f"{path.parent.name}/{path.name}:{number if plain.get('id') is None else plain['id']}"
+    try:
+        turns = list(_turns(plain))
+    except (AttributeError, TypeError, KeyError) as error:
+        raise DataError(f"{where}: its messages or answers are in no known form ({error}). {FIX}") from error
     if not turns:
         raise DataError(
             f"{where} holds no question: it has {', '.join(sorted(plain))}; needed are messages, conversations, question and "
@@ -113,32 +116,63 @@ def _samples(row: Row, path: Path) -> Iterator[VisualSample]:
     for turn, (prompt, answer) in enumerate(turns):
         if not prompt.strip() or not answer.strip():
             raise DataError(f"{where}: question or answer {turn + 1} is empty. {FIX}")
+        _require_boxes(answer.strip(), where=where)
         yield VisualSample(
             sample_id=f"{sample_id}/{turn}",
-            group=str(plain.get("episode", sample_id)),
-            kind=str(plain.get("kind", "")),
+            group=_group(plain, images, sample_id),
+            kind="" if plain.get("kind") is None else str(plain["kind"]),
             prompt=prompt.replace(IMAGE_PLACEHOLDER, "").strip(),
             answer=answer.strip(),
             images=images,
         )
 
 
+def _require_boxes(answer: str, *, where: str) -> None:
+    """Raise `DataError` for an answer with locations that is not a list of boxes."""
+    if "<loc" in answer:
+        try:
+            read_boxes(answer)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
+
+
+def _group(plain: Mapping[str, Any], images: Mapping[str, Path | bytes], sample_id: str) -> str:
+    """Return what must not be split: the episode where it is named, else all questions about the same pictures."""
+    if plain.get("episode") is not None:
+        return str(plain["episode"])
+    if not images:
+        return sample_id
+    return content_hash([hashlib.sha256(i).hexdigest() if isinstance(i, bytes) else str(i) for _, i in sorted(images.items())])
+
+
 def _turns(plain: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (question, answer) of a row in any of the formats."""
     said = [
         (message.get("role", message.get("from", "")), _text(message.get("content", message.get("value", ""))))
-        for message in plain.get("messages") or plain.get("conversations") or []
+        for message in _first(plain, "messages", "conversations") or []
     ]
     for (asker, prompt), (speaker, answer) in itertools.pairwise(said):
         if asker in USER and speaker in ASSISTANT:
             yield prompt, answer
     if said:
         return
-    answers = plain.get("answer", plain.get("answers"))
-    if plain.get("question") and answers:
-        yield str(plain["question"]), _text(answers[0] if isinstance(answers, list) else answers)
-    elif caption := plain.get("caption", plain.get("text")):
-        yield CAPTION_PROMPT, _text(caption[0] if isinstance(caption, list) else caption)
+    answer, caption = _first(plain, "answer", "answers"), _first(plain, "caption", "text")
+    if plain.get("question") and answer is not None:
+        yield str(plain["question"]), _only(answer)
+    elif caption is not None:
+        yield CAPTION_PROMPT, _only(caption)
+
+
+def _first(plain: Mapping[str, Any], *names: str) -> Any:
+    """Return the first of some values that is there."""
+    return next((plain[name] for name in names if plain.get(name) is not None), None)
+
+
+def _only(answer: Any) -> str:
+    """Return the first of several answers, each a text, a number or {"answer": …}."""
+    if isinstance(answer, list):
+        answer = answer[0]
+    return str(answer["answer"] if isinstance(answer, Mapping) else answer)
 
 
 def _text(content: Any) -> str:
@@ -149,25 +183,27 @@ def _text(content: Any) -> str:
 
 
 def _images(plain: Mapping[str, Any], folder: Path, *, where: str) -> dict[str, Path | bytes]:
-    stored = plain.get("image", plain.get("images"))
+    stored = _first(plain, "image", "images")
     if stored is None:
         return {}
     if isinstance(stored, list):
         if len(stored) != 1:
             raise DataError(f"{where} has {len(stored)} images without a camera each; write them as {{camera: path}}. {FIX}")
         (stored,) = stored
-    named = stored if isinstance(stored, Mapping) and "bytes" not in stored else {ANY_CAMERA: stored}
+    named = stored if isinstance(stored, Mapping) and not {"bytes", "path"} & set(stored) else {ANY_CAMERA: stored}
     return {camera: _image(image, folder, where=where) for camera, image in named.items()}
 
 
 def _image(stored: Any, folder: Path, *, where: str) -> Path | bytes:
-    """Return an image's content or its path, which lies within the folder of its file."""
+    """Return an image's content or its path, which lies within the folder of its file.
+
+    The path as it is written is what counts: the hub's cache is made of links that lead out of its folders.
+    """
     if isinstance(stored, Mapping) and stored.get("bytes") is not None:
         return bytes(stored["bytes"])
     name = stored.get("path") if isinstance(stored, Mapping) else stored
-    path = (folder / str(name)).resolve()
-    if not isinstance(name, str) or not path.is_relative_to(folder.resolve()):
+    if not isinstance(name, str) or not Path(os.path.abspath(folder / name)).is_relative_to(os.path.abspath(folder)):
         raise DataError(f"{where}: image {name!r} is no path within {folder}. {FIX}")
-    if not path.is_file():
-        raise DataError(f"{where}: there is no image {path}. {FIX}")
-    return path
+    if not (folder / name).is_file():
+        raise DataError(f"{where}: there is no image {folder / name}. {FIX}")
+    return folder / name

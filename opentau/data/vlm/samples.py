@@ -19,7 +19,7 @@ from opentau.types import Indicator
 
 # Shapes: B samples, Y and X image rows and columns.
 
-ANY_CAMERA = "image"
+ANY_CAMERA = ""
 """Name of an image that no camera is known of; it takes the place of the policy's first."""
 
 

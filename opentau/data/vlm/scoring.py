@@ -35,14 +35,22 @@ def score_answers(answers: Sequence[str], wanted: Sequence[str], kinds: Sequence
 
 
 def box_overlaps(said: str, wanted: str) -> list[float]:
-    """Return the intersection over union of every wanted box with the one said in its place, 0 for missing ones."""
+    """Return the intersection over union of every wanted box with the best one said of its name, in whatever order.
+
+    A missing and a superfluous box count 0.
+    """
     right = read_boxes(wanted)
     try:
-        found = read_boxes(said)
+        left = read_boxes(said)
     except DataError:  # what a policy says need not be a box
-        found = []
-    overlaps = [_overlap(one[0], other[0]) for one, other in zip(found, right, strict=False)]
-    return overlaps + [0.0] * (max(len(found), len(right)) - len(overlaps))
+        left = []
+    num_superfluous = max(0, len(left) - len(right))
+    overlaps = []
+    for box, name in right:
+        candidates = [index for index, (_, other) in enumerate(left) if _plain(other) == _plain(name)]
+        best = max(candidates, key=lambda index: _overlap(left[index][0], box), default=None)
+        overlaps.append(0.0 if best is None else _overlap(left.pop(best)[0], box))
+    return overlaps + [0.0] * num_superfluous
 
 
 def _overlap(one: Sequence[float], other: Sequence[float]) -> float:

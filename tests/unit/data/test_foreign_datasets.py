@@ -147,6 +147,39 @@ def test_a_missing_video_is_named(root):
         Dataset(root).load(0)
 
 
+def edit_rows(root: Path, episode: int, change) -> None:
+    """Rewrite the data file that holds an episode."""
+    for path in sorted(root.glob("data/*/*.parquet")):
+        table = pq.read_table(path)
+        if episode in table["episode_index"].to_pylist():
+            pq.write_table(change(table), path)
+
+
+def test_rows_of_an_episode_that_do_not_lie_together_are_refused(tmp_path):
+    root = foreign.write_v30(tmp_path / "dataset")
+    edit_rows(root, 0, lambda table: table.take([0, 6, 1, 7, *range(2, 6), *range(8, len(table))]))
+    with pytest.raises(DataError, match=r"episode 0 .*the rows of episode_index 0 do not lie together"):
+        Dataset(root, with_images=False).load(0)
+
+
+def test_rows_in_another_order_are_refused(root):
+    edit_rows(root, 0, lambda table: table.take([1, 0, *range(2, len(table))]))
+    with pytest.raises(DataError, match=r"its frame_index does not count 0, 1, …"):
+        Dataset(root, with_images=False).load(0)
+
+
+@pytest.mark.parametrize("times", [[None] * 4, [0.0, 0.1, float("nan"), 0.3], [0.0, 0.2, 0.1, 0.3]])
+def test_timestamps_that_do_not_ascend_are_refused_and_no_other_picture_is_shown(times, root):
+    def with_times(table):
+        column = [times[tick] if episode == 2 else tick / 10 for episode, tick in zip(
+            table["episode_index"].to_pylist(), table["frame_index"].to_pylist(), strict=True)]  # fmt: skip
+        return table.set_column(table.column_names.index("timestamp"), "timestamp", pa.array(column, pa.float32()))
+
+    edit_rows(root, 2, with_times)
+    with pytest.raises(DataError, match=r"episode 2 .*the timestamp of frame \d is"):
+        Dataset(root).load(2)
+
+
 def test_a_shape_that_contradicts_info_json_is_named(root):
     info = json.loads((root / "meta/info.json").read_text())
     info["features"]["action"]["shape"] = [6]

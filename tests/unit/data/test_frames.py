@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from opentau.data.frames import FrameTable, chunk_stops
+from opentau.data.frames import FrameTable, chunk_stops, episodes_held_out
 from opentau.errors import DataError
 from opentau.types import Outcome, Source
 
@@ -53,6 +53,13 @@ def test_episodes_of_different_interfaces_do_not_mix(make_episode):
     wide = make_episode(1, state=np.zeros((6, 4), np.float32))
     with pytest.raises(DataError, match=r"collect-1/000001 has the columns .* train on datasets of one interface"):
         FrameTable.from_episodes([make_episode(0), wide], dataset_id="d")
+
+
+def test_tasks_too_small_to_hold_out_an_episode_each_hold_out_some_together(make_episode):
+    episodes = [make_episode(number, (DEMO,) * 2, task_id=f"t/{number // 2}") for number in range(60)]
+    table = FrameTable.from_episodes(episodes, dataset_id="d")
+    is_held_out = episodes_held_out(table, share=0.1)
+    assert is_held_out.sum() == 2 * 6
 
 
 def test_a_table_of_nothing_is_an_error():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -26,11 +27,16 @@ def episode(make_episode):
 @pytest.mark.parametrize("to_hz", [10.0, 40.0, 20.0, 15.0])
 def test_steps_add_up_to_the_same_way(to_hz, episode, interface):
     resampled = Resampling.of(interface, to_hz=to_hz)(episode)
-    assert len(resampled) == int(12 * to_hz / 20) + 1
-    lasted = min((len(resampled)) / to_hz, 13 / 20)
-    travelled = np.interp(lasted * 20, np.arange(14), np.concatenate([[0], np.cumsum(episode.action[:, 0])]))
-    assert resampled.action[:, 0].sum() == pytest.approx(travelled, rel=1e-5)
+    assert len(resampled) == math.ceil(13 * to_hz / 20)
+    assert resampled.action[:, 0].sum() == pytest.approx(episode.action[:, 0].sum(), rel=1e-5)
     assert set(resampled.action[:, 1]) == {-1.0, 1.0}
+    assert resampled.reward.sum() == resampled.reward[-1] == 1.0
+
+
+@pytest.mark.parametrize("name", ["Gripper", "left_jaw", "claw.pos", "6"])
+def test_what_opens_and_closes_is_never_summed_up(name, episode, interface):
+    named = dataclasses.replace(interface, action_names=("dx", name))
+    assert set(Resampling.of(named, to_hz=10.0)(episode).action[:, 1]) == {-1.0, 1.0}
 
 
 def test_the_same_rate_changes_nothing(episode, interface):
@@ -47,6 +53,7 @@ def test_targets_are_interpolated_and_pictures_are_the_nearest(episode, interfac
     np.testing.assert_array_equal(slower.images["agentview"], episode.images["agentview"][::2])
     faster = Resampling.of(absolute, to_hz=40.0)(episode)
     np.testing.assert_allclose(faster.action[1:-1:2, 0], (episode.action[:-1, 0] + episode.action[1:, 0]) / 2, atol=1e-6)
+    assert faster.action[-1, 0] == episode.action[-1, 0]
 
 
 def test_a_dataset_in_the_cache_is_resampled_like_one_in_memory(fixture_root, tmp_path):
@@ -55,7 +62,7 @@ def test_a_dataset_in_the_cache_is_resampled_like_one_in_memory(fixture_root, tm
     options = {"image_size": 32, "resampling": resampling}
     cached = FrameTable.from_datasets([dataset], cache=FrameCache(tmp_path, budget_bytes=1 << 30), **options)
     memory = FrameTable.from_datasets([dataset], **options)
-    assert len(cached) == len(memory) == int(179 * 0.4) + 1
+    assert len(cached) == len(memory) == math.ceil(180 * 0.4)
     rows = np.array([0, 5, 40, len(memory) - 1])
     np.testing.assert_array_equal(cached.images["front"][rows], memory.images["front"][rows])
     np.testing.assert_array_equal(cached.action, memory.action)

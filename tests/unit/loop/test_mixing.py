@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,12 @@ import pytest
 
 from opentau.cli.compose import compose_config
 from opentau.config import options_from
+from opentau.data.lerobot.dataset import Dataset
 from opentau.data.options import MixtureOptions
 from opentau.errors import DataError, OptionError
 from opentau.loop.mixing import described_parts, mixture_data, mixture_inputs
 from opentau.loop.options import LoopOptions, options_id
 from opentau.loop.preview import preview
-from opentau.types import Interface
 from tests.fakes import counting_interface
 from tests.unit.data import foreign
 
@@ -54,7 +55,7 @@ def test_a_robot_comes_with_its_cameras_named_after_the_policys_and_its_rate_in_
 def test_another_rate_takes_the_place_of_the_recorded_one(dataset):
     data = mixture_data(options_of(ARM | {"dataset": str(dataset), "control_hz": 20.0}), main=MAIN, image_size=16)
     (arm,) = data.robots
-    assert len(arm.table) == sum(2 * length - 1 for length in foreign.LENGTHS)
+    assert len(arm.table) == sum(2 * length for length in foreign.LENGTHS)
     assert arm.hint == "so100, 20 hz"
 
 
@@ -75,12 +76,23 @@ def test_frames_in_a_cache_have_a_window_that_fits_half_of_it(dataset, tmp_path,
         ({"cameras": None}, r"has the cameras front, the policy agentview, wrist; .*cameras: \{agentview: front\}"),
         ({"cameras": {"agentview": "top"}}, r"part 'arm' has no camera 'top'; it has front"),
         ({"action_space": "delta_eef"}, r"action_space of part 'arm' is 'delta_eef'\. .*delta_ee"),
-        ({"embodiment": "main"}, r"has 3 state and 2 action dimensions, the environment 4 and 2; give it an embodiment"),
+        ({"embodiment": "main"}, r"its state is \('a', 'b', 'c'\), the environment's \('x', .*; give it an embodiment"),
     ],
 )  # fmt: skip
 def test_a_part_that_does_not_fit_is_named_with_the_way_out(change, message, dataset):
     with pytest.raises(OptionError, match=message):
         described_parts(options_of(ARM | {"dataset": str(dataset)} | change), main=MAIN)
+
+
+def test_a_part_of_the_environment_at_another_rate_or_of_another_action_space_is_refused(dataset):
+    described = dataclasses.replace(Dataset(dataset).interface, cameras=MAIN.cameras, action_space="delta_ee", control_hz=20.0)
+    part = {"name": "more", "dataset": str(dataset), "cameras": {"agentview": "front"}, "embodiment": "main"}
+    with pytest.raises(OptionError, match=r"its control_hz is 10\.0, the environment's 20\.0; .*with control_hz"):
+        described_parts(options_of(part), main=described)
+    part |= {"control_hz": 20.0}
+    assert described_parts(options_of(part), main=described)["more"][0].action_space == "delta_ee"
+    with pytest.raises(OptionError, match=r"its action_space is absolute_ee, the environment's delta_ee"):
+        described_parts(options_of(part | {"action_space": "absolute_ee"}), main=described)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +153,8 @@ def test_a_preview_shows_shares_maskings_and_a_batch(dataset, questions):
 def test_a_preview_of_nothing_says_what_is_missing(dataset):
     with pytest.raises(DataError, match="the mixture has no parts; name some"):
         preview(LoopOptions.from_config(compose_config("loop", ["env=tabletop"])), MAIN)
-    described = Interface.from_dict(MAIN.to_dict() | {"state_names": ["a", "b", "c"], "state_units": ["1"] * 3})
+    recorded = Dataset(dataset).interface
+    described = dataclasses.replace(recorded, cameras=MAIN.cameras, action_space="absolute_joint")
     same = f"mixture.parts=[{{name: arm, dataset: {dataset}, cameras: {{agentview: front}}, embodiment: main}}]"
     with pytest.raises(DataError, match=r"nothing can be drawn from yet; give data\.datasets"):
         preview(LoopOptions.from_config(compose_config("loop", ["env=tabletop", same])), described)

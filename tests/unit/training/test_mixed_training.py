@@ -21,7 +21,7 @@ from opentau.policies.answering import answer
 from opentau.policies.config import nano
 from opentau.policies.policy import VLAPolicy
 from opentau.policies.weights import load_model
-from opentau.training.mixing import MixtureData, QuestionPart, RobotPart
+from opentau.training.mixing import MixtureData, QuestionPart, RobotPart, other_embodiments, robot_part
 from opentau.training.objectives import PolicyObjective
 from opentau.training.options import ObjectiveOptions, TrainOptions
 from opentau.training.policy import PolicyData, PolicyTraining, train_policy
@@ -290,6 +290,52 @@ def test_an_update_keeps_the_statistics_of_every_robot_and_refuses_an_unknown_on
     stranger = dataclasses.replace(data, mixture=MixtureData(parts=(arm,)))
     with pytest.raises(OptionError, match=r"not trained on embodiment 'so101' of part 'arm'.*so100"):
         run(stranger, tmp_path / "third", start=tmp_path / "first")
+
+
+def test_statistics_are_those_of_what_is_trained_on(data, tmp_path):
+    """A failed episode a hundred times as large changes nothing."""
+    arm = data.mixture.robots[0]
+    wild = dataclasses.replace(arm.table.episodes[3], outcome=Outcome.FAILURE)
+    rows = arm.table.rows_of_episodes([3])[:, None]
+    table = dataclasses.replace(
+        arm.table,
+        episodes=(*arm.table.episodes[:3], wild, *arm.table.episodes[4:]),
+        action=np.where(rows, 100 * arm.table.action, arm.table.action),
+    )
+    mixture = MixtureData(parts=(dataclasses.replace(arm, table=table),))
+    (other,) = other_embodiments(mixture, held_out_share=0.0)
+    assert max(np.abs(other.codec.action.maximum)) <= 90.0
+    with pytest.raises(DataError, match=r"part 'arm' has nothing to learn from: 1 of its 1 episodes failed"):
+        alone = dataclasses.replace(
+            table, episodes=(dataclasses.replace(wild, start=0),), episode=np.zeros(len(table), np.int32)
+        )
+        other_embodiments(MixtureData(parts=(dataclasses.replace(arm, table=alone),)), held_out_share=0.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"interface": dataclasses.replace(ARM, control_hz=30.0)}, r"their control_hz are 10\.0 and 30\.0"),
+        ({"hint": "franka"}, r"differ in hint \('so100, 10 hz', 'franka'\)"),
+    ],
+)
+def test_parts_of_one_embodiment_are_one_robot(change, message, data):
+    arm = data.mixture.robots[0]
+    other = dataclasses.replace(arm, name="other", **change)
+    with pytest.raises(OptionError, match=message):
+        other_embodiments(MixtureData(parts=(arm, other)), held_out_share=0.0)
+
+
+def test_who_acted_does_not_weigh_in_a_robots_part(data):
+    arm = data.mixture.robots[0]
+    source = np.where(arm.table.episode == 0, Source.AUTONOMOUS, Source.DEMONSTRATION).astype(np.int8)
+    mixed = dataclasses.replace(arm, table=dataclasses.replace(arm.table, source=source))
+    (embodiment,) = other_embodiments(MixtureData(parts=(mixed,)), held_out_share=0.0)
+    part = robot_part(
+        mixed, embodiment, eligible=np.ones(len(source), bool), augmentation=None, action_limit=3.0, sizes=SIZES, seed=0
+    )
+    drawn = part.source.draw(800, rng=np.random.default_rng(0), num_before=0)
+    assert (arm.table.episode[drawn.frame] == 0).mean() == pytest.approx(1 / 8, abs=0.04)
 
 
 def test_a_policy_learns_to_answer_while_it_learns_to_act(data, tmp_path):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from opentau.data.fitting import PolicySizes
 from opentau.data.vlm.reading import read_questions
-from opentau.data.vlm.samples import QuestionSource
+from opentau.data.vlm.samples import ANY_CAMERA, QuestionSource
 from opentau.errors import DataError
 
 SIZES = PolicySizes(cameras=("agentview", "wrist"), image_size=8, state_dim=3, action_dim=2, action_horizon=4)
@@ -124,6 +124,42 @@ def test_questions_of_one_episode_are_on_one_side_of_the_split(folder):
     assert 4 <= len(sides[1]) <= 18
 
 
+def test_questions_about_one_picture_are_on_one_side_of_the_split(folder):
+    names = [f"images/{number}.png" for number in range(20)]
+    for name in names:
+        (folder / name).write_bytes(png((0, 0, 0)))
+    rows = [{"image": names[number % 20], "question": f"{number}?", "answer": "x"} for number in range(200)]
+    made = read_questions(write(folder, rows), validation_share=0.3)
+    sides = [{sample.images[ANY_CAMERA] for sample in side} for side in (made.train, made.validation)]
+    assert all(sides)
+    assert not sides[0] & sides[1]
+
+
+@pytest.mark.parametrize(
+    ("row", "answer"),
+    [
+        ({"question": "q?", "answers": [{"answer": "yes", "answer_id": 1}]}, "yes"),
+        ({"question": "how many?", "answer": 0}, "0"),
+        ({"question": "q?", "answer": "red", "image": None, "images": ["images/red.png"], "kind": None}, "red"),
+    ],
+)
+def test_answers_are_what_they_are(row, answer, folder):
+    (sample,) = read_questions(write(folder, [row]), validation_share=0).train
+    assert (sample.answer, sample.kind) == (answer, "")
+    assert len(sample.images) == ("images" in row)
+
+
+def test_images_of_the_hubs_cache_are_links_that_lead_out_of_the_folder(tmp_path):
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots/0"
+    blobs.mkdir()
+    (snapshot / "images").mkdir(parents=True)
+    (blobs / "abc").write_bytes(png((255, 0, 0)))
+    (snapshot / "images/1.png").symlink_to("../../../blobs/abc")
+    write(snapshot, [{"image": "images/1.png", "question": "q?", "answer": "red"}])
+    (sample,) = read_questions(snapshot, validation_share=0).train
+    assert QuestionSource([sample], sizes=SIZES).batch_of(np.zeros(1, int), np.random.default_rng(0)).images["agentview"].any()
+
+
 def test_files_that_say_they_validate_are_held_out(folder):
     write(folder, [ASKED["messages"]])
     write(folder, [ASKED["conversations"]] * 3, name="validation.jsonl")
@@ -151,6 +187,8 @@ def test_kinds_are_drawn_alike_unless_told_otherwise(folder):
         ({"question": "q?", "answer": " "}, r"row 2: question or answer 1 is empty"),
         ({"question": "q?", "answer": "a", "images": ["images/red.png"] * 2}, r"row 2 has 2 images without a camera each"),
         (["no object"], r"row 2 is no object"),
+        ({"messages": ["hi", "there"]}, r"row 2: its messages or answers are in no known form"),
+        ({"question": "q?", "answer": "it is at <loc0001><loc0002>"}, r"row 2: .* is no box; write four tokens"),
     ],
 )
 def test_a_row_that_is_no_question_is_named(row, message, folder):
@@ -162,7 +200,7 @@ def test_a_damaged_line_or_picture_is_named(folder):
     write(folder, [ASKED["messages"]])
     (folder / "images/red.png").write_bytes(png((255, 0, 0))[:50])
     sample = read_questions(folder, validation_share=0).train[0]
-    with pytest.raises(DataError, match=r"question train\.jsonl:1/0: its image cannot be read"):
+    with pytest.raises(DataError, match=r"train\.jsonl:1/0: its image cannot be read"):
         QuestionSource([sample], sizes=SIZES).draw(1, rng=np.random.default_rng(0), num_before=0)
     (folder / "train.jsonl").write_text('{"question": "q?"\n')
     with pytest.raises(DataError, match=r"train\.jsonl, row 1: "):

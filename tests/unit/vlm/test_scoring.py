@@ -29,6 +29,12 @@ def test_a_missing_a_superfluous_and_a_malformed_box_count_nothing():
     assert box_overlaps("the milk", one) == [0.0]
 
 
+def test_boxes_are_found_by_name_and_not_by_place():
+    one, other = (LEFT, "milk"), (FAR, "soup")
+    assert box_overlaps(write_boxes([other, one]), write_boxes([one, other])) == [pytest.approx(1.0), pytest.approx(1.0)]
+    assert box_overlaps(write_boxes([(LEFT, "soup")]), write_boxes([one])) == [0.0]
+
+
 def test_the_score_of_boxes_is_their_median_and_they_are_no_words():
     wanted = [write_boxes([(LEFT, "milk")])] * 3
     said = [wanted[0], write_boxes([(SHIFTED, "milk")]), "nothing"]
