@@ -200,7 +200,9 @@ class Episode:
             digest.update(f"{name}{column.dtype.str}{column.shape}".encode())
             digest.update(np.ascontiguousarray(column).tobytes())
         constants = (self.prompt, self.task_id, str(self.outcome), self.seed, self.episode_id, self.env_id, self.policy_version)
-        digest.update(repr(constants + self.prompts + self.subtasks).encode())
+        digest.update(repr(constants).encode())
+        if self.prompts or self.subtasks:
+            digest.update(repr((self.prompts, self.subtasks)).encode())
         return digest.hexdigest()
 
 

@@ -88,6 +88,9 @@ def subtask_runs(episode: Episode | None) -> tuple[tuple[str, int], ...]:
 
 def _episode(message: Upload, arrays: Mapping[str, np.ndarray]) -> Episode:
     result, plan = message.result, message.result.plan
+    num_frames = len(_array(arrays, "state", "float32", 2))
+    if num_frames != result.num_steps:
+        raise LinkError(f"episode {plan.episode_id} brings {num_frames} frames; its result says {result.num_steps}")
     num_narrated = sum(length for _, length in message.subtasks)
     if num_narrated not in (0, result.num_steps):
         raise LinkError(
@@ -115,8 +118,6 @@ def _episode(message: Upload, arrays: Mapping[str, np.ndarray]) -> Episode:
         )
     except ValueError as error:
         raise LinkError(f"an upload was refused: {error}") from error
-    if len(episode) != result.num_steps:
-        raise LinkError(f"episode {plan.episode_id} brings {len(episode)} frames; its result says {result.num_steps}")
     return episode
 
 

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 
 from opentau.cli.compose import parser
 from opentau.cli.runs_folder import find_run
 from opentau.config import locate
-from opentau.events import RUN_FAILED, RUN_FINISHED, RUN_STOPPED, EventReader
+from opentau.events import RUN_FAILED, RUN_FINISHED, RUN_STARTED, RUN_STOPPED, EventReader
 
 DESCRIPTION = """Write the training metrics and scores of a run as TensorBoard files, from its event log: of a running, an
 interrupted or a finished run. --follow goes on until the run ends.
   opentau tensorboard RUN --follow &  tensorboard --logdir runs/RUN/tensorboard"""
 POLL_S = 2.0
 ENDS = (RUN_FINISHED, RUN_FAILED, RUN_STOPPED)
+
+
+def _has_ended(emitted: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the run ended in these events and was not started again after."""
+    kinds = [event["kind"] for event in emitted if event["kind"] in (RUN_STARTED, *ENDS)]
+    return bool(kinds) and kinds[-1] != RUN_STARTED
 
 
 def main(argv: Sequence[str]) -> int:
@@ -31,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
         while True:
             emitted = reader.read_new()
             count += sink.write(emitted)
-            if not parsed.follow or any(event["kind"] in ENDS for event in emitted[-1:]):
+            if not parsed.follow or _has_ended(emitted):
                 break
             time.sleep(POLL_S)
     console = Console()

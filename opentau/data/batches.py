@@ -46,6 +46,8 @@ class Batch:
     """Camera to bool [B], for cameras that some samples lack; their pixels are zeros."""
     has_action_dim: np.ndarray | None = None
     """bool [B, A], false where an embodiment has fewer actions than the policy; None where all have all."""
+    state_dim: np.ndarray | None = None
+    """How many numbers of each state an embodiment has, int16 [B]; None where all have all."""
     answer: tuple[str, ...] = ()
     """What is said to the prompt, '' where the sample is no question; empty where no sample is one."""
     part: np.ndarray | None = None

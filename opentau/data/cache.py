@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import struct
 import time
 import zlib
@@ -99,7 +100,7 @@ class FrameCache:
                 "raise mixture.cache_gb"
             )
         frames = np.ascontiguousarray(frames)
-        partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+        partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PARTIAL}")
         header = HEADER.pack(MAGIC, *frames.shape, zlib.crc32(frames.data))
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,10 +128,11 @@ class FrameCache:
             total = (int(text) if text.isdigit() else self.size_bytes()) + num_bytes
             if total > self.budget_bytes:
                 total = self._evict(max(0, int(self.budget_bytes * (1 - ROOM_SHARE)) - num_bytes)) + num_bytes
-            with open(partial, "wb") as unfinished:
-                unfinished.truncate(num_bytes)
             file.truncate(0)
             file.write(str(total))
+            file.flush()
+            with open(partial, "wb") as unfinished:
+                unfinished.truncate(num_bytes)
 
     def _evict(self, limit_bytes: int) -> int:
         """Delete the files used longest ago until the rest takes at most `limit_bytes`; return what it takes."""

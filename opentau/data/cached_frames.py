@@ -70,7 +70,7 @@ class CachedFrames:
     def _frames(self, episode: int) -> np.ndarray:
         number, position = self._places[episode]
         dataset = self.datasets[number]
-        name = f"{dataset.dataset_id[:16]}-{self.camera}-{self.image_size}/{dataset.episodes[position].index:06d}"
+        name = f"{dataset.dataset_id[:16]}-{self.camera}-{self.image_size}/{dataset.frames_id(position, self.camera)}"
 
         def decode() -> np.ndarray:
             return resize_with_pad(dataset.frames(position, self.camera), size=self.image_size)

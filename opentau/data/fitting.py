@@ -50,6 +50,7 @@ def fitted(batch: Batch, sizes: PolicySizes, *, part: int) -> Batch:
         has_camera=has_camera,
         state=padded(batch.state, sizes.state_dim),
         action=padded(batch.action, sizes.action_dim),
+        state_dim=np.full(num_samples, state_dim, np.int16),
         has_action_dim=np.broadcast_to(np.arange(sizes.action_dim) < action_dim, (num_samples, sizes.action_dim)),
         answer=batch.answer or ("",) * num_samples,
         part=np.full(num_samples, part, np.int16),
@@ -74,7 +75,8 @@ def joined(batches: Sequence[Batch]) -> Batch:
         **{
             name: stacked(name)
             for name in (
-                "state", "action", "action_is_pad", "indicator", "weight", "frame", "task", "has_action_dim", "part",
+                "state", "state_dim", "action", "action_is_pad", "has_action_dim", "indicator", "weight", "frame", "task",
+                "part",
             )
         },
     )  # fmt: skip

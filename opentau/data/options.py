@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,10 @@ from opentau.errors import OptionError
 
 MAIN = "main"
 """What the environment's own episodes and its embodiment are called."""
+
+
+MAX_LOCATIONS = 1024
+"""Bins that a coordinate of an answer is written in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +51,9 @@ class PartOptions:
             raise OptionError(f"part {self.name!r} of the mixture needs either a dataset or questions, and not both")
         if self.balance not in ("task", "episode", "frame"):
             raise OptionError(f"balance of part {self.name!r} is {self.balance!r}; use 'task', 'episode' or 'frame'")
+        _require_weight(self.weight, name=f"the weight of part {self.name!r}")
+        if self.control_hz is not None and self.control_hz <= 0:
+            raise OptionError(f"control_hz of part {self.name!r} is {self.control_hz}; it must be above 0, or null")
         if not 0 <= self.validation_share < 1:
             raise OptionError(f"validation_share of part {self.name!r} is {self.validation_share}; it must lie in 0 to 1")
 
@@ -79,6 +87,16 @@ class MixtureOptions:
             raise OptionError(f"the parts of the mixture are {names}; give each a name of its own, other than {MAIN!r}")
         if self.cache_gb is not None and self.cache_gb <= 0:
             raise OptionError(f"mixture.cache_gb is {self.cache_gb}; it must be above 0, or null")
+        _require_weight(self.main_weight, name="mixture.main_weight")
+        if not 0 <= self.size_exponent <= 1:
+            raise OptionError(f"mixture.size_exponent is {self.size_exponent}; 0 takes weights as they are, 1 goes by size")
+        for name in ("subtask_weight", "text_weight"):
+            _require_weight(getattr(self, name), name=f"mixture.{name}")
+        if not 1 <= self.num_locations <= MAX_LOCATIONS:
+            raise OptionError(f"mixture.num_locations is {self.num_locations}; it must lie in 1 to {MAX_LOCATIONS}")
+        weights = [self.main_weight, self.subtask_weight, *(part.weight for part in self.parts)]
+        if not any(_largest(weight) > 0 for weight in weights):
+            raise OptionError("all weights of the mixture are 0; give main_weight or a part one above 0")
 
     @property
     def is_used(self) -> bool:
@@ -88,3 +106,23 @@ class MixtureOptions:
     @property
     def has_questions(self) -> bool:
         return self.subtask_weight > 0 or any(part.questions for part in self.parts)
+
+
+def _require_weight(weight: Any, *, name: str) -> None:
+    """Raise `OptionError` unless a weight is a number of at least 0, or a list of [progress, weight] in ascending progress."""
+    points = weight if isinstance(weight, list | tuple) else [[0.0, weight]]
+    is_listed = all(isinstance(point, list | tuple) and len(point) == 2 for point in points)
+    numbers = [number for point in points for number in point] if is_listed else []
+    is_numeric = bool(numbers) and all(
+        isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers
+    )
+    progress = numbers[0::2]
+    if not is_numeric or min(numbers) < 0 or max(progress) > 1 or progress != sorted(set(progress)):
+        raise OptionError(
+            f"{name} is {weight!r}; it must be a number of at least 0, or a list of [progress, weight] with progress ascending "
+            "from 0 to 1"
+        )
+
+
+def _largest(weight: Any) -> float:
+    return max(value for _, value in weight) if isinstance(weight, list | tuple) else float(weight)

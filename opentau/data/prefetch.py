@@ -33,6 +33,8 @@ class Prefetch:
 
     def __call__(self, update: int) -> Batch:
         """Return the batch of an update."""
+        if not 0 <= update < self._num_updates:
+            raise ValueError(f"update {update} is none of the {self._num_updates} of this training")
         started_s = time.perf_counter()
         if update != self._expected:
             self._restart(update)
@@ -70,7 +72,7 @@ class Prefetch:
             made: Batch | BaseException
             try:
                 made = self._source(update)
-            except Exception as error:  # noqa: BLE001  (the border of the thread: the training raises it)
+            except BaseException as error:  # noqa: BLE001  (the border of the thread: the training raises it)
                 made = error
             while not self._is_stopping.is_set():
                 try:

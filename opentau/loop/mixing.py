@@ -191,6 +191,11 @@ def _questions_path(reference: str) -> Path:
 
 
 def _questions_id(root: Path) -> str:
-    """Return a content hash of the files of questions, by their names within the folder."""
-    files = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
-    return content_hash({str(path.relative_to(root)): file_sha256(path) for path in files if path.suffix in READERS})
+    """Return a content hash of the files of questions and of the pictures that they name, by their places in the folder."""
+    folder = root if root.is_dir() else root.parent
+    files = {path for path in root.rglob("*") if path.suffix in READERS} if root.is_dir() else {root}
+    asked = read_questions(root)
+    files |= {
+        stored for sample in asked.train + asked.validation for stored in sample.images.values() if isinstance(stored, Path)
+    }
+    return content_hash({str(path.relative_to(folder)): file_sha256(path) for path in sorted(files)})

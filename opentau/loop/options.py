@@ -239,6 +239,8 @@ class LoopOptions:
                 raise OptionError(
                     f"task_id={task} is not a task of this environment; it has the tasks 0 to {self.env.num_tasks - 1}"
                 )
+        if self.objective.text_weight != ObjectiveOptions().text_weight:
+            raise OptionError("objective.text_weight is set by mixture.text_weight; give that one")
         if self.iterations < 0:
             raise OptionError(f"iterations is {self.iterations}; it must be 0 or more")
 

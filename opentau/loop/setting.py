@@ -26,8 +26,8 @@ from opentau.types import Interface, content_hash
 from robot_bridge.describe import EnvDescription, describe
 
 RENDERING = "envs.rendering:describe_backend"
-QUESTION_TOKENS = 40
-"""Tokens of a prompt that policies read which are asked questions."""
+LONG_PROMPT_TOKENS = 64
+"""Tokens of a prompt where it comes from others' data or is a question; an environment's own instructions are shorter."""
 SERVING_THREADS = 1
 """Beside busy simulators a second torch thread makes inference several times slower; training sets its own number."""
 
@@ -83,7 +83,9 @@ class Setting:
         parts = described_parts(mixture, main=own)
         interfaces = [own, *(interface for interface, _ in parts.values())]
         cameras = set(own.cameras).union(*(cameras for _, cameras in parts.values()))
-        asked = {"num_locations": mixture.num_locations, "max_prompt_tokens": QUESTION_TOKENS} if mixture.has_questions else {}
+        asked: dict[str, int] = {"num_locations": mixture.num_locations} if mixture.has_questions else {}
+        if mixture.is_used or self.options.data.datasets:
+            asked["max_prompt_tokens"] = LONG_PROMPT_TOKENS
         return build(
             self.options.policy,
             cameras=tuple(sorted(cameras)),

@@ -159,7 +159,10 @@ class VLAPolicy:
         questions = [QUESTION.format(prompt) for prompt in prompts]
         inputs = self.processor.request_inputs(requests, indicator=Indicator.ABSENT, prompts=questions, is_question=True)
         said = answer(self.model, processor=self.processor, inputs=inputs.to(self._device))
-        return [with_subtask(prompt, subtask) for prompt, subtask in zip(prompts, said, strict=True)]
+        acted_on = [with_subtask(prompt, subtask) for prompt, subtask in zip(prompts, said, strict=True)]
+        # A policy that rambles acts on the task alone; its words are no reason to stop an episode.
+        fits = [self.processor.fits(self.processor.embodiment.prompted(longer)) for longer in acted_on]
+        return [longer if fit else prompt for longer, prompt, fit in zip(acted_on, prompts, fits, strict=True)]
 
     def _field(self, prefix: Prefix) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the velocity under a prefix; actions that the robot lacks stay where they are, as in training."""

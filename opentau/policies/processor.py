@@ -128,12 +128,14 @@ class Processor:
         indicator_B: np.ndarray,
         has_camera: Mapping[str, np.ndarray] | None = None,
         is_question_B: np.ndarray | None = None,
+        state_dim_B: np.ndarray | None = None,
     ) -> PrefixInputs:
         """Return the tensors of a batch.
 
         `images` maps the policy's cameras to uint8 [B, Y, X, 3]; missing ones are masked out, and so are the samples where
         `has_camera` bool [B] is false. The state is encoded, float32 [B, S]; indicators are `Indicator` values [B]. Questions,
-        bool [B], are read without the prompt template and have no state. Prompts are padded to the longest of the batch.
+        bool [B], are read without the prompt template and have no state. Where the state is text, the first `state_dim_B` [B]
+        numbers of each are written, all by default. Prompts are padded to the longest of the batch.
         """
         size = self.config.vision.image_size
         shape = (len(prompts), size, size, 3)
@@ -155,6 +157,7 @@ class Processor:
             state_BS,
             indicator_B,
             is_question_B=np.zeros(len(prompts), bool) if is_question_B is None else is_question_B,
+            state_dim_B=np.full(len(prompts), state_BS.shape[1]) if state_dim_B is None else state_dim_B,
         )
         longest = int(inputs.has_prompt_BP.sum(dim=1).max())
         return dataclasses.replace(
@@ -199,6 +202,7 @@ class Processor:
             state_BS,
             np.full(len(requests), indicator),
             is_question_B=np.full(len(requests), is_question),
+            state_dim_B=np.full(len(requests), self.interface.state_dim),
         )
 
     def encode_state(self, state: np.ndarray) -> np.ndarray:
@@ -241,7 +245,7 @@ class Processor:
             row, ids = max(said, key=lambda pair: len(pair[1]))
             raise OptionError(
                 f"the answer {answers[row]!r} has {len(ids)} tokens, the limit is {self.config.max_answer_tokens - 1}; "
-                "train with a larger policy.max_answer_tokens"
+                "shorten it, or leave the question out"
             )
         return spoken_inputs(said, first_id=text.answer_id, text=text) if said else None
 
@@ -291,8 +295,10 @@ class Processor:
         indicator_B: np.ndarray,
         *,
         is_question_B: np.ndarray,
+        state_dim_B: np.ndarray,
     ) -> PrefixInputs:
-        prompt_BP, has_prompt_BP = self._prompts(prompts, state_BS, is_question_B)
+        own_states = [state_S[:dim] for state_S, dim in zip(state_BS, state_dim_B, strict=True)]
+        prompt_BP, has_prompt_BP = self._prompts(prompts, own_states, is_question_B)
         inputs = PrefixInputs(
             images_BCYX3=images_BCYX3,
             has_camera_BC=has_camera_BC,
@@ -305,12 +311,14 @@ class Processor:
         )
         return self.with_indicator(inputs, torch.from_numpy(np.asarray(indicator_B).astype(np.int64)))
 
-    def _prompts(self, prompts: Sequence[str], state_BS: np.ndarray, is_question_B: np.ndarray) -> tuple[Tensor, Tensor]:
+    def _prompts(
+        self, prompts: Sequence[str], states: Sequence[np.ndarray], is_question_B: np.ndarray
+    ) -> tuple[Tensor, Tensor]:
         """Return padded token ids [B, P] and which of them are none."""
         length = self.config.max_prompt_tokens
         prompt_BP = torch.full((len(prompts), length), self.text_tokenizer.pad_id)
         has_prompt_BP = torch.zeros((len(prompts), length), dtype=torch.bool)
-        for row, (prompt, state_S, is_question) in enumerate(zip(prompts, state_BS, is_question_B, strict=True)):
+        for row, (prompt, state_S, is_question) in enumerate(zip(prompts, states, is_question_B, strict=True)):
             ids = self._prompt(prompt if is_question else self._filled(prompt, state_S))
             prompt_BP[row, : len(ids)] = torch.tensor(ids)
             has_prompt_BP[row, : len(ids)] = True
@@ -323,6 +331,10 @@ class Processor:
             text = text.replace("{state}", " ".join(map(str, self._bins(state_S))))
         return text
 
+    def fits(self, prompt: str) -> bool:
+        """Return whether a prompt whose state is no text is short enough."""
+        return len(self.text_tokenizer.encode(self._filled(prompt, np.zeros(0)))) < self.config.max_prompt_tokens
+
     def _prompt(self, text: str) -> list[int]:
         """Return the ids of a prompt; one that is too long raises `OptionError`."""
         if text in self._prompt_ids:
@@ -331,7 +343,7 @@ class Processor:
         if len(ids) > self.config.max_prompt_tokens:
             raise OptionError(
                 f"the prompt {text!r} has {len(ids)} tokens, the policy reads {self.config.max_prompt_tokens}; "
-                "shorten it, or train a policy with a larger policy.max_prompt_tokens"
+                "shorten it, or train a policy that reads more (+policy.args.max_prompt_tokens=…)"
             )
         if self.config.state_input is not StateInput.TEXT:
             self._prompt_ids[text] = ids

@@ -58,9 +58,10 @@ class Measurement:
             measured["train/held_out_loss"] = float(torch.stack(losses).mean())
             errors = [self._action_error(batch, index) for index, batch in enumerate(self._batches)]
             measured["train/held_out_action_error"] = float(np.mean(errors))
-            if "train/fast" in parts[0]:
-                entropy = torch.stack([part["train/fast"] for part in parts]).mean()
-                measured["train/held_out_fast_perplexity"] = float(entropy.exp())
+            # A batch in which no chunk fits has the loss 0, which says nothing.
+            entropies = [part["train/fast"] for part in parts if part.get("train/fast")]
+            if entropies:
+                measured["train/held_out_fast_perplexity"] = float(torch.stack(entropies).mean().exp())
         measured |= self._indicator_effect()
         for name, batch in self._others.items():
             measured[f"train/held_out_loss/{name}"] = float(self._objective(batch)[0])

@@ -92,6 +92,7 @@ class PolicyObjective:
             indicator_B=batch.indicator,
             has_camera=batch.has_camera,
             is_question_B=batch.is_question,
+            state_dim_B=batch.state_dim,
         )
         return inputs.to(self._device)
 

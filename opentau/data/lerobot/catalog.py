@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
+import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,9 @@ from opentau.errors import DataError
 FIX_RECORDED = "Delete that file and resume the run, which records the episode again, or restore it from a copy."
 FIX_FINISHED = "Restore it from a copy, or delete the dataset's folder and resume the run, which records it again."
 FIX_FETCHED = "Fetch or record the dataset again."
+SAFE_NAME = re.compile(r"[\w.\-]+")
+"""Of features; they become parts of paths."""
+PLACEHOLDERS = {"chunk_index", "file_index", "episode_chunk", "episode_index", "video_key"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +95,10 @@ def read_catalog(root: Path) -> Catalog:
     version = info.get("codebase_version")
     if version == layout.CODEBASE_VERSION:
         files = tuple(sorted(root.glob("meta/episodes/*/*.parquet")))
+        texts = tuple(path for path in (root / layout.TASKS_PATH, root / layout.SUBTASKS_PATH) if path.exists())
         rows, tasks = _rows_of_tables(root, info, files), _texts_of_table(root, layout.TASKS_PATH, number="task_index")
     elif version in layout.OLDER_VERSIONS:
-        files = tuple(path for path in (root / name for name in layout.OLDER_FILES) if path.exists())
+        files, texts = tuple(path for path in (root / name for name in layout.OLDER_FILES) if path.exists()), ()
         rows, tasks = _rows_of_lines(root, info), _tasks_of_lines(root)
     else:
         known = ", ".join((*layout.OLDER_VERSIONS, layout.CODEBASE_VERSION))
@@ -107,7 +113,7 @@ def read_catalog(root: Path) -> Catalog:
     subtasks: tuple[str, ...] = ()
     if layout.SUBTASK_INDEX in info["features"] and (root / layout.SUBTASKS_PATH).exists():
         subtasks = _texts_of_table(root, layout.SUBTASKS_PATH, number=layout.SUBTASK_INDEX)
-    return Catalog(root=root, info=info, rows=tuple(rows), tasks=tasks, subtasks=subtasks, files=files)
+    return Catalog(root=root, info=info, rows=tuple(rows), tasks=tasks, subtasks=subtasks, files=(*files, *texts))
 
 
 def read_info(root: Path) -> dict[str, Any]:
@@ -150,6 +156,8 @@ def _problem_of(info: Mapping[str, Any]) -> str:
     if not isinstance(features, dict) or not features:
         return f"features are {features!r}; they must describe every column"
     for key, feature in features.items():
+        if not SAFE_NAME.fullmatch(key) or ".." in key.split("."):
+            return f"feature {key!r} is no name; letters, digits and ._- are"
         if not isinstance(feature, dict) or not isinstance(feature.get("dtype"), str):
             return f"feature {key} has no dtype"
         shape = feature.get("shape")
@@ -159,9 +167,20 @@ def _problem_of(info: Mapping[str, Any]) -> str:
             return f"the info of feature {key} is {feature['info']!r}; it must be an object"
     has_video = any(feature["dtype"] == "video" for feature in features.values())
     for name in ("data_path", *(["video_path"] if has_video else [])):
-        if not isinstance(info.get(name), str):
-            return f"{name} is {info.get(name)!r}; it must say where files lie"
+        problem = _problem_of_template(info.get(name))
+        if problem:
+            return f"{name} is {info.get(name)!r}; {problem}"
     return ""
+
+
+def _problem_of_template(template: object) -> str:
+    """Return why a template of paths cannot be used, or an empty string."""
+    if not isinstance(template, str):
+        return "it must say where files lie"
+    if template.startswith("/") or ".." in Path(template).parts:
+        return "it must lie within the dataset"
+    unknown = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None} - PLACEHOLDERS
+    return f"it may hold {', '.join(sorted(PLACEHOLDERS))}, not {min(unknown)!r}" if unknown else ""
 
 
 def read_json(path: Path, *, where: str) -> dict[str, Any]:
@@ -188,6 +207,8 @@ def _rows_of_tables(root: Path, info: Mapping[str, Any], files: tuple[Path, ...]
                 rows.append(_row_of_plain(plain, info, videos))
             except KeyError as error:
                 raise damaged(path, f"it has no column {error}", where=where, fix=FIX_FETCHED) from error
+            except (TypeError, ValueError) as error:
+                raise damaged(path, f"an episode has no place or no tasks ({error})", where=where, fix=FIX_FETCHED) from error
     return rows
 
 

@@ -69,6 +69,13 @@ class Dataset:
         table = self._read(row, [layout.FRAME_INDEX, layout.TIMESTAMP if is_video else key])
         return self._decode(table, row, camera)
 
+    def frames_id(self, position: int, camera: str) -> str:
+        """Return a name for the images of one episode and camera, another one when the file that holds them was replaced."""
+        row = self._rows[position]
+        span = row.videos.get(self._camera_keys[camera])
+        path = self.root / (span.path if span else row.data_path)
+        return f"{row.index:06d}-{path.stat().st_size:x}"
+
     def where(self, position: int) -> str:
         """Return what errors call an episode."""
         info = self.episodes[position]

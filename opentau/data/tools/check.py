@@ -125,7 +125,9 @@ class _Pass:
         self._grippers.add(row.index, state_TS, action_TA)
         self._spaces.add(state_TS, action_TA)
         self._duplicates.add(row.index, state_TS, action_TA)
-        yield from self._pictures(position, row, state_TS)
+        # Pictures of frames that are numbered wrongly cannot be told apart; the finding above says so.
+        if not any(finding.code == "frame-index" for finding in found):
+            yield from self._pictures(position, row, state_TS)
 
     def _pictures(self, position: int, row: EpisodeRow, state_TS: np.ndarray) -> Iterator[Finding]:
         if not self._cameras:

@@ -208,5 +208,6 @@ def _env_id(dataset: Dataset) -> str:
 
 def _dropped(dataset: Dataset) -> tuple[str, ...]:
     features = dataset.catalog.features
-    kept = {*READ_ANYWAY, *layout.COUNTERS, *layout.camera_keys(features)}
+    told = {layout.SUBTASK_INDEX} if dataset.catalog.subtasks else set[str]()
+    kept = {*READ_ANYWAY, *layout.COUNTERS, *told, *layout.camera_keys(features)}
     return tuple(sorted(set(features) - kept))

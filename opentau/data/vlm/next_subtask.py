@@ -10,6 +10,7 @@ import numpy as np
 from opentau.data.batches import Batch, BatchSource
 from opentau.errors import DataError
 from opentau.subtasks import QUESTION
+from opentau.types import Indicator
 
 # Shapes: B samples, F frames.
 
@@ -24,10 +25,11 @@ class SubtaskSource:
                 "no frame says what it is about; record demonstrations with an expert that tells, or set "
                 "mixture.subtask_weight=0"
             )
+        self._num_frames = int((eligible & has_subtask).sum())
         self._frames = make(eligible=eligible & has_subtask)
 
     def __len__(self) -> int:
-        return len(self._frames.table)
+        return self._num_frames
 
     def draw(self, num_samples: int, *, rng: np.random.Generator, num_before: int) -> Batch:
         """Return so many questions about frames, each answered by the frame's subtask."""
@@ -42,4 +44,5 @@ def as_questions(batch: Batch, source: BatchSource) -> Batch:
         prompt=[QUESTION.format(table.prompts[prompt]) for prompt in table.prompt[batch.frame]],
         answer=tuple(table.subtasks[subtask] for subtask in table.subtask[batch.frame]),
         action_is_pad=np.ones_like(batch.action_is_pad),
+        indicator=np.full(len(batch), Indicator.ABSENT, np.int8),
     )
