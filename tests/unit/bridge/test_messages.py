@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tracemalloc
 from collections.abc import Sequence
 
@@ -72,6 +73,16 @@ def test_subtasks_of_another_number_of_frames_are_refused_before_they_are_unroll
     message, arrays = decode(upload_with((("reach", length),)), max_bytes=LIMIT)
     with pytest.raises(LinkError, match=rf"brings subtasks of {length} frames; its result says 2"):
         played_from(message, arrays)
+
+
+def test_an_upload_cannot_make_the_receiver_unroll_more_frames_than_it_brings():
+    message, arrays = examples()["EPISODE"]
+    many = 1 << 40
+    result = dataclasses.replace(message.result, num_steps=many)
+    frames = encode(msgspec.structs.replace(message, result=result, subtasks=(("reach", many),)), arrays)
+    decoded, decoded_arrays = decode(frames, max_bytes=LIMIT)
+    with pytest.raises(LinkError, match=rf"brings 2 frames; its result says {many}"):
+        played_from(decoded, decoded_arrays)
 
 
 def test_every_kind_of_message_has_an_example():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from opentau.data.lerobot.dataset import Dataset
 from opentau.data.lerobot.writer import DatasetWriter
 from opentau.types import Episode, Interface, Outcome, Source
+from tests.unit.data import recordings
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "lerobot_v3_ds"
 
@@ -100,3 +102,26 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"mounting a tmpfs is not permitted here: {mount.stderr.strip()}")
     yield folder
     subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return recordings.record(tmp_path_factory.mktemp("recorded") / "dataset")
+
+
+@pytest.fixture
+def sound(recorded: Path, tmp_path: Path) -> Path:
+    """A sound dataset that a test may damage."""
+    return Path(shutil.copytree(recorded, tmp_path / "dataset"))
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Callable[..., Path]:
+    """Record a dataset without cameras whose columns are changed before."""
+    return lambda change, **options: recordings.record(tmp_path / "dataset", change=change, **{"cameras": {}, **options})
+
+
+@pytest.fixture
+def filmed(damaged) -> Callable[..., Path]:
+    """The same with cameras."""
+    return lambda change, **options: damaged(change, **{"cameras": recordings.SHAPES, **options})

@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 
 from opentau.data.lerobot import layout
 from opentau.data.lerobot.writer import DatasetWriter
+from opentau.data.tools.check import check
+from opentau.data.tools.findings import Finding
 from opentau.types import Episode, Interface, Outcome, Source
 
 HZ = 20
@@ -104,3 +106,15 @@ def edit(root: Path, episode: int, column: str, change: Callable[[np.ndarray], A
     rows = change(np.array(table[column].to_pylist()))
     values = pa.array(rows.tolist(), field.type)
     pq.write_table(table.set_column(place, field, values), path)
+
+
+def findings_of(root: Path, *, with_pixels: bool = True) -> tuple[Finding, ...]:
+    return check(root, with_pixels=with_pixels, on_episode=lambda done, total: None).findings
+
+
+def only(root: Path, code: str, *, with_pixels: bool = True) -> Finding:
+    """Return the one finding of a dataset, which must have the code."""
+    found = findings_of(root, with_pixels=with_pixels)
+    assert [finding.code for finding in found] == [code], [finding.text for finding in found]
+    assert found[0].fix
+    return found[0]

@@ -216,6 +216,38 @@ def test_another_version_of_the_layout_is_refused_with_the_way_out(version, root
         Dataset(root)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data_path": "/etc/passwd"}, r"data_path is '/etc/passwd'; it must lie within the dataset"),
+        ({"data_path": "../{episode_index}.parquet"}, r"it must lie within the dataset"),
+        ({"data_path": "{chunk_index.__class__}"}, r"it may hold chunk_index, .*, not 'chunk_index\.__class__'"),
+        ({"data_path": "data/{foo}.parquet"}, r"not 'foo'"),
+        ({"video_path": None}, r"video_path is None; it must say where files lie"),
+    ],
+)
+def test_paths_that_lead_elsewhere_are_refused(change, message, root):
+    info = json.loads((root / "meta/info.json").read_text())
+    (root / "meta/info.json").write_text(json.dumps(info | change))
+    with pytest.raises(DataError, match=message):
+        Dataset(root)
+
+
+def test_a_feature_whose_name_is_a_path_is_refused(root):
+    info = json.loads((root / "meta/info.json").read_text())
+    info["features"]["observation.images.x/../../evil"] = info["features"][foreign.CAMERA]
+    (root / "meta/info.json").write_text(json.dumps(info))
+    with pytest.raises(DataError, match=r"feature 'observation\.images\.x/\.\./\.\./evil' is no name"):
+        Dataset(root)
+
+
+def test_edited_tasks_make_another_dataset(tmp_path):
+    root = foreign.write_v30(tmp_path / "dataset")
+    before = Dataset(root).dataset_id
+    pq.write_table(pa.table({"task_index": [0, 1], "task": ["pick the mug", "place the mug"]}), root / "meta/tasks.parquet")
+    assert Dataset(root).dataset_id != before
+
+
 def test_depth_is_no_camera(root):
     info = json.loads((root / "meta/info.json").read_text())
     info["features"]["observation.images.depth"] = info["features"][foreign.CAMERA] | {"shape": [32, 48, 1]}

@@ -109,9 +109,41 @@ def test_options_of_parts_are_checked(parts, message):
         options_of(*parts)
 
 
+@pytest.mark.parametrize(
+    ("part", "whole", "message"),
+    [
+        ({"weight": -1}, {}, r"the weight of part 'a' is -1; it must be a number of at least 0, or a list"),
+        ({"weight": "x"}, {}, r"the weight of part 'a' is 'x'"),
+        ({"weight": [[0.5, 1], [0, 1]]}, {}, r"with progress ascending"),
+        ({"control_hz": -3.0}, {}, r"control_hz of part 'a' is -3\.0"),
+        ({"balance": "tasks"}, {}, r"balance of part 'a' is 'tasks'"),
+        ({"weight": 0}, {"main_weight": 0}, r"all weights of the mixture are 0"),
+        ({}, {"size_exponent": 5.0}, r"mixture\.size_exponent is 5\.0"),
+        ({}, {"main_weight": "abc"}, r"mixture\.main_weight is 'abc'"),
+        ({}, {"subtask_weight": -1.0}, r"mixture\.subtask_weight is -1\.0"),
+        ({}, {"text_weight": -1.0}, r"mixture\.text_weight is -1\.0"),
+        ({}, {"num_locations": -5}, r"mixture\.num_locations is -5; it must lie in 1 to 1024"),
+        ({}, {"cache_gb": 0.0}, r"mixture\.cache_gb is 0\.0"),
+    ],
+)
+def test_values_that_make_no_mixture_fail_before_anything_is_read(part, whole, message):
+    with pytest.raises(OptionError, match=message):
+        options_of({"name": "a", "questions": "x"} | part, **whole)
+
+
 def test_a_dataset_that_is_not_there_says_so(tmp_path):
     with pytest.raises(DataError, match=r"there is no dataset folder .*nowhere"):
         described_parts(options_of(ARM | {"dataset": f"{tmp_path}/nowhere"}), main=MAIN)
+
+
+def test_another_picture_under_the_same_name_is_another_training(questions):
+    (questions / "a.png").write_bytes(b"one")
+    row = {"image": "a.png", "question": "q?", "answer": "yes"}
+    (questions / "train.jsonl").write_text("".join(json.dumps(row | {"episode": n}) + "\n" for n in range(20)))
+    options = options_of({"name": "vqa", "questions": str(questions)})
+    before = mixture_inputs(options)
+    (questions / "a.png").write_bytes(b"two")
+    assert mixture_inputs(options) != before
 
 
 def test_what_a_training_depends_on_is_content_and_not_where_it_lies(dataset, questions, tmp_path):

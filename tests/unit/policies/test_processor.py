@@ -110,6 +110,19 @@ def test_chunks_with_too_many_tokens_take_no_part():
     assert processor(config).fast_inputs(sample.action, is_pad_BH=sample.action_is_pad) is None
 
 
+def test_only_the_numbers_that_a_robot_has_are_written_into_the_prompt():
+    config, sample = pi05_like(), batch(2)
+    inputs = processor(config).prefix_inputs(
+        images=sample.images,
+        prompts=["go", "go"],
+        state_BS=np.zeros((2, 3), np.float32),
+        indicator_B=sample.indicator,
+        state_dim_B=np.array([3, 2]),
+    )
+    texts = [TextTokenizer.shipped().decode(row.tolist()) for row in inputs.prompt_BP]
+    assert [text.count("128") for text in texts] == [3, 2]
+
+
 def test_a_prompt_that_is_too_long_is_refused_and_not_cut():
     made = processor(nano_like(max_prompt_tokens=6))
     with pytest.raises(OptionError, match="has 11 tokens, the policy reads 6"):

@@ -219,6 +219,20 @@ def test_a_policy_learns_to_say_what_comes_next_and_acts_on_what_it_says(tmp_pat
     assert not np.array_equal(policy.infer(asked_for[:1])[0].actions, chunk.actions)
 
 
+def test_a_policy_that_rambles_acts_on_the_task_alone(tmp_path):
+    data = PolicyData(table=told_table(), interface=MAIN, mixture=MixtureData(subtask_weight=Schedule.of(1.0)))
+    run(data, tmp_path / "told", training=dataclasses.replace(TRAINING, options=dataclasses.replace(OPTIONS, num_updates=1)))
+    policy = VLAPolicy.load(tmp_path / "told")
+    policy.processor.config = dataclasses.replace(policy.processor.config, max_prompt_tokens=20)
+    seen = Observation(
+        images={camera: np.zeros((SIZE, SIZE, 3), np.uint8) for camera in CAMERAS},
+        state=np.zeros(3, np.float32),
+        prompt="copy the state",
+        time_s=0.0,
+    )
+    assert policy._acted_on([PolicyRequest(observation=seen, episode_seed=1, tick=0)]) == ["copy the state"]
+
+
 def test_frames_that_say_nothing_cannot_be_asked_what_comes_next(tmp_path):
     silent = table_of(MAIN, cameras=CAMERAS, scale=1.0, dataset_id="main")
     data = PolicyData(table=silent, interface=MAIN, mixture=MixtureData(subtask_weight=Schedule.of(1.0)))
