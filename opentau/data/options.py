@@ -72,7 +72,7 @@ class MixtureOptions:
     size_exponent: float = 0.0
     """Weights are multiplied by size to this power: 0 takes them as they are, 1 goes by size, between is a temperature."""
     cache_gb: float | None = None
-    """Frames of robots' parts are decoded into a cache on disk of this size when they are needed; null keeps all in memory."""
+    """Frames are decoded into a cache on disk of this size when they are needed; null keeps all in memory."""
     subtask_weight: float = 0.0
     """Weight of the question which subtask comes next, about frames of which that is known; above 0 the policy says the subtask
     first and then acts on it (π0.5)."""
@@ -100,8 +100,8 @@ class MixtureOptions:
 
     @property
     def is_used(self) -> bool:
-        """Whether there is anything beside the environment's own episodes as they are."""
-        return bool(self.parts) or self.subtask_weight > 0
+        """Whether trainings differ from those on the environment's own episodes as they are, all in memory."""
+        return bool(self.parts) or self.subtask_weight > 0 or self.cache_gb is not None
 
     @property
     def has_questions(self) -> bool:

@@ -18,7 +18,7 @@ from opentau.data.labels import Labels
 from opentau.data.lerobot.dataset import Dataset
 from opentau.data.lerobot.hub import find_dataset
 from opentau.data.sampler import PositiveDraw
-from opentau.loop.mixing import mixture_inputs
+from opentau.loop.mixing import frame_cache, mixture_inputs, window_episodes
 from opentau.loop.options import BY_EPISODE, INDICATORS, LoopOptions
 from opentau.loop.run import Product, StageWork
 from opentau.loop.setting import Setting
@@ -54,6 +54,7 @@ def fine_tune(setting: Setting, demonstrations: Product) -> Product:
             indicator=np.full(len(table), Indicator.POSITIVE, np.int8),
             eligible=_is_worth_learning(table),
             mixture=setting.mixture(),
+            window_episodes=_window(setting, table),
         )
         _train(setting, work, "sft-0", data, start=config, options=options.sft, indicator=Indicator.POSITIVE)
 
@@ -79,6 +80,7 @@ def update(setting: Setting, iteration: int, *, start: Product, episodes: Sequen
             weight=aligned.weight,
             eligible=_is_worth_learning(table) & (aligned.weight > 0),
             mixture=setting.mixture(),
+            window_episodes=_window(setting, table),
         )
         indicator = INDICATORS[options.improve.indicator]
         _train(setting, work, stage, data, start=start.path, options=options.update, indicator=indicator)
@@ -183,7 +185,14 @@ def frame_table(setting: Setting, episodes: Sequence[Product], *, with_images: b
     recorded = [product.path for product in episodes if (product.path / "meta").is_dir()]
     folders = [find_dataset(reference) for reference in setting.options.data.datasets] + recorded
     datasets = [Dataset(folder, with_images=with_images) for folder in folders]
-    return FrameTable.from_datasets(datasets, image_size=setting.image_size)
+    cache = frame_cache(setting.options.mixture) if with_images else None
+    return FrameTable.from_datasets(datasets, image_size=setting.image_size, cache=cache)
+
+
+def _window(setting: Setting, table: FrameTable) -> int | None:
+    """Return how many of the environment's own episodes may be at hand, beside those of other robots."""
+    options = setting.options.mixture
+    return window_episodes(table, options, num_tables=1 + sum(bool(part.dataset) for part in options.parts))
 
 
 def _train(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
@@ -84,6 +85,22 @@ def mixture_inputs(options: MixtureOptions) -> dict[str, Any]:
     return {"mixture": {"parts": parts, **{name: getattr(options, name) for name in names}}}
 
 
+def frame_cache(options: MixtureOptions) -> FrameCache | None:
+    """Return the cache that frames are decoded into, or None where all are in memory."""
+    if options.cache_gb is None:
+        return None
+    return FrameCache(cache_dir() / FRAMES_FOLDER, budget_bytes=int(options.cache_gb * GIGABYTE))
+
+
+def window_episodes(table: FrameTable, options: MixtureOptions, *, num_tables: int) -> int | None:
+    """Return how many episodes of a table, one of several that share the cache, may be at hand; None for all."""
+    if options.cache_gb is None:
+        return None
+    frame_bytes = sum(math.prod(column.shape[1:]) for column in table.images.values())
+    episode_bytes = max(1, len(table) * frame_bytes // len(table.episodes))
+    return int(WINDOW_SHARE * options.cache_gb * GIGABYTE / num_tables / episode_bytes)
+
+
 def _robot_part(
     part: PartOptions,
     options: MixtureOptions,
@@ -96,13 +113,7 @@ def _robot_part(
     dataset = _opened(part.dataset, part.episodes)
     resampling = Resampling.of(interface, to_hz=part.control_hz) if part.control_hz is not None else None
     interface = replace(interface, control_hz=part.control_hz) if part.control_hz is not None else interface
-    frames, window = None, None
-    if options.cache_gb is not None:
-        budget_bytes = int(options.cache_gb * GIGABYTE)
-        frames = FrameCache(cache_dir() / FRAMES_FOLDER, budget_bytes=budget_bytes)
-        num_frames = sum(info.length for info in dataset.episodes)
-        episode_bytes = max(1, num_frames * len(cameras) * image_size**2 * 3 // len(dataset))
-        window = int(WINDOW_SHARE * budget_bytes / num_robots / episode_bytes)
+    frames = frame_cache(options)
     table = FrameTable.from_datasets([dataset], cameras=cameras, image_size=image_size, cache=frames, resampling=resampling)
     return RobotPart(
         name=part.name,
@@ -113,7 +124,7 @@ def _robot_part(
         embodiment=part.embodiment_name,
         hint=_hint(part, dataset, interface),
         balance=part.balance,
-        window_episodes=window,
+        window_episodes=window_episodes(table, options, num_tables=num_robots + 1),
     )
 
 

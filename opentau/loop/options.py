@@ -277,7 +277,8 @@ def options_id(config: Mapping[str, Any]) -> str:
     Estimates of what it costs are no part of it, nor is how a mixture would be made that is not used.
     """
     mixture = config.get("mixture", {})
-    unused = {"cost"} if mixture.get("parts") or mixture.get("subtask_weight") else {"cost", "mixture"}
+    is_used = any(mixture.get(name) for name in ("parts", "subtask_weight", "cache_gb"))
+    unused = {"cost"} if is_used else {"cost", "mixture"}
     env = {name: value for name, value in config["env"].items() if name != "cost"}
     return content_hash({**{name: value for name, value in config.items() if name not in unused}, "env": env})
 

@@ -14,8 +14,10 @@ from opentau.data.batches import Batch, BatchSource
 from opentau.data.codec import Codec
 from opentau.data.fitting import fitted, padded
 from opentau.data.frames import FrameTable, chunk_stops, episodes_held_out
+from opentau.data.options import MAIN
 from opentau.data.prefetch import Prefetch
 from opentau.data.sampler import PositiveDraw
+from opentau.data.window import Window
 from opentau.errors import OptionError
 from opentau.events import EventLog
 from opentau.policies.config import PolicyConfig
@@ -33,6 +35,7 @@ from opentau.training.mixing import (
     held_out_robots,
     mixed_batches,
     policy_sizes,
+    trained_rows,
 )
 from opentau.training.objectives import PolicyObjective
 from opentau.training.options import ObjectiveOptions, TrainOptions
@@ -59,6 +62,8 @@ class PolicyData:
     """Frames that may be learned from, bool [F]; None for all."""
     mixture: MixtureData | None = None
     """What is trained on besides; None for nothing."""
+    window_episodes: int | None = None
+    """Episodes of the table at hand at a time, for frames in a cache; None for all."""
 
     @property
     def is_eligible(self) -> np.ndarray:
@@ -131,6 +136,7 @@ def train_policy(
         weight=data.weight,
         action_limit=training.action_limit,
         subtask_share=SUBTASK_SHARE if processor.predicts_subtask else 0.0,
+        window=None if data.window_episodes is None else Window(num_episodes=data.window_episodes, seed=seed),
     )
     make_own = partial(source, seed=derive_seed(seed, "train"), augmentation=training.augmentation)
     own = make_own(eligible=is_trained)
@@ -216,10 +222,17 @@ def _start(
     embodiments = fitted_embodiments(data.table, data.interface, mixture, held_out_share=training.held_out_share)
     fast_tokenizer = None
     if training.objective.fast_weight:
-        codec = embodiments[0].codec
-        chunks_NHA = whole_chunks(data.table, codec, horizon=start.action_horizon, eligible=is_trained, seed=seed)
-        chunks_NHA = padded(chunks_NHA, start.action_dim)
-        fast_tokenizer, _ = FastTokenizer.fit(chunks_NHA, vocab_size=start.fast_vocab_size)
+        known = {each.name: each.codec for each in embodiments}
+        tables = [(data.table, known[MAIN], is_trained)]
+        tables += [
+            (part.table, known[part.embodiment], trained_rows(part, held_out_share=training.held_out_share))
+            for part in mixture.robots
+        ]
+        chunks = [
+            padded(whole_chunks(table, codec, horizon=start.action_horizon, eligible=rows, seed=seed), start.action_dim)
+            for table, codec, rows in tables
+        ]
+        fast_tokenizer, _ = FastTokenizer.fit(np.concatenate(chunks), vocab_size=start.fast_vocab_size)
     processor = Processor(
         start,
         embodiments=embodiments,

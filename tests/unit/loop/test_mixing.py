@@ -59,10 +59,10 @@ def test_another_rate_takes_the_place_of_the_recorded_one(dataset):
     assert arm.hint == "so100, 20 hz"
 
 
-def test_frames_in_a_cache_have_a_window_that_fits_half_of_it(dataset, tmp_path, monkeypatch):
+def test_frames_in_a_cache_have_a_window_that_fits_its_share_of_half_of_it(dataset, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENTAU_CACHE", str(tmp_path / "cache"))
     episode_gb = sum(foreign.LENGTHS) / 3 * 16 * 16 * 3 / 1e9
-    data = mixture_data(options_of(ARM | {"dataset": str(dataset)}, cache_gb=4.5 * episode_gb), main=MAIN, image_size=16)
+    data = mixture_data(options_of(ARM | {"dataset": str(dataset)}, cache_gb=9 * episode_gb), main=MAIN, image_size=16)
     (arm,) = data.robots
     assert arm.window_episodes == 2
     assert not (tmp_path / "cache").exists()

@@ -36,6 +36,17 @@ def test_sft_trains_for_a_robot_without_an_environment_and_serves_its_own_frames
     assert chunk.actions.shape == (16, 2)
 
 
+def test_frames_of_a_recorded_robot_are_decoded_into_the_cache(dataset, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("OPENTAU_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("OPENTAU_CACHE", str(tmp_path / "cache"))
+    command = ["sft", "--json", "experiment=recorded", f"data.datasets=[{dataset}]", *SMALL]
+    assert main([*command, "mixture.cache_gb=0.001"]) == 0
+    cached = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert len(list((tmp_path / "cache/frames").rglob("*.frames"))) == len(foreign.LENGTHS)
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out.strip().splitlines()[-1])["path"] != cached["path"]
+
+
 def test_without_a_dataset_the_missing_option_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OPENTAU_RUNS", str(tmp_path / "runs"))
     assert main(["sft", "experiment=recorded"]) == 2

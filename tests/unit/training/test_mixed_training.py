@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from opentau.checkpoint import building
-from opentau.data.fitting import PolicySizes, fitted, joined
+from opentau.data.fitting import PolicySizes, fitted, joined, padded
 from opentau.data.frames import FrameTable
 from opentau.data.mixture import Schedule
 from opentau.data.vlm.samples import QuestionSet, QuestionSource, VisualSample
@@ -350,6 +350,17 @@ def test_who_acted_does_not_weigh_in_a_robots_part(data):
     )
     drawn = part.source.draw(800, rng=np.random.default_rng(0), num_before=0)
     assert (arm.table.episode[drawn.frame] == 0).mean() == pytest.approx(1 / 8, abs=0.04)
+
+
+def test_action_tokens_are_fitted_on_every_robot(data, tmp_path):
+    training = dataclasses.replace(TRAINING, objective=ObjectiveOptions(fast_weight=1.0, indicator_dropout=0.0))
+    summary = run(data, tmp_path / "spoken", training=training)
+    _, made = load_model(tmp_path / "spoken")
+    arm = data.mixture.robots[0]
+    codec = made.serving("so100").codec
+    chunk = padded(codec.encode_action(arm.table.action[:4])[None], 2)
+    assert len(made.fast_tokenizer.encode(chunk)[0]) < made.config.max_fast_tokens
+    assert summary.metrics["train/held_out_fast_perplexity"] > 1.0
 
 
 def test_a_policy_learns_to_answer_while_it_learns_to_act(data, tmp_path):
