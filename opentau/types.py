@@ -75,6 +75,8 @@ class ActionChunk:
     """Id of the checkpoint that answered."""
     value: float | None = None
     """The critic's value of the observation in [-1, 0], where a critic is served beside the policy."""
+    subtask: str = ""
+    """What the policy said comes next, and acts on; '' where it says nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,7 +85,7 @@ class Obs(Message, frozen=True, kw_only=True, tag="OBS"):
     wants_value: bool
 
 
-class Chunk(Message, frozen=True, kw_only=True, tag="CHUNK"):
+class Chunk(Message, frozen=True, kw_only=True, tag="CHUNK", omit_defaults=True):
     """Server to station: the actions; array `actions`."""
 
     seq: Count
@@ -93,6 +93,8 @@ class Chunk(Message, frozen=True, kw_only=True, tag="CHUNK"):
     policy_version: Text
     value: float | None
     infer_ms: float
+    subtask: Text = ""
+    """What the policy said comes next; left out where it said nothing."""
 
 
 class Upload(Message, frozen=True, kw_only=True, tag="EPISODE", omit_defaults=True):

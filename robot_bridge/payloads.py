@@ -64,7 +64,7 @@ def request_from(message: Obs, arrays: Mapping[str, np.ndarray]) -> PolicyReques
 def reply_from(message: Chunk, arrays: Mapping[str, np.ndarray]) -> ChunkReply:
     """Build the reply of a `Chunk` message; raises `LinkError` for a missing or misshapen array."""
     actions = _array(arrays, "actions", "float32", 2)
-    chunk = ActionChunk(actions=actions, policy_version=message.policy_version, value=message.value)
+    chunk = ActionChunk(actions=actions, policy_version=message.policy_version, value=message.value, subtask=message.subtask)
     return ChunkReply(seq=message.seq, episode_id=message.episode_id, chunk=chunk)
 
 

@@ -84,6 +84,8 @@ class EpisodePlayer:
         self._plan = plan
         self._tick = 0
         self._is_intervening = False
+        self._said = ""
+        """What the policy said last that it is about."""
         self._track = EpisodeTrack(plan)
         self._executor = ChunkExecutor(
             episode_id=plan.episode_id, execute_horizon=self._execute_horizon, delay_ticks=self._delay_ticks
@@ -135,7 +137,7 @@ class EpisodePlayer:
             self._require_expert().start(seed=derive_seed(self._plan.seed, "takeover", self._tick), is_clean=True)
             return self._intervene(proposed=proposed)
         action = self._clip(proposed)
-        return Turn(source=Source.AUTONOMOUS, action=action, executed_action=action, policy_action=proposed)
+        return Turn(source=Source.AUTONOMOUS, action=action, executed_action=action, policy_action=proposed, subtask=self._said)
 
     def _wants_control(self, observation: dict[str, Any] | None, *, value: float | None) -> bool:
         assert observation is not None, "supervised steps are observed"
@@ -190,6 +192,7 @@ class EpisodePlayer:
                 f"{self._asked_at}; nothing of it was played. Its training or its statistics are broken"
             )
         self._track.policy_version = self._track.policy_version or chunk.policy_version
+        self._said = chunk.subtask
         if chunk.value is not None:
             self._track.set_value(self._asked_at, chunk.value)
         return chunk.value

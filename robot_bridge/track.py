@@ -26,7 +26,7 @@ class Turn:
     policy_action: np.ndarray | None
     """What the policy proposed, float32 [A]; None where none was asked."""
     subtask: str = ""
-    """What the acting expert is about, in words."""
+    """What the acting expert or policy is about, in words."""
 
 
 class EpisodeTrack:

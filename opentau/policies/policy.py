@@ -127,19 +127,25 @@ class VLAPolicy:
     @torch.inference_mode()
     def _infer_group(self, requests: Sequence[PolicyRequest]) -> list[ActionChunk]:
         committed_BHA, is_committed_BH = self._committed(requests)
+        subtasks = self._subtasks(requests)
         actions_BHA = integrate(
-            self._velocity(requests),
+            self._velocity(requests, subtasks),
             noise_BHA=torch.from_numpy(np.stack([self._noise(request) for request in requests])).to(self._device),
             num_steps=self._num_flow_steps,
             committed_BHA=committed_BHA,
             is_committed_BH=is_committed_BH,
         )
         decoded_BHA = self.processor.decode_action(actions_BHA.float().cpu().numpy())
-        return [self._chunk(request, actions_HA) for request, actions_HA in zip(requests, decoded_BHA, strict=True)]
+        return [
+            self._chunk(request, actions_HA, subtask=subtask)
+            for request, actions_HA, subtask in zip(requests, decoded_BHA, subtasks, strict=True)
+        ]
 
-    def _velocity(self, requests: Sequence[PolicyRequest]) -> Callable[[Tensor, Tensor], Tensor]:
+    def _velocity(self, requests: Sequence[PolicyRequest], subtasks: Sequence[str]) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the velocity field of the requests: v_u + β (v_c - v_u), or v_c alone for β = 1 (π*0.6, appendix E)."""
-        inputs = self.processor.request_inputs(requests, indicator=self._indicator, prompts=self._acted_on(requests))
+        said = zip(requests, subtasks, strict=True)
+        prompts = [with_subtask(request.observation.prompt, subtask) for request, subtask in said]
+        inputs = self.processor.request_inputs(requests, indicator=self._indicator, prompts=prompts)
         prefix = self.model.prefix(inputs.to(self._device))
         conditional = self._field(prefix)
         if self._guidance == 1.0:
@@ -151,18 +157,18 @@ class VLAPolicy:
 
         return guided
 
-    def _acted_on(self, requests: Sequence[PolicyRequest]) -> list[str]:
-        """Return the prompts that actions follow, with the subtask that the policy says comes next, where it says one."""
+    def _subtasks(self, requests: Sequence[PolicyRequest]) -> list[str]:
+        """Return what the policy says comes next, '' for one that says nothing or too much to be read again."""
         prompts = [request.observation.prompt for request in requests]
         if not self.processor.predicts_subtask:
-            return prompts
+            return [""] * len(prompts)
         questions = [QUESTION.format(prompt) for prompt in prompts]
         inputs = self.processor.request_inputs(requests, indicator=Indicator.ABSENT, prompts=questions, is_question=True)
         said = answer(self.model, processor=self.processor, inputs=inputs.to(self._device))
-        acted_on = [with_subtask(prompt, subtask) for prompt, subtask in zip(prompts, said, strict=True)]
+        prompted = self.processor.embodiment.prompted
         # A policy that rambles acts on the task alone; its words are no reason to stop an episode.
-        fits = [self.processor.fits(self.processor.embodiment.prompted(longer)) for longer in acted_on]
-        return [longer if fit else prompt for longer, prompt, fit in zip(acted_on, prompts, fits, strict=True)]
+        fits = [self.processor.fits(prompted(with_subtask(prompt, s))) for prompt, s in zip(prompts, said, strict=True)]
+        return [subtask if fit else "" for subtask, fit in zip(said, fits, strict=True)]
 
     def _field(self, prefix: Prefix) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the velocity under a prefix; actions that the robot lacks stay where they are, as in training."""
@@ -201,7 +207,7 @@ class VLAPolicy:
             return None, None
         return torch.from_numpy(committed_BHA).to(self._device), torch.from_numpy(is_committed_BH).to(self._device)
 
-    def _chunk(self, request: PolicyRequest, actions_HA: np.ndarray) -> ActionChunk:
+    def _chunk(self, request: PolicyRequest, actions_HA: np.ndarray, *, subtask: str) -> ActionChunk:
         if request.prefix is not None:
             actions_HA[: len(request.prefix)] = request.prefix
         if not np.isfinite(actions_HA).all():
@@ -209,7 +215,7 @@ class VLAPolicy:
                 f"policy {self.policy_version} proposes actions that are not finite at tick {request.tick} of the episode with "
                 f"seed {request.episode_seed}; its weights or the observation hold NaN: use another checkpoint"
             )
-        return ActionChunk(actions=actions_HA, policy_version=self.policy_version)
+        return ActionChunk(actions=actions_HA, policy_version=self.policy_version, subtask=subtask)
 
     @torch.inference_mode()
     def _pooled(self, inputs: PrefixInputs) -> np.ndarray:

@@ -145,5 +145,6 @@ class InferenceServer(threading.Thread):
             policy_version=chunk.policy_version,
             value=value,
             infer_ms=infer_ms,
+            subtask=chunk.subtask,
         )
         send_to(self._socket, row.identity, message, {"actions": np.asarray(chunk.actions, np.float32)})

@@ -21,7 +21,7 @@ from opentau.data.window import BY_TASK, Window
 from opentau.errors import DataError, OptionError, near_matches
 from opentau.policies.embodiment import Embodiment, prompted
 from opentau.policies.processor import Processor
-from opentau.types import Indicator, Interface, derive_seed
+from opentau.types import Indicator, Interface, Source, derive_seed
 
 # Shapes: F frames.
 
@@ -255,8 +255,9 @@ def policy_sizes(processor: Processor) -> PolicySizes:
 
 
 def has_subtask(table: FrameTable) -> np.ndarray:
-    """Return the frames whose subtask is known, bool [F]."""
-    return np.array([bool(subtask) for subtask in table.subtasks])[table.subtask]
+    """Return the frames whose subtask is known from somebody else than the policy itself, bool [F]."""
+    is_told = np.array([bool(subtask) for subtask in table.subtasks])[table.subtask]
+    return is_told & (table.source != Source.AUTONOMOUS)
 
 
 def _codec(columns: Sequence[tuple[np.ndarray, np.ndarray]]) -> Codec:

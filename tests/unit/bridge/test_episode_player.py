@@ -130,6 +130,17 @@ def test_only_the_frames_of_an_intervention_have_a_subtask():
     assert [bool(subtask) for subtask in episode.subtasks] == (episode.source == Source.INTERVENTION).tolist()
 
 
+def test_what_a_policy_says_it_is_about_is_written_down_with_what_it_does():
+    class Saying(ScriptedPolicy):
+        def infer(self, requests):
+            return [
+                dataclasses.replace(c, subtask=f"from {r.tick}") for r, c in zip(requests, super().infer(requests), strict=True)
+            ]
+
+    episode = play(PLAN, policy=Saying()).episode
+    assert episode.subtasks == tuple(f"from {tick - tick % 5}" for tick in range(len(episode)))
+
+
 def test_stale_replies_are_never_played():
     assert np.abs(play(PLAN).episode.policy_action).max() < 9.0
 

@@ -63,6 +63,12 @@ def upload_with(subtasks: tuple[tuple[str, int], ...]) -> list[bytes]:
     return encode(msgspec.structs.replace(message, subtasks=subtasks), arrays)
 
 
+def test_what_a_policy_says_travels_with_its_chunk():
+    message, arrays = examples()["CHUNK"]
+    frames = encode(msgspec.structs.replace(message, subtask="reach for the milk"), arrays)
+    assert reply_from(*decode(frames, max_bytes=LIMIT)).chunk.subtask == "reach for the milk"
+
+
 def test_subtasks_travel_as_runs_and_arrive_frame_by_frame():
     message, arrays = decode(upload_with((("reach for the milk", 1), ("", 1))), max_bytes=LIMIT)
     assert played_from(message, arrays).episode.subtasks == ("reach for the milk", "")
