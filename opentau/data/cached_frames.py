@@ -50,10 +50,6 @@ class CachedFrames:
     def shape(self) -> tuple[int, int, int, int]:
         return (int(self._starts[-1]), self.image_size, self.image_size, 3)
 
-    @property
-    def bytes_per_frame(self) -> int:
-        return self.image_size**2 * 3
-
     def __len__(self) -> int:
         return self.shape[0]
 

@@ -45,6 +45,15 @@ def described_parts(options: MixtureOptions, *, main: Interface) -> dict[str, tu
     return described
 
 
+def joint_shape(options: MixtureOptions, *, main: Interface) -> tuple[tuple[str, ...], int, int]:
+    """Return the cameras, sorted, and the state and action dimensions of a policy for the environment and all parts."""
+    described = described_parts(options, main=main).values()
+    interfaces = [main, *(interface for interface, _ in described)]
+    cameras = set(main.cameras).union(*(cameras for _, cameras in described))
+    state_dim = max(interface.state_dim for interface in interfaces)
+    return tuple(sorted(cameras)), state_dim, max(interface.action_dim for interface in interfaces)
+
+
 def mixture_data(options: MixtureOptions, *, main: Interface, image_size: int) -> MixtureData | None:
     """Return the data of the mixture, or None where the options name none."""
     if not options.is_used:

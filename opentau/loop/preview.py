@@ -17,10 +17,11 @@ from opentau.data.mixture import Mixture, Part, scaled_weights
 from opentau.data.options import MAIN
 from opentau.data.tools.drawing import FAINT, frame_strip, stack, text_picture
 from opentau.errors import DataError
-from opentau.loop.mixing import described_parts, mixture_data
+from opentau.loop.mixing import joint_shape, mixture_data
 from opentau.loop.options import LoopOptions
 from opentau.policies.embodiment import Embodiment
 from opentau.training.mixing import (
+    SUBTASKS,
     MixtureData,
     RobotPart,
     fitted_embodiments,
@@ -132,13 +133,12 @@ def _own_table(options: LoopOptions, image_size: int) -> FrameTable | None:
 
 
 def _sizes(options: LoopOptions, main: Interface) -> PolicySizes:
-    described = described_parts(options.mixture, main=main).values()
-    interfaces = [main, *(interface for interface, _ in described)]
+    cameras, state_dim, action_dim = joint_shape(options.mixture, main=main)
     return PolicySizes(
-        cameras=tuple(sorted(set(main.cameras).union(*(cameras for _, cameras in described)))),
+        cameras=cameras,
         image_size=options.env.image_size(main),
-        state_dim=max(interface.state_dim for interface in interfaces),
-        action_dim=max(interface.action_dim for interface in interfaces),
+        state_dim=state_dim,
+        action_dim=action_dim,
         action_horizon=int((options.policy.get("args") or {}).get("action_horizon", 1)),
     )
 
@@ -161,6 +161,8 @@ def _parts(
         has_statistics = robot.embodiment in embodiments
         drawn = _drawn(options, robot, embodiments, sizes) if has_statistics else None
         parts.append(drawn or Part(name=robot.name, source=_Later(), weight=robot.weight, size=0))
+    if data.subtask_weight is not None:
+        parts.append(Part(name=SUBTASKS, source=_Later(), weight=data.subtask_weight, size=0))
     return parts + [question_part(asked, sizes=sizes, augmentation=None) for asked in data.questions]
 
 

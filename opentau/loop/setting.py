@@ -13,7 +13,7 @@ import torch
 
 from opentau import events
 from opentau.config import build
-from opentau.loop.mixing import described_parts, mixture_data
+from opentau.loop.mixing import joint_shape, mixture_data
 from opentau.loop.options import INDICATORS, LoopOptions
 from opentau.loop.run import Run
 from opentau.policies.config import PolicyConfig
@@ -79,19 +79,17 @@ class Setting:
 
     def policy_config(self) -> PolicyConfig:
         """Return the policy's configuration at the sizes of this interface."""
-        mixture, own = self.options.mixture, self.interface
-        parts = described_parts(mixture, main=own)
-        interfaces = [own, *(interface for interface, _ in parts.values())]
-        cameras = set(own.cameras).union(*(cameras for _, cameras in parts.values()))
+        mixture = self.options.mixture
+        cameras, state_dim, action_dim = joint_shape(mixture, main=self.interface)
         asked: dict[str, int] = {"num_locations": mixture.num_locations} if mixture.has_questions else {}
         if mixture.is_used or self.options.data.datasets:
             asked["max_prompt_tokens"] = LONG_PROMPT_TOKENS
         return build(
             self.options.policy,
-            cameras=tuple(sorted(cameras)),
+            cameras=cameras,
             image_size=self.image_size,
-            state_dim=max(interface.state_dim for interface in interfaces),
-            action_dim=max(interface.action_dim for interface in interfaces),
+            state_dim=state_dim,
+            action_dim=action_dim,
             **{name: value for name, value in asked.items() if name not in (self.options.policy.get("args") or {})},
         )
 

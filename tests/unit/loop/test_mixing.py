@@ -182,6 +182,13 @@ def test_a_preview_shows_shares_maskings_and_a_batch(dataset, questions):
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
 
 
+def test_a_preview_counts_the_questions_about_subtasks(questions):
+    parts = f"mixture.parts=[{{name: vqa, questions: {questions}, weight: 1}}]"
+    config = compose_config("loop", ["env=tabletop", parts, "mixture.subtask_weight=2"])
+    shown = preview(LoopOptions.from_config(config), MAIN)
+    assert {row.name: row.first_share for row in shown.rows} == {"main": 0.25, "subtasks": 0.5, "vqa": 0.25}
+
+
 def test_a_preview_of_nothing_says_what_is_missing(dataset):
     with pytest.raises(DataError, match="the mixture has no parts; name some"):
         preview(LoopOptions.from_config(compose_config("loop", ["env=tabletop"])), MAIN)
