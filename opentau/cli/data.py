@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
-from opentau.config import locate
-from opentau.errors import near_matches
+from opentau.cli.command_table import run_command
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "info": ("opentau.cli.data_info:main", "what a dataset holds: episodes, tasks, cameras, who acted"),
@@ -18,23 +16,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("opentau.cli.data_export:main", "a cleaned copy: chosen episodes, smaller images, other names"),
 }
 
-USAGE = "usage: opentau data COMMAND …   (opentau data COMMAND --help teaches each)"
-WHERE = "Datasets are folders, or names on the Hugging Face hub such as owner/name or owner/name@revision."
+ABOUT = """Look at LeRobot datasets (v2.0, v2.1, v3.0), ours and others', and mend them.
+Datasets are folders, or names on the Hugging Face hub such as owner/name or owner/name@revision."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one of the commands for datasets."""
-    arguments = list(argv) or ["--help"]
-    if arguments[0] in ("-h", "--help", "help"):
-        print(_overview())
-        raise SystemExit(0)  # as the parsers of the other commands answer --help
-    name, *rest = arguments
-    if name not in COMMANDS:
-        print(f"opentau data: unknown command {name!r}.{near_matches(name, COMMANDS)}\n{USAGE}", file=sys.stderr)
-        return 2
-    return int(locate(COMMANDS[name][0])(rest) or 0)
-
-
-def _overview() -> str:
-    rows = "\n".join(f"  {name:<9} {text}" for name, (_, text) in COMMANDS.items())
-    return f"Look at LeRobot datasets (v2.0, v2.1, v3.0), ours and others', and mend them.\n\n{USAGE}\n{WHERE}\n\n{rows}"
+    return run_command("data", COMMANDS, argv, about=ABOUT)

@@ -10,12 +10,12 @@ from pathlib import Path
 from rich.console import Console
 
 from opentau.cli.data_arguments import EPISODES_HELP, dataset_parser, episode_progress
+from opentau.cli.pairs import pair
 from opentau.data.lerobot.catalog import read_catalog
 from opentau.data.lerobot.hub import find_dataset
 from opentau.data.tools.choice import parse_episodes
 from opentau.data.tools.export import MAX_IMAGE_SIDE, Exported, ExportOptions, export
 from opentau.data.tools.findings import named_episodes
-from opentau.errors import OptionError
 
 DESCRIPTION = f"""Write a cleaned copy of a dataset in LeRobot's v3.0 layout, which LeRobot and OpenTau load.
 
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
         exclude=parse_episodes(options.exclude, num_episodes=num_episodes) if options.exclude else (),
         only_successes=options.successes,
         image_size=options.image_size,
-        camera_names=dict(_renamed(text) for text in options.rename_camera),
+        camera_names=dict(pair(text, flag="--rename-camera", form="old=new") for text in options.rename_camera),
     )
     with episode_progress("export") as on_episode:
         exported = export(root, options.out, options=wanted, on_episode=on_episode)
@@ -55,13 +55,6 @@ def _arguments() -> argparse.ArgumentParser:
         "--rename-camera", action="append", default=[], metavar="OLD=NEW", help="another name for a camera; can be repeated"
     )
     return arguments
-
-
-def _renamed(text: str) -> tuple[str, str]:
-    old, separator, new = text.partition("=")
-    if not (separator and old and new):
-        raise OptionError(f"--rename-camera {text!r} is no pair of names; write it as old=new")
-    return old, new
 
 
 def _print(exported: Exported) -> None:

@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "label": ("opentau.cli.stages:label", "label recorded episodes with advantages"),
     "update": ("opentau.cli.stages:update", "update a policy on labelled episodes"),
     "data": ("opentau.cli.data:main", "look at datasets, check, mix and export them; make visual questions"),
+    "checkpoint": ("opentau.cli.checkpoint:main", "take published π0 and π0.5 in, write LeRobot's layout"),
     "study": ("opentau.cli.study:main", "compare variants over seeds and tasks; resumable"),
     "eval": ("opentau.cli.evaluate:main", "score a checkpoint; --json for scripts"),
     "status": ("opentau.cli.status:main", "where a run stands; --json for scripts"),

@@ -14,7 +14,7 @@ from opentau.types import content_hash
 
 # Shapes: S state dimensions, A action dimensions; leading axes are free.
 
-CodecKind = Literal["quantile", "zscore"]
+CodecKind = Literal["quantile", "zscore", "affine"]
 
 # A quantile width below this share of the full range is dominated by a few rare values (a gripper that seldom closes).
 NARROW_SHARE = 0.01
@@ -23,8 +23,38 @@ CONSTANT_SHARE = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Affine:
+    """The numbers of an encoding whose data is not at hand: encoded = (raw - offset) / scale, one of each per dimension."""
+
+    offset: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.offset) != len(self.scale) or not all(0 < scale < float("inf") for scale in self.scale):
+            raise DataError(
+                f"an affine encoding needs a positive scale for each of its {len(self.offset)} offsets, got {self.scale}"
+            )
+
+    @property
+    def dim(self) -> int:
+        return len(self.offset)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"offset": list(self.offset), "scale": list(self.scale)}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Affine:
+        """Build from `to_dict`; unknown and missing keys are a `DataError`."""
+        if set(plain) != {"offset", "scale"}:
+            raise DataError(f"an affine encoding has the keys offset and scale, got {sorted(plain)}")
+        return cls(offset=tuple(map(float, plain["offset"])), scale=tuple(map(float, plain["scale"])))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Codec:
     """Affine encoding per dimension, in float32: 'quantile' maps [q01, q99] to [-1, 1], 'zscore' maps to mean 0, std 1.
+
+    'affine' is given as offset and scale: that of a checkpoint from elsewhere, whose data is not at hand.
 
     Nothing is clipped, so that decoding inverts encoding everywhere. Two exceptions keep a scale from vanishing: where
     [q01, q99] is less than 1 % of [minimum, maximum], the full range takes its place, so that a rare but decisive value such
@@ -32,12 +62,15 @@ class Codec:
     """
 
     kind: CodecKind
-    state: DimStatistics
-    action: DimStatistics
+    state: DimStatistics | Affine
+    action: DimStatistics | Affine
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(CodecKind):
             raise DataError(f"unknown codec {self.kind!r}; use one of {', '.join(get_args(CodecKind))}")
+        for numbers in (self.state, self.action):
+            if isinstance(numbers, Affine) != (self.kind == "affine"):
+                raise DataError(f"a codec of kind {self.kind!r} cannot be made of {type(numbers).__name__}")
 
     @classmethod
     def from_statistics(cls, statistics: Statistics, *, kind: CodecKind = "quantile") -> Codec:
@@ -68,15 +101,18 @@ class Codec:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Codec:
         """Build from `to_dict`; an unknown kind or damaged statistics raise `DataError`."""
+        numbers = Affine if plain["kind"] == "affine" else DimStatistics
         return cls(
             kind=cast(CodecKind, plain["kind"]),
-            state=DimStatistics.from_dict(plain["state"]),
-            action=DimStatistics.from_dict(plain["action"]),
+            state=numbers.from_dict(plain["state"]),
+            action=numbers.from_dict(plain["action"]),
         )
 
 
-def affine(statistics: DimStatistics, *, kind: CodecKind) -> tuple[np.ndarray, np.ndarray]:
-    """Return (offset, scale), float64 [D], with encoded = (raw - offset) / scale and every scale well above zero."""
+def affine(statistics: DimStatistics | Affine, *, kind: CodecKind) -> tuple[np.ndarray, np.ndarray]:
+    """Return (offset, scale), float64 [D], with encoded = (raw - offset) / scale and every scale above zero."""
+    if isinstance(statistics, Affine):
+        return np.array(statistics.offset), np.array(statistics.scale)
     low, high = np.array(statistics.minimum), np.array(statistics.maximum)
     size = np.maximum(1.0, np.maximum(np.abs(low), np.abs(high)))
     is_constant = high - low <= CONSTANT_SHARE * size
@@ -90,13 +126,13 @@ def affine(statistics: DimStatistics, *, kind: CodecKind) -> tuple[np.ndarray, n
     return offset, np.where(is_constant, 1.0, scale)
 
 
-def _encode(raw: np.ndarray, statistics: DimStatistics, *, kind: CodecKind, what: str) -> np.ndarray:
+def _encode(raw: np.ndarray, statistics: DimStatistics | Affine, *, kind: CodecKind, what: str) -> np.ndarray:
     _check_dim(raw, statistics, what=what)
     offset, scale = affine(statistics, kind=kind)
     return ((raw.astype(np.float64) - offset) / scale).astype(np.float32)
 
 
-def _check_dim(array: np.ndarray, statistics: DimStatistics, *, what: str) -> None:
+def _check_dim(array: np.ndarray, statistics: DimStatistics | Affine, *, what: str) -> None:
     if array.shape[-1] != statistics.dim:
         raise DataError(
             f"{what} has {array.shape[-1]} dimensions, the codec was fitted on {statistics.dim}; "

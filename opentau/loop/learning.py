@@ -23,6 +23,7 @@ from opentau.loop.options import BY_EPISODE, INDICATORS, LoopOptions
 from opentau.loop.run import Product, StageWork
 from opentau.loop.setting import Setting
 from opentau.policies.config import PolicyConfig
+from opentau.policies.pretrained import Pretrained
 from opentau.training.critic import CriticFit
 from opentau.training.options import TrainOptions
 from opentau.training.policy import PolicyData, PolicyTraining, train_policy
@@ -44,7 +45,7 @@ ANSWER_METRICS = ("train/vqa_accuracy/", "train/yes_no_accuracy/", "train/box_io
 def fine_tune(setting: Setting, demonstrations: Product) -> Product:
     """Train iteration 0's policy on successful demonstrations, the indicator fixed positive (π*0.6, section V)."""
     options = setting.options
-    config = setting.policy_config()
+    start = setting.policy_start()
 
     def work(work: StageWork) -> None:
         table = frame_table(setting, [demonstrations])
@@ -56,11 +57,11 @@ def fine_tune(setting: Setting, demonstrations: Product) -> Product:
             mixture=setting.mixture(),
             window_episodes=_window(setting, table),
         )
-        _train(setting, work, "sft-0", data, start=config, options=options.sft, indicator=Indicator.POSITIVE)
+        _train(setting, work, "sft-0", data, start=start, options=options.sft, indicator=Indicator.POSITIVE)
 
     inputs = {
         "demonstrations": demonstrations.id,
-        "policy": config.to_dict(),
+        "policy": start.to_dict(),
         **_training_inputs(setting, options.sft),
     }
     return setting.run.stage("sft-0", iteration=0, inputs=inputs, work=work)
@@ -201,7 +202,7 @@ def _train(
     stage: str,
     data: PolicyData,
     *,
-    start: PolicyConfig | Path,
+    start: PolicyConfig | Pretrained | Path,
     options: TrainOptions,
     indicator: Indicator,
 ) -> None:

@@ -17,15 +17,18 @@ from opentau.data.mixture import Mixture, Part, scaled_weights
 from opentau.data.options import MAIN
 from opentau.data.tools.drawing import FAINT, frame_strip, stack, text_picture
 from opentau.errors import DataError
-from opentau.loop.mixing import joint_shape, mixture_data
+from opentau.loop.mixing import mixture_data
 from opentau.loop.options import LoopOptions
+from opentau.loop.starting import policy_start
 from opentau.policies.embodiment import Embodiment
+from opentau.policies.pretrained import start_config
 from opentau.training.mixing import (
     SUBTASKS,
     MixtureData,
     RobotPart,
     fitted_embodiments,
     other_embodiments,
+    policy_sizes,
     question_part,
     robot_part,
 )
@@ -87,18 +90,19 @@ def preview(options: LoopOptions, main: Interface) -> MixPreview:
 
     Raises `DataError` for a mixture without parts, or without anything to draw from yet.
     """
-    image_size = options.env.image_size(main)
+    config = start_config(policy_start(options, main=main))
+    image_size = config.vision.image_size
     data = mixture_data(options.mixture, main=main, image_size=image_size)
     if data is None:
         raise DataError("the mixture has no parts; name some, for example mixture.parts=[{name: arm, dataset: owner/name}]")
     own = _own_table(options, image_size)
     share = options.batch.held_out_share
     if own is None:
-        embodiments = other_embodiments(data, held_out_share=share)
+        embodiments = other_embodiments(data, held_out_share=share, codec=config.codec)
     else:
-        embodiments = fitted_embodiments(own, main, data, held_out_share=share)
+        embodiments = fitted_embodiments(own, main, data, held_out_share=share, codec=config.codec)
     known = {each.name: each for each in embodiments}
-    sizes = _sizes(options, main)
+    sizes = policy_sizes(config)
     parts = _parts(options, data, main=main, own=own, embodiments=known, sizes=sizes)
     drawable = [part for part in parts if part.size]
     if not drawable:
@@ -130,17 +134,6 @@ def _own_table(options: LoopOptions, image_size: int) -> FrameTable | None:
         return None
     datasets = [Dataset(find_dataset(reference)) for reference in options.data.datasets]
     return FrameTable.from_datasets(datasets, image_size=image_size)
-
-
-def _sizes(options: LoopOptions, main: Interface) -> PolicySizes:
-    cameras, state_dim, action_dim = joint_shape(options.mixture, main=main)
-    return PolicySizes(
-        cameras=cameras,
-        image_size=options.env.image_size(main),
-        state_dim=state_dim,
-        action_dim=action_dim,
-        action_horizon=int((options.policy.get("args") or {}).get("action_horizon", 1)),
-    )
 
 
 def _parts(

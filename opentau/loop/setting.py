@@ -12,12 +12,13 @@ from typing import Any
 import torch
 
 from opentau import events
-from opentau.config import build
-from opentau.loop.mixing import joint_shape, mixture_data
+from opentau.loop.mixing import mixture_data
 from opentau.loop.options import INDICATORS, LoopOptions
 from opentau.loop.run import Run
+from opentau.loop.starting import policy_start
 from opentau.policies.config import PolicyConfig
 from opentau.policies.policy import VLAPolicy
+from opentau.policies.pretrained import Pretrained, start_config
 from opentau.protocols import Critic, Policy
 from opentau.rollout.options import RolloutOptions
 from opentau.rollout.session import RolloutSession
@@ -26,8 +27,6 @@ from opentau.types import Interface, content_hash
 from robot_bridge.describe import EnvDescription, describe
 
 RENDERING = "envs.rendering:describe_backend"
-LONG_PROMPT_TOKENS = 64
-"""Tokens of a prompt where it comes from others' data or is a question; an environment's own instructions are shorter."""
 SERVING_THREADS = 1
 """Beside busy simulators a second torch thread makes inference several times slower; training sets its own number."""
 
@@ -77,25 +76,14 @@ class Setting:
             "indicator": options.inference.indicator,
         }
 
-    def policy_config(self) -> PolicyConfig:
-        """Return the policy's configuration at the sizes of this interface."""
-        mixture = self.options.mixture
-        cameras, state_dim, action_dim = joint_shape(mixture, main=self.interface)
-        asked: dict[str, int] = {"num_locations": mixture.num_locations} if mixture.has_questions else {}
-        if mixture.is_used or self.options.data.datasets:
-            asked["max_prompt_tokens"] = LONG_PROMPT_TOKENS
-        return build(
-            self.options.policy,
-            cameras=cameras,
-            image_size=self.image_size,
-            state_dim=state_dim,
-            action_dim=action_dim,
-            **{name: value for name, value in asked.items() if name not in (self.options.policy.get("args") or {})},
-        )
+    def policy_start(self) -> PolicyConfig | Pretrained:
+        """Return where iteration 0 starts, at the sizes of this interface."""
+        return policy_start(self.options, main=self.interface)
 
     @property
     def image_size(self) -> int:
-        return self.options.env.image_size(self.interface)
+        """Rows and columns of the images as the policy sees them."""
+        return start_config(self.policy_start()).vision.image_size
 
     def mixture(self) -> MixtureData | None:
         """Return what trainings are mixed with, or None for nothing; reads all of it."""

@@ -28,6 +28,35 @@ COUNTS = (
 )
 
 
+class Words(enum.StrEnum):
+    """Which text tokenizer a policy reads with."""
+
+    SHIPPED = "shipped"
+    """The small one that is part of the project."""
+    PUBLISHED = "published"
+    """That of the pre-trained model, PaliGemma's for the π family; it comes with the weights."""
+
+
+class FastIds(enum.StrEnum):
+    """Where action tokens live."""
+
+    APPENDED = "appended"
+    """Behind the text's ids, in the same embedding."""
+    VOCABULARY = "vocabulary"
+    """In place of the text's last ids but the reserved ones, counted down (openpi)."""
+
+
+class TextHead(enum.StrEnum):
+    """What predicts the next word."""
+
+    TIED = "tied"
+    """The word embedding itself, as in Gemma."""
+    OWN = "own"
+    """A matrix of its own."""
+    BIASED = "biased"
+    """A matrix and a bias of its own."""
+
+
 class StateInput(enum.StrEnum):
     """Where the state enters the model."""
 
@@ -38,6 +67,16 @@ class StateInput(enum.StrEnum):
     EXPERT = "expert"
     """One projected token before the actions (π0)."""
     NONE = "none"
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether weights of the model are as wide as the state."""
+        return self in (StateInput.TOKEN, StateInput.EXPERT)
+
+
+CHOICES: dict[str, type[enum.StrEnum]] = {"state_input": StateInput, "words": Words, "fast_ids": FastIds, "text_head": TextHead}
+NUM_RESERVED_IDS = 128
+"""Of the end of the text's vocabulary, which action tokens in it leave alone (PaliGemma's segmentation tokens)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +100,7 @@ class PolicyConfig:
     text_vocab_size: int
     """Ids of the text tokenizer."""
     fast_vocab_size: int
-    """Ids of the action tokenizer; they follow the text's in one vocabulary."""
+    """Ids of the action tokenizer, at most."""
     max_prompt_tokens: int
     """Prompts are padded to this; a longer one is an error."""
     max_fast_tokens: int
@@ -84,6 +123,18 @@ class PolicyConfig:
     """Whether the indicator is added to the expert's actions, from zero at initialisation."""
     max_committed: int = 0
     """Largest number of committed actions drawn in training and accepted at inference; 0 trains none."""
+    words: Words = Words.SHIPPED
+    """Which text tokenizer goes with it."""
+    fast_ids: FastIds = FastIds.APPENDED
+    """Where action tokens live."""
+    text_head: TextHead = TextHead.TIED
+    """What predicts the next word or action token."""
+    has_padding_noise: bool = False
+    """Whether action dimensions that a robot lacks are noisy like all others (openpi), rather than zero."""
+    codec: str = "quantile"
+    """How the states and actions of data that it is trained on are scaled: 'quantile' or 'zscore'."""
+    lowest_state_bin: int = 0
+    """What is written for a state below the bins: 0, the first of them, or -1 (openpi)."""
 
     def __post_init__(self) -> None:
         for name in COUNTS:
@@ -104,6 +155,15 @@ class PolicyConfig:
             raise OptionError(
                 f"max_committed is {self.max_committed}; it must lie in [0, action_horizon - 1 = {self.action_horizon - 1}]"
             )
+        if self.fast_ids is FastIds.VOCABULARY and self.fast_vocab_size + NUM_RESERVED_IDS > self.text_vocab_size:
+            raise OptionError(
+                f"fast_vocab_size is {self.fast_vocab_size} with fast_ids 'vocabulary'; it must leave {NUM_RESERVED_IDS} "
+                f"of the text's {self.text_vocab_size} ids"
+            )
+        if self.codec not in ("quantile", "zscore"):
+            raise OptionError(f"codec is {self.codec!r}; choose 'quantile' or 'zscore'")
+        if self.lowest_state_bin not in (0, -1):
+            raise OptionError(f"lowest_state_bin is {self.lowest_state_bin}; choose 0 or -1")
         self._check_template()
 
     def _check_template(self) -> None:
@@ -116,8 +176,8 @@ class PolicyConfig:
 
     @property
     def vocab_size(self) -> int:
-        """All ids that the backbone reads and predicts: text, then actions."""
-        return self.text_vocab_size + self.fast_vocab_size
+        """Rows of the word embedding: text, then actions where they are appended."""
+        return self.text_vocab_size + (self.fast_vocab_size if self.fast_ids is FastIds.APPENDED else 0)
 
     @property
     def feature_dim(self) -> int:
@@ -127,7 +187,7 @@ class PolicyConfig:
     def to_dict(self) -> dict[str, Any]:
         plain = dataclasses.asdict(self)
         plain["vision"] = {"kind": self.vision.kind, **plain["vision"]}
-        plain["state_input"] = self.state_input.value
+        plain |= {name: getattr(self, name).value for name in CHOICES}
         return _listed(plain)
 
     @classmethod
@@ -136,11 +196,12 @@ class PolicyConfig:
         values = dict(plain)
         if isinstance(values.get("vision"), Mapping):
             values["vision"] = _vision_from(values["vision"])
-        if isinstance(values.get("state_input"), str):
-            known = [member.value for member in StateInput]
-            if values["state_input"] not in known:
-                raise OptionError(f"unknown state_input {values['state_input']!r}.{near_matches(values['state_input'], known)}")
-            values["state_input"] = StateInput(values["state_input"])
+        for name, choice in CHOICES.items():
+            if isinstance(value := values.get(name), str):
+                known = [member.value for member in choice]
+                if value not in known:
+                    raise OptionError(f"unknown {name} {value!r}.{near_matches(value, known)}")
+                values[name] = choice(value)
         return options_from(cls, values, where="policy")
 
 

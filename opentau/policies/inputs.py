@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from opentau.policies.published_tokenizer import PublishedTokenizer
 from opentau.policies.text_tokenizer import TextTokenizer
 
 # Shapes: B batch, C cameras, Y and X image rows and columns, P prompt tokens, S state dimensions, I indicator tokens,
@@ -58,7 +59,9 @@ class SpokenInputs:
     """bool, false for padding."""
 
 
-def spoken_inputs(said: Sequence[tuple[int, list[int]]], *, first_id: int, text: TextTokenizer) -> SpokenInputs:
+def spoken_inputs(
+    said: Sequence[tuple[int, list[int]]], *, first_id: int, text: TextTokenizer | PublishedTokenizer
+) -> SpokenInputs:
     """Return sequences that are opened by a marker and closed by the end of speech, padded to the longest."""
     length = 1 + max(len(ids) for _, ids in said)
     token_MF = torch.full((len(said), length), text.pad_id)

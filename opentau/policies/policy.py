@@ -171,8 +171,8 @@ class VLAPolicy:
         return [subtask if fit else "" for subtask, fit in zip(said, fits, strict=True)]
 
     def _field(self, prefix: Prefix) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return the velocity under a prefix; actions that the robot lacks stay where they are, as in training."""
-        context, num_own = self.model.expert_context(prefix), self.interface.action_dim
+        """Return the velocity under a prefix; actions that have no noise in training stay where they are."""
+        context, num_own = self.model.expert_context(prefix), self._num_noisy
 
         def velocity(x_BHA: Tensor, time_BX: Tensor) -> Tensor:
             velocity_BHA = self.model.velocity(context, noisy_BHA=x_BHA, time_BX=time_BX)
@@ -183,10 +183,15 @@ class VLAPolicy:
         return velocity
 
     def _noise(self, request: PolicyRequest) -> np.ndarray:
-        """Return the chunk's noise, float32 [H, A], a function of episode seed and tick; zero where the robot has no action."""
+        """Return the chunk's noise, float32 [H, A], a function of episode seed and tick; zero where training has none."""
         rng = np.random.default_rng(derive_seed(request.episode_seed, "noise", request.tick))
-        noise = rng.standard_normal((self.action_horizon, self.interface.action_dim), dtype=np.float32)
+        noise = rng.standard_normal((self.action_horizon, self._num_noisy), dtype=np.float32)
         return padded(noise, self.model.config.action_dim)
+
+    @property
+    def _num_noisy(self) -> int:
+        """Return the number of action dimensions that are noisy in training, the robot's first."""
+        return self.model.config.action_dim if self.model.config.has_padding_noise else self.interface.action_dim
 
     def _committed(self, requests: Sequence[PolicyRequest]) -> tuple[Tensor | None, Tensor | None]:
         """Return encoded committed actions [B, H, A] and where they are [B, H]; None for a policy that knows none."""

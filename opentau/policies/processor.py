@@ -16,10 +16,11 @@ from opentau.data.codec import Codec
 from opentau.data.fitting import padded
 from opentau.data.images import resize_with_pad
 from opentau.errors import CheckpointError, DataError, OptionError
-from opentau.policies.config import PolicyConfig, StateInput
+from opentau.policies.config import NUM_RESERVED_IDS, FastIds, PolicyConfig, StateInput
 from opentau.policies.embodiment import Embodiment, named_embodiment
 from opentau.policies.fast_tokenizer import FastTokenizer
 from opentau.policies.inputs import PrefixInputs, SpokenInputs, spoken_inputs
+from opentau.policies.published_tokenizer import PublishedTokenizer, read_tokenizer
 from opentau.policies.text_tokenizer import TextTokenizer
 from opentau.types import Indicator, Interface, PolicyRequest
 
@@ -44,7 +45,7 @@ class Processor:
         config: PolicyConfig,
         *,
         embodiments: Sequence[Embodiment],
-        text_tokenizer: TextTokenizer,
+        text_tokenizer: TextTokenizer | PublishedTokenizer,
         fast_tokenizer: FastTokenizer | None,
         served_indicator: Indicator = Indicator.POSITIVE,
         embodiment: str | None = None,
@@ -97,8 +98,8 @@ class Processor:
             "text_vocab_size": (config.text_vocab_size, self.text_tokenizer.vocab_size),
         }
         for name, (ours, wanted) in sizes.items():
-            if ours != wanted:
-                raise OptionError(f"the policy's {name} is {ours}, its data and tokenizers have {wanted}; make them equal")
+            if ours < wanted:
+                raise OptionError(f"the policy's {name} is {ours}, its data and tokenizers have {wanted}; raise it to that")
         offered = {camera for each in self.embodiments for camera in each.cameras}
         for camera in config.cameras:
             if camera not in offered:
@@ -116,7 +117,7 @@ class Processor:
                 f"the action tokenizer has {fast.vocab_size} ids; raise fast_vocab_size, {config.fast_vocab_size}"
             )
         for each in self.embodiments if fast else ():
-            if each.codec.kind != "quantile":
+            if each.codec.kind == "zscore":
                 raise OptionError(f"action tokens need actions in [-1, 1]; use codec=quantile instead of {each.codec.kind}")
 
     def prefix_inputs(
@@ -232,9 +233,14 @@ class Processor:
         fitting = [(row, chunk) for row, chunk in zip(whole, ids, strict=True) if len(chunk) < self.config.max_fast_tokens]
         if not fitting:
             return None
-        first = self.config.text_vocab_size
-        said = [(int(row), [first + token for token in chunk]) for row, chunk in fitting]
+        said = [(int(row), [self._fast_id(token) for token in chunk]) for row, chunk in fitting]
         return spoken_inputs(said, first_id=self.text_tokenizer.action_id, text=self.text_tokenizer)
+
+    def _fast_id(self, token: int) -> int:
+        """Return the id under which the model knows an action token."""
+        if self.config.fast_ids is FastIds.VOCABULARY:
+            return self.config.text_vocab_size - 1 - NUM_RESERVED_IDS - token
+        return self.config.text_vocab_size + token
 
     def text_inputs(self, answers: Sequence[str]) -> SpokenInputs | None:
         """Return the answers of the samples that have one ('' has none) as tokens to be said; None where no sample does."""
@@ -274,7 +280,7 @@ class Processor:
             return cls(
                 config,
                 embodiments=[Embodiment.from_dict(plain) for plain in embodiments],
-                text_tokenizer=TextTokenizer.from_json(text, num_locations=config.num_locations),
+                text_tokenizer=read_tokenizer(text, config=config),
                 fast_tokenizer=_read_fast(directory / FAST_FILE),
                 served_indicator=Indicator[described["served_indicator"].upper()],
                 embodiment=described["embodiment"],
@@ -325,8 +331,8 @@ class Processor:
         return prompt_BP, has_prompt_BP
 
     def _filled(self, prompt: str, state_S: np.ndarray) -> str:
-        """Return the template with a prompt, and with the state where that is text."""
-        text = self.config.prompt_template.replace("{prompt}", prompt)
+        """Return the template with a prompt on one line, and with the state where that is text."""
+        text = self.config.prompt_template.replace("{prompt}", prompt.strip().replace("_", " ").replace("\n", " "))
         if self.config.state_input is StateInput.TEXT:
             text = text.replace("{state}", " ".join(map(str, self._bins(state_S))))
         return text
@@ -350,9 +356,12 @@ class Processor:
         return ids
 
     def _bins(self, state_S: np.ndarray) -> np.ndarray:
-        """Return the bin of each encoded number, [-1, 1] cut into `num_state_bins` equal parts, the outer ones open."""
+        """Return the bin of each encoded number, [-1, 1] cut into `num_state_bins` equal parts, open above.
+
+        Below lies the first bin as well, or one of number -1.
+        """
         bins = np.floor((state_S + 1.0) / 2.0 * self.config.num_state_bins)
-        return np.clip(bins, 0, self.config.num_state_bins - 1).astype(np.int64)
+        return np.clip(bins, self.config.lowest_state_bin, self.config.num_state_bins - 1).astype(np.int64)
 
 
 def _read_fast(path: Path) -> FastTokenizer | None:

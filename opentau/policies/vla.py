@@ -21,7 +21,7 @@ from opentau.models.initialisation import initialise
 from opentau.models.masks import additive, attention_mask, block_ids, positions_of
 from opentau.models.transformer import Transformer
 from opentau.models.vision import scaled_pixels, vision_tower
-from opentau.policies.config import PolicyConfig, StateInput
+from opentau.policies.config import PolicyConfig, StateInput, TextHead
 from opentau.policies.inputs import PrefixInputs
 
 
@@ -81,6 +81,9 @@ class VLA(nn.Module):
         self.vision = vision_tower(config.vision, width=width)
         self.camera_embedding = nn.Embedding(len(config.cameras), width) if config.has_camera_embedding else None
         self.text_embedding = nn.Embedding(config.vocab_size, width)
+        self.text_head = None
+        if config.text_head is not TextHead.TIED:
+            self.text_head = nn.Linear(width, config.vocab_size, bias=config.text_head is TextHead.BIASED)
         self.state_in = nn.Linear(config.state_dim, width) if config.state_input is StateInput.TOKEN else None
         self.backbone = Transformer(config.backbone)
         self.expert = ActionExpert(
@@ -104,7 +107,7 @@ class VLA(nn.Module):
 
         Images, prompt and state attend to each other; the indicator's text follows as a block that sees them and is not seen.
         """
-        embedded_BTW, has_token_BT = self._embed_observation(inputs)
+        embedded_BTW, has_token_BT = self.embed_observation(inputs)
         num_indicator_tokens = inputs.indicator_BI.shape[1]
         lengths = [embedded_BTW.shape[1]]
         if num_indicator_tokens:
@@ -157,8 +160,8 @@ class VLA(nn.Module):
         )
 
     def logits(self, stream_W: Tensor) -> Tensor:
-        """Return the next token's logits, [..., V], from a continuation's stream, [..., W]; embedding and head are tied."""
-        return F.linear(stream_W, self.text_embedding.weight)
+        """Return the next token's logits, [..., V], from a continuation's stream, [..., W]."""
+        return F.linear(stream_W, self.text_embedding.weight) if self.text_head is None else self.text_head(stream_W)
 
     def features(self, prefix: Prefix) -> Tensor:
         """Return one vector per observation for a value function, float32 [B, config.feature_dim].
@@ -181,7 +184,7 @@ class VLA(nn.Module):
             start += length
         return torch.cat(pooled, dim=-1)
 
-    def _embed_observation(self, inputs: PrefixInputs) -> tuple[Tensor, Tensor]:
+    def embed_observation(self, inputs: PrefixInputs) -> tuple[Tensor, Tensor]:
         """Return tokens [B, T, W] of images, prompt and state, and which of them are no padding."""
         tokens_BCPW = self._look(inputs)
         if self.camera_embedding is not None:

@@ -12,20 +12,31 @@ from torch import Tensor
 
 from opentau.checkpoint import storage_errors
 from opentau.errors import CheckpointError
-from opentau.policies.processor import Processor
+from opentau.policies.pretrained import Pretrained
+from opentau.policies.processor import TEXT_FILE, Processor
+from opentau.policies.published_tokenizer import PublishedTokenizer, read_tokenizer
+from opentau.policies.text_tokenizer import TextTokenizer
 from opentau.policies.vla import VLA
 
 WEIGHTS_FILE = "model.safetensors"
+INDICATOR = "expert.indicator_embedding.weight"
+"""The only weights that a policy may have beyond those of the checkpoint it starts from."""
 MAX_ROWS = 20
 
 
 def save_policy(directory: Path, *, model: VLA, processor: Processor) -> None:
     """Write everything that serving and further training need into an existing directory."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_weights(directory / WEIGHTS_FILE, model.state_dict())
     with storage_errors(directory):
-        # Written by Python, so that a full disk is an OSError, which `storage_errors` explains.
-        (directory / WEIGHTS_FILE).write_bytes(save(weights))
         processor.save(directory)
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write tensors as one safetensors file; a full disk is a `StorageError`."""
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    with storage_errors(path):
+        # Written by Python, so that a full disk is an OSError, which `storage_errors` explains.
+        path.write_bytes(save(stored))
 
 
 def load_model(directory: Path) -> tuple[VLA, Processor]:
@@ -35,19 +46,43 @@ def load_model(directory: Path) -> tuple[VLA, Processor]:
     """
     processor = Processor.load(directory)
     path = directory / WEIGHTS_FILE
-    try:
-        # Copies lie on the allocator's boundaries; in a file they do not, and there equal weights give other last bits.
-        weights = {name: tensor.clone() for name, tensor in load_file(path).items()}
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read: {error}. The file is missing or truncated; fetch the checkpoint again, "
-            "or use another one of the run."
-        ) from error
+    weights = load_weights(path)
     with torch.device("meta"):
         model = VLA(processor.config)
     require_same_weights(weights, wanted=model.state_dict(), source=str(path))
     model.load_state_dict(weights, assign=True)
     return model, processor
+
+
+def start_model(start: Pretrained) -> tuple[VLA, TextTokenizer | PublishedTokenizer]:
+    """Return the model that training starts from and the words it reads; weights that do not fit are listed in a table.
+
+    The indicator's embedding is zero where the checkpoint has none, which is no indicator; one that is not wanted is left out.
+    """
+    weights = load_weights(start.checkpoint / WEIGHTS_FILE)
+    with torch.device("meta"):
+        model = VLA(start.config)
+    wanted = model.state_dict()
+    if INDICATOR in wanted:
+        weights.setdefault(INDICATOR, torch.zeros(wanted[INDICATOR].shape))
+    else:
+        weights.pop(INDICATOR, None)
+    require_same_weights(weights, wanted=wanted, source=str(start.checkpoint))
+    model.load_state_dict(weights, assign=True)
+    text = (start.checkpoint / TEXT_FILE).read_text(encoding="utf-8")
+    return model, read_tokenizer(text, config=start.config)
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file; a missing or truncated one raises `CheckpointError`."""
+    try:
+        # Copies lie on the allocator's boundaries; in a file they do not, and there equal weights give other last bits.
+        return {name: tensor.clone() for name, tensor in load_file(path).items()}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error}. The file is missing or truncated; fetch the checkpoint again, "
+            "or use another one of the run."
+        ) from error
 
 
 def require_same_weights(weights: Mapping[str, Tensor], *, wanted: Mapping[str, Tensor], source: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import numpy as np
 
 from opentau.data.augmentation import Augmentation
 from opentau.data.batches import Batch, BatchSource
-from opentau.data.codec import Codec
+from opentau.data.codec import Codec, CodecKind
 from opentau.data.fitting import PolicySizes
 from opentau.data.frames import FrameTable, episodes_held_out
 from opentau.data.mixture import Mixture, Part, Schedule
@@ -19,6 +20,7 @@ from opentau.data.vlm.next_subtask import SubtaskSource
 from opentau.data.vlm.samples import QuestionSet, QuestionSource, VisualSample
 from opentau.data.window import BY_TASK, Window
 from opentau.errors import DataError, OptionError, near_matches
+from opentau.policies.config import PolicyConfig
 from opentau.policies.embodiment import Embodiment, prompted
 from opentau.policies.processor import Processor
 from opentau.types import Indicator, Interface, Source, derive_seed
@@ -85,18 +87,19 @@ class MixtureData:
 
 
 def fitted_embodiments(
-    table: FrameTable, interface: Interface, mixture: MixtureData, *, held_out_share: float
+    table: FrameTable, interface: Interface, mixture: MixtureData, *, held_out_share: float, codec: str
 ) -> list[Embodiment]:
-    """Return the embodiments of a new policy, the main one first.
+    """Return the embodiments of a new policy, the main one first; `codec` says how they scale.
 
     Each has the statistics of all its parts' frames that are trained on; of the environment's own, those of all its frames.
     """
     own = [_states_and_actions(table, np.ones(len(table), bool))]
     own += [_trained(part, held_out_share) for part in mixture.robots if part.embodiment == MAIN]
-    return [Embodiment.sole(interface, _codec(own)), *other_embodiments(mixture, held_out_share=held_out_share)]
+    others = other_embodiments(mixture, held_out_share=held_out_share, codec=codec)
+    return [Embodiment.sole(interface, _codec(own, kind=codec)), *others]
 
 
-def other_embodiments(mixture: MixtureData, *, held_out_share: float) -> list[Embodiment]:
+def other_embodiments(mixture: MixtureData, *, held_out_share: float, codec: str) -> list[Embodiment]:
     """Return the embodiments of all parts that are not of the environment's; parts of one that differ raise `OptionError`."""
     others: dict[str, list[RobotPart]] = {}
     for part in mixture.robots:
@@ -106,9 +109,9 @@ def other_embodiments(mixture: MixtureData, *, held_out_share: float) -> list[Em
     for name, members in others.items():
         for part in members[1:]:
             _require_same_robot(members[0], part)
-        codec = _codec([_trained(part, held_out_share) for part in members])
+        scaling = _codec([_trained(part, held_out_share) for part in members], kind=codec)
         first = members[0]
-        made.append(Embodiment(name=name, interface=first.interface, codec=codec, cameras=first.cameras, hint=first.hint))
+        made.append(Embodiment(name=name, interface=first.interface, codec=scaling, cameras=first.cameras, hint=first.hint))
     return made
 
 
@@ -144,7 +147,7 @@ def mixed_batches(
 
     `make_main` builds further sources of the environment's own frames, of which bool [F] are `eligible`.
     """
-    sizes = policy_sizes(processor)
+    sizes = policy_sizes(processor.config)
     parts = [Part(name=MAIN, source=main, weight=mixture.main_weight, size=len(main.table))]
     for robot in mixture.robots:
         parts.append(
@@ -173,7 +176,7 @@ def held_out_robots(
 ) -> dict[str, Callable[[int], Batch]]:
     """Return, by part, batches of the episodes that measure; parts without any are left out."""
     found: dict[str, Callable[[int], Batch]] = {}
-    sizes, seed = policy_sizes(processor), derive_seed(seed, "measure")
+    sizes, seed = policy_sizes(processor.config), derive_seed(seed, "measure")
     for robot in mixture.robots:
         is_held_out = episodes_held_out(robot.table, share=held_out_share) & _succeeded(robot.table)
         if is_held_out.any():
@@ -191,7 +194,7 @@ def held_out_questions(mixture: MixtureData, processor: Processor) -> dict[str, 
     for part in mixture.questions:
         samples = sorted(part.questions.validation, key=lambda sample: derive_seed(0, "asked", sample.sample_id))[:MAX_ASKED]
         if samples:
-            found[part.name] = (QuestionSource(samples, sizes=policy_sizes(processor)), samples)
+            found[part.name] = (QuestionSource(samples, sizes=policy_sizes(processor.config)), samples)
     return found
 
 
@@ -243,8 +246,7 @@ def embodiment_of(processor: Processor, part: RobotPart) -> Embodiment:
     return known[part.embodiment]
 
 
-def policy_sizes(processor: Processor) -> PolicySizes:
-    config = processor.config
+def policy_sizes(config: PolicyConfig) -> PolicySizes:
     return PolicySizes(
         cameras=config.cameras,
         image_size=config.vision.image_size,
@@ -260,11 +262,11 @@ def has_subtask(table: FrameTable) -> np.ndarray:
     return is_told & (table.source != Source.AUTONOMOUS)
 
 
-def _codec(columns: Sequence[tuple[np.ndarray, np.ndarray]]) -> Codec:
+def _codec(columns: Sequence[tuple[np.ndarray, np.ndarray]], *, kind: str) -> Codec:
     """Return the codec of states [F, S] and actions [F, A] of several tables."""
     states, actions = zip(*columns, strict=True)
     state, action = DimStatistics.of(np.concatenate(states)), DimStatistics.of(np.concatenate(actions))
-    return Codec(kind="quantile", state=state, action=action)
+    return Codec(kind=cast(CodecKind, kind), state=state, action=action)
 
 
 def _trained(part: RobotPart, held_out_share: float) -> tuple[np.ndarray, np.ndarray]:

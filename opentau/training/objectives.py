@@ -114,7 +114,7 @@ class PolicyObjective:
             time_BX = time_BX.masked_fill(is_committed_BH, 0.0)
             counts_BH = counts_BH & ~is_committed_BH
         has_dim_B1A = self._has_dim(batch, draws)
-        if has_dim_B1A is not None:
+        if has_dim_B1A is not None and not self.model.config.has_padding_noise:
             noise_BHA = noise_BHA * has_dim_B1A
         action_BHA, noise_BHA, time_BX, counts_BH = (
             tensor.to(self._device) for tensor in (action_BHA, noise_BHA, time_BX, counts_BH)
@@ -136,7 +136,7 @@ class PolicyObjective:
 
     @staticmethod
     def _has_dim(batch: Batch, draws: int) -> Tensor | None:
-        """Return which action dimensions count, float32 [B, 1, A], or None where all do; the others hold no noise either."""
+        """Return which action dimensions count, float32 [B, 1, A], or None where all do."""
         if batch.has_action_dim is None or batch.has_action_dim.all():
             return None
         return torch.from_numpy(batch.has_action_dim).float().repeat_interleave(draws, dim=0)[:, None]

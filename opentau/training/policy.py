@@ -22,10 +22,11 @@ from opentau.errors import OptionError
 from opentau.events import EventLog
 from opentau.policies.config import PolicyConfig
 from opentau.policies.fast_tokenizer import FastTokenizer
+from opentau.policies.pretrained import Pretrained, start_config
 from opentau.policies.processor import Processor
 from opentau.policies.text_tokenizer import TextTokenizer
 from opentau.policies.vla import VLA
-from opentau.policies.weights import load_model, save_policy
+from opentau.policies.weights import load_model, save_policy, start_model
 from opentau.training.measuring import Measurement
 from opentau.training.mixing import (
     SUBTASK_SHARE,
@@ -102,7 +103,7 @@ class PolicyTraining:
 def train_policy(
     data: PolicyData,
     *,
-    start: PolicyConfig | Path,
+    start: PolicyConfig | Pretrained | Path,
     training: PolicyTraining,
     seed: int,
     directory: Path,
@@ -114,8 +115,9 @@ def train_policy(
 ) -> TrainSummary:
     """Train from a configuration or a checkpoint and write the averaged weights as a policy into `directory`.
 
-    A configuration gets fresh weights, and codec and tokenizers fitted on the data; a checkpoint keeps its own. The caller
-    seals `directory`. An interrupted call resumes from `work_dir` and ends in the same bits.
+    A configuration gets fresh weights, and codec and tokenizers fitted on the data; a pre-trained start brings weights and
+    words, a checkpoint everything. The caller seals `directory`. An interrupted call resumes from `work_dir` and ends in the
+    same bits.
     """
     is_held_out = episodes_held_out(data.table, share=training.held_out_share) & data.is_eligible
     is_trained = data.is_eligible & ~is_held_out
@@ -197,7 +199,7 @@ def _measurement(
     processor = objective.processor
     return Measurement(
         objective,
-        lambda index: fitted(source(index), policy_sizes(processor), part=0) if mixture.parts else source(index),
+        lambda index: fitted(source(index), policy_sizes(processor.config), part=0) if mixture.parts else source(index),
         has_held_out=has_held_out,
         seed=seed,
         others=held_out_robots(
@@ -213,13 +215,20 @@ def _measurement(
 
 
 def _start(
-    start: PolicyConfig | Path, data: PolicyData, *, training: PolicyTraining, is_trained: np.ndarray, seed: int
+    start: PolicyConfig | Pretrained | Path, data: PolicyData, *, training: PolicyTraining, is_trained: np.ndarray, seed: int
 ) -> tuple[VLA, Processor]:
     """Return the model and its processor before the first update."""
     if isinstance(start, Path):
         return load_model(start)
-    mixture = data.mixture or MixtureData()
-    embodiments = fitted_embodiments(data.table, data.interface, mixture, held_out_share=training.held_out_share)
+    config, mixture = start_config(start), data.mixture or MixtureData()
+    embodiments = fitted_embodiments(
+        data.table, data.interface, mixture, held_out_share=training.held_out_share, codec=config.codec
+    )
+    if isinstance(start, Pretrained):
+        model, text_tokenizer = start_model(start)
+    else:
+        model = VLA.create(config, seed=derive_seed(seed, "weights"))
+        text_tokenizer = TextTokenizer.shipped(num_locations=config.num_locations)
     fast_tokenizer = None
     if training.objective.fast_weight:
         known = {each.name: each.codec for each in embodiments}
@@ -229,17 +238,12 @@ def _start(
             for part in mixture.robots
         ]
         chunks = [
-            padded(whole_chunks(table, codec, horizon=start.action_horizon, eligible=rows, seed=seed), start.action_dim)
+            padded(whole_chunks(table, codec, horizon=config.action_horizon, eligible=rows, seed=seed), config.action_dim)
             for table, codec, rows in tables
         ]
-        fast_tokenizer, _ = FastTokenizer.fit(np.concatenate(chunks), vocab_size=start.fast_vocab_size)
-    processor = Processor(
-        start,
-        embodiments=embodiments,
-        text_tokenizer=TextTokenizer.shipped(num_locations=start.num_locations),
-        fast_tokenizer=fast_tokenizer,
-    )
-    return VLA.create(start, seed=derive_seed(seed, "weights")), processor
+        fast_tokenizer, _ = FastTokenizer.fit(np.concatenate(chunks), vocab_size=config.fast_vocab_size)
+    processor = Processor(config, embodiments=embodiments, text_tokenizer=text_tokenizer, fast_tokenizer=fast_tokenizer)
+    return model, processor
 
 
 def whole_chunks(table: FrameTable, codec: Codec, *, horizon: int, eligible: np.ndarray, seed: int) -> np.ndarray:

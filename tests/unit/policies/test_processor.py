@@ -140,7 +140,7 @@ def test_an_image_of_another_size_is_refused():
     ("changes", "named"),
     [
         ({"config": nano_like(cameras=("agentview", "elbow"))}, "elbow"),
-        ({"config": nano_like(state_dim=4)}, "state_dim is 4"),
+        ({"config": nano_like(state_dim=2)}, "state_dim is 2"),
         ({"config": nano_like(text_vocab_size=50)}, "text_vocab_size is 50"),
         ({"config": nano_like(fast_vocab_size=20)}, "fast_vocab_size"),
         ({"config": nano_like(action_horizon=4)}, "action tokenizer was fitted"),

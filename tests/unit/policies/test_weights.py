@@ -83,7 +83,7 @@ def test_weights_of_another_model_are_listed_in_a_table(checkpoint):
 
 def test_parts_that_no_longer_fit_together_are_a_checkpoint_error(checkpoint):
     described = json.loads((checkpoint / "config.json").read_text())
-    described["policy"]["state_dim"] = 5
+    described["policy"]["state_dim"] = 2
     (checkpoint / "config.json").write_text(json.dumps(described))
     with pytest.raises(CheckpointError, match="state_dim"):
         load_model(checkpoint)

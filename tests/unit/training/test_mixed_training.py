@@ -318,13 +318,13 @@ def test_statistics_are_those_of_what_is_trained_on(data, tmp_path):
         action=np.where(rows, 100 * arm.table.action, arm.table.action),
     )
     mixture = MixtureData(parts=(dataclasses.replace(arm, table=table),))
-    (other,) = other_embodiments(mixture, held_out_share=0.0)
+    (other,) = other_embodiments(mixture, held_out_share=0.0, codec="quantile")
     assert max(np.abs(other.codec.action.maximum)) <= 90.0
     with pytest.raises(DataError, match=r"part 'arm' has nothing to learn from: 1 of its 1 episodes failed"):
         alone = dataclasses.replace(
             table, episodes=(dataclasses.replace(wild, start=0),), episode=np.zeros(len(table), np.int32)
         )
-        other_embodiments(MixtureData(parts=(dataclasses.replace(arm, table=alone),)), held_out_share=0.0)
+        other_embodiments(MixtureData(parts=(dataclasses.replace(arm, table=alone),)), held_out_share=0.0, codec="quantile")
 
 
 @pytest.mark.parametrize(
@@ -338,14 +338,14 @@ def test_parts_of_one_embodiment_are_one_robot(change, message, data):
     arm = data.mixture.robots[0]
     other = dataclasses.replace(arm, name="other", **change)
     with pytest.raises(OptionError, match=message):
-        other_embodiments(MixtureData(parts=(arm, other)), held_out_share=0.0)
+        other_embodiments(MixtureData(parts=(arm, other)), held_out_share=0.0, codec="quantile")
 
 
 def test_who_acted_does_not_weigh_in_a_robots_part(data):
     arm = data.mixture.robots[0]
     source = np.where(arm.table.episode == 0, Source.AUTONOMOUS, Source.DEMONSTRATION).astype(np.int8)
     mixed = dataclasses.replace(arm, table=dataclasses.replace(arm.table, source=source))
-    (embodiment,) = other_embodiments(MixtureData(parts=(mixed,)), held_out_share=0.0)
+    (embodiment,) = other_embodiments(MixtureData(parts=(mixed,)), held_out_share=0.0, codec="quantile")
     part = robot_part(
         mixed, embodiment, eligible=np.ones(len(source), bool), augmentation=None, action_limit=3.0, sizes=SIZES, seed=0
     )
