@@ -123,6 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("numbers", type=Path, help="what its project computed, .npz")
     parser.add_argument("--tokenizer", help="folder of its tokenizer.json (default: stub_tokenizer in the checkpoint)")
     parser.add_argument("--vision-heads", type=int, help="heads of a vision tower other than SigLIP So400m")
+    parser.add_argument("--prompt-template", help="text of a prompt with {prompt} and {state} (default: its project's)")
     parser.add_argument("--json", action="store_true", help="print one line of figures")
     parser.add_argument("--require", action="store_true", help="fail beyond the tolerances")
     parsed = parser.parse_args(arguments)
@@ -131,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
         taken = take_in(
             parsed.checkpoint,
             Path(folder) / "checkpoint",
-            options=ReadOptions(vision_heads=parsed.vision_heads),
+            options=ReadOptions(vision_heads=parsed.vision_heads, prompt_template=parsed.prompt_template),
             tokenizer=parsed.tokenizer or str(Path(parsed.checkpoint) / "stub_tokenizer"),
         )
         model, processor = load_model(taken.path)

@@ -21,7 +21,7 @@ from opentau.policies.pretrained import pretrained
 from opentau.policies.published import names
 from opentau.policies.published.exporting import export_lerobot
 from opentau.policies.published.reading import ReadOptions, read_published
-from opentau.policies.published.sizes import PI0_TEMPLATE
+from opentau.policies.published.sizes import PI0_TEMPLATE, PI05_TEMPLATE
 from opentau.policies.published.taking_in import take_in
 from opentau.policies.vla import VLA
 from opentau.policies.weights import load_model, save_policy, start_model
@@ -184,6 +184,23 @@ def test_tensorautos_action_tokens_and_scaling_are_read(weights, tmp_path):
     # A deviation of zero counts as one.
     assert read.codec.encode_state(np.full(8, 3.0, np.float32)) == pytest.approx([3.0, *[1.5] * 7])
     assert read.config.prompt_template == "Task: {prompt}, State: {state};\n"
+
+
+def test_the_same_policy_in_tensorautos_layout_computes_the_same(weights, numbers, tmp_path):
+    tensors = as_tensorauto(weights)
+    codec = read_published(LEROBOT, options=OPTIONS).codec
+    for feature, scaling in (
+        ("normalize_inputs.buffer_state", codec.state),
+        ("normalize_targets.buffer_actions", codec.action),
+    ):
+        tensors[f"{feature}.mean"] = torch.tensor([scaling.offset])
+        tensors[f"{feature}.std"] = torch.tensor([scaling.scale])
+    folder = written(tmp_path / "tensorauto", tensors)
+    options = dataclasses.replace(OPTIONS, prompt_template=PI05_TEMPLATE)
+    taken = take_in(str(folder), tmp_path / "ours", options=options, tokenizer=WORDS)
+    model, processor = load_model(taken.path)
+    found = differences(model.eval(), processor, numbers)
+    assert {name: value for name, value in found.items() if value > TOLERANCES[name]} == {}
 
 
 def test_of_several_datasets_one_has_to_be_chosen(weights, tmp_path):
