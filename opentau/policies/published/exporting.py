@@ -12,11 +12,11 @@ from torch import Tensor
 from opentau.checkpoint import partial_path, read_manifest, write_json
 from opentau.errors import OptionError
 from opentau.policies.config import StateInput, TextHead
+from opentau.policies.family import PI0_TEMPLATE, PI05_TEMPLATE
 from opentau.policies.processor import Processor
 from opentau.policies.published import names
 from opentau.policies.published.lerobot_files import lerobot_config, lerobot_processors, lerobot_statistics
 from opentau.policies.published.reading import CONFIG_FILE
-from opentau.policies.published.sizes import PI0_TEMPLATE, PI05_TEMPLATE
 from opentau.policies.published.taking_in import UNUSED_FILE
 from opentau.policies.weights import INDICATOR, WEIGHTS_FILE, load_model, load_weights, save_weights
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from opentau.data.codec import Codec
 from opentau.errors import CheckpointError, OptionError
 from opentau.policies.config import FastIds, PolicyConfig, TextHead
+from opentau.policies.family import PI0_PROMPT_TOKENS, PI05_PROMPT_TOKENS
 from opentau.policies.published import names
 from opentau.policies.published.normalisation import lerobot_codec, openpi_codec, tensorauto_codec
 from opentau.policies.published.sizes import published_config
@@ -28,8 +29,6 @@ CONFIG_FILE, INDEX_FILE = "config.json", "model.safetensors.index.json"
 LEROBOT, OPENPI, TENSORAUTO = "LeRobot", "openpi", "TensorAuto OpenTau"
 IMAGES = "observation.images."
 OPENPI_CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
-OPENPI_PROMPT_TOKENS = {True: 200, False: 48}
-"""By whether it is π0.5."""
 TENSORAUTO_TEMPLATE = "Task: {prompt}, State: {state};\n"
 BUFFERS = ("normalize_", "unnormalize_")
 
@@ -98,7 +97,7 @@ def read_published(folder: Path, *, options: ReadOptions | None = None) -> Publi
         max_prompt_tokens=_number(
             description,
             ("tokenizer_max_length", "prompt_max_length"),
-            OPENPI_PROMPT_TOKENS[is_pi05] if project == OPENPI else None,
+            (PI05_PROMPT_TOKENS if is_pi05 else PI0_PROMPT_TOKENS) if project == OPENPI else None,
         ),
         text_head=text_head,
         vision_heads=options.vision_heads,

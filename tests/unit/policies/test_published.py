@@ -17,11 +17,11 @@ from benchmarks.parity import TOLERANCES, differences, observed
 from opentau.checkpoint import building
 from opentau.errors import CheckpointError, OptionError
 from opentau.policies.config import FastIds, TextHead
+from opentau.policies.family import PI0_TEMPLATE, PI05_TEMPLATE
 from opentau.policies.pretrained import pretrained
 from opentau.policies.published import names
 from opentau.policies.published.exporting import export_lerobot
 from opentau.policies.published.reading import ReadOptions, read_published
-from opentau.policies.published.sizes import PI0_TEMPLATE, PI05_TEMPLATE
 from opentau.policies.published.taking_in import take_in
 from opentau.policies.vla import VLA
 from opentau.policies.weights import load_model, save_policy, start_model
