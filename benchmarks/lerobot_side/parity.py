@@ -73,13 +73,20 @@ def sizes_of(weights: dict[str, torch.Tensor], *, vision_heads: int) -> Sizes:
     )
 
 
+def usual(before, feature: str, *shape: int) -> torch.Tensor:
+    """Return numbers between the quantiles that the policy scales by."""
+    (statistics,) = [step._tensor_stats[feature] for step in before.steps if hasattr(step, "_tensor_stats")]
+    low, high = statistics["q01"], statistics["q99"]
+    return low + torch.rand(*shape, len(low)) * (high - low)
+
+
 def computed(policy, before, behind) -> dict[str, np.ndarray]:
     """Return the batch, what the processors make of it, and what the model does."""
     config, model = policy.config, policy.model
     raw = {
-        **{name: torch.rand(len(TASKS), *feature.shape) for name, feature in config.image_features.items()},
-        OBS_STATE: torch.rand(len(TASKS), *config.input_features[OBS_STATE].shape) * 2 - 1,
-        ACTION: torch.rand(len(TASKS), config.chunk_size, *config.output_features[ACTION].shape) * 2 - 1,
+        **{name: torch.rand(len(TASKS), 3, *config.image_resolution) for name in config.image_features},
+        OBS_STATE: usual(before, OBS_STATE, len(TASKS)),
+        ACTION: usual(before, ACTION, len(TASKS), config.chunk_size),
         "task": list(TASKS),
     }
     batch = before({name: value if name == "task" else value.clone() for name, value in raw.items()})

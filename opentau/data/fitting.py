@@ -51,7 +51,7 @@ def fitted(batch: Batch, sizes: PolicySizes, *, part: int) -> Batch:
         state=padded(batch.state, sizes.state_dim),
         action=padded(batch.action, sizes.action_dim),
         state_dim=np.full(num_samples, state_dim, np.int16),
-        has_action_dim=np.broadcast_to(np.arange(sizes.action_dim) < action_dim, (num_samples, sizes.action_dim)),
+        has_action_dim=np.tile(np.arange(sizes.action_dim) < action_dim, (num_samples, 1)),
         answer=batch.answer or ("",) * num_samples,
         part=np.full(num_samples, part, np.int16),
     )

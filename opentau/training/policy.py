@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -46,6 +46,8 @@ from opentau.types import Indicator, Interface, derive_seed
 # Shapes: F frames, E episodes, N chunks, H actions of a chunk, A action dimensions.
 
 MAX_TOKENIZER_CHUNKS = 4096
+INDICATOR_PATTERN = "*indicator*"
+"""Of learning_rate_multipliers in configs/loop.yaml; policies without an indicator's embedding have no use for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +144,8 @@ def train_policy(
     )
     make_own = partial(source, seed=derive_seed(seed, "train"), augmentation=training.augmentation)
     own = make_own(eligible=is_trained)
-    batches: Callable[[int], Batch] = own
+    fit = _fitting(processor, data)
+    batches = fit(own)
     if data.mixture is not None:
         batches = mixed_batches(
             own,
@@ -160,14 +163,20 @@ def train_policy(
     is_measured = is_held_out if is_held_out.any() else is_trained
     measured = source(seed=derive_seed(seed, "measure"), eligible=is_measured)
     measurement = _measurement(
-        objective, measured, data.mixture or MixtureData(), training=training, has_held_out=bool(is_held_out.any()), seed=seed
+        objective,
+        measured,
+        data.mixture or MixtureData(),
+        fit=fit,
+        training=training,
+        has_held_out=bool(is_held_out.any()),
+        seed=seed,
     )
     report = TrainReport(events=events, stage=stage) if events is not None else None
     with Prefetch(batches, num_updates=training.options.num_updates) as ahead:
         summary = train(
             model,
             loss=lambda update: objective(_waited_for(ahead, update, report, interval=training.options.log_interval)),
-            options=training.options,
+            options=_options_of(training.options, model),
             seed=seed,
             work_dir=work_dir,
             report=report,
@@ -177,6 +186,23 @@ def train_policy(
     directory.mkdir(parents=True, exist_ok=True)
     save_policy(directory, model=model, processor=processor)
     return summary
+
+
+def _options_of(options: TrainOptions, model: VLA) -> TrainOptions:
+    """Return the options without the default rate of the indicator's embedding, where the policy has none."""
+    if model.expert.indicator_embedding is not None:
+        return options
+    multipliers = {name: value for name, value in options.learning_rate_multipliers.items() if name != INDICATOR_PATTERN}
+    return replace(options, learning_rate_multipliers=multipliers)
+
+
+def _fitting(processor: Processor, data: PolicyData) -> Callable[[BatchSource], Callable[[int], Batch]]:
+    """Return what brings batches of the environment's own frames to the cameras and dimensions of the policy."""
+    sizes = policy_sizes(processor.config)
+    own = (data.interface.state_dim, data.interface.action_dim, set(data.table.images))
+    if own == (sizes.state_dim, sizes.action_dim, set(sizes.cameras)) and not (data.mixture and data.mixture.parts):
+        return lambda source: source
+    return lambda source: lambda update: fitted(source(update), sizes, part=0)
 
 
 def _waited_for(ahead: Prefetch, update: int, report: TrainReport | None, *, interval: int) -> Batch:
@@ -192,6 +218,7 @@ def _measurement(
     source: BatchSource,
     mixture: MixtureData,
     *,
+    fit: Callable[[BatchSource], Callable[[int], Batch]],
     training: PolicyTraining,
     has_held_out: bool,
     seed: int,
@@ -199,7 +226,7 @@ def _measurement(
     processor = objective.processor
     return Measurement(
         objective,
-        lambda index: fitted(source(index), policy_sizes(processor.config), part=0) if mixture.parts else source(index),
+        fit(source),
         has_held_out=has_held_out,
         seed=seed,
         others=held_out_robots(

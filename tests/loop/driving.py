@@ -37,6 +37,15 @@ def finish(runs: Path, options: Sequence[str]) -> None:
     assert process.returncode == 0, (runs / "output.txt").read_text()[-4000:]
 
 
+def opentau(runs: Path, *arguments: str) -> dict[str, Any]:
+    """Run a command to its end and return its line of JSON; what it printed is in the error if it fails."""
+    environment = {**os.environ, "OPENTAU_RUNS": str(runs), "OMP_NUM_THREADS": "1", "OPENTAU_CACHE": str(runs / "cache")}
+    command = [sys.executable, "-P", "-m", "opentau.cli.main", *arguments, "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
 def kill_when(process: subprocess.Popen[bytes], run: Path, moment: Callable[[list[dict[str, Any]]], bool]) -> bool:
     """SIGKILL the process once `moment` holds for its events; return whether that came before its end."""
     reader, seen = EventReader(run), list[dict[str, Any]]()

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from opentau.events import TRAIN_METRICS, EventReader
 from opentau.policies.policy import VLAPolicy
+from tests.loop.driving import opentau
 
 pytestmark = pytest.mark.loop
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "lerobot_v3_ds"
-
-
-def opentau(runs: Path, *arguments: str) -> dict[str, Any]:
-    environment = {**os.environ, "OPENTAU_RUNS": str(runs), "OMP_NUM_THREADS": "1", "OPENTAU_CACHE": str(runs / "cache")}
-    command = [sys.executable, "-P", "-m", "opentau.cli.main", *arguments, "--json"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 @pytest.mark.timeout(600)
