@@ -49,7 +49,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
-lerobot-env: $(LEROBOT_READY)  ## make .venv-lerobot with LeRobot 0.6.1, for benchmarks/lerobot_roundtrip.py
+lerobot-env: $(LEROBOT_READY)  ## make .venv-lerobot with LeRobot 0.6.1, for the benchmarks beside it
 
 $(LEROBOT_READY): benchmarks/lerobot_side/requirements.lock
 	@$(LEROBOT_PYTHON) -c 'import sys; sys.exit(not (3, 12) <= sys.version_info < (3, 14))' 2>/dev/null || { \

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,8 @@ from opentau.policies.fast_tokenizer import CLIP, FastTokenizer, cosine_basis
 from tests.unit.policies.parts import ACTION_DIM, HORIZON, chunks
 
 TOKENIZER, REPORT = FastTokenizer.fit(chunks(300), vocab_size=256)
+SPELLED = {index: len(token) for token, index in json.loads(TOKENIZER.to_json())["bpe"]["model"]["vocab"].items()}
+"""Coefficients of each token."""
 # Rounding moves each of K coefficients by at most half a unit, and the transform keeps lengths.
 LARGEST_ERROR = 0.5 / TOKENIZER.scale * np.sqrt(HORIZON)
 
@@ -47,8 +51,7 @@ def test_every_chunk_has_tokens_that_decode_to_the_same_tokens(chunk):
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(-5, 300), max_size=2 * HORIZON * ACTION_DIM))
 def test_ids_that_do_not_spell_one_chunk_decode_to_none(ids):
-    lengths = [len(TOKENIZER._characters[index]) if 0 <= index < TOKENIZER.vocab_size else -1_000 for index in ids]
-    is_whole = sum(lengths) == HORIZON * ACTION_DIM
+    is_whole = sum(SPELLED.get(index, -1_000) for index in ids) == HORIZON * ACTION_DIM
     assert (TOKENIZER.decode(ids) is not None) == is_whole
 
 
@@ -71,9 +74,10 @@ def test_rare_wild_actions_are_clipped_and_reported_instead_of_widening_the_alph
     data = chunks(300)
     data[0, 0, 0] = 40.0
     tokenizer, report = FastTokenizer.fit(data, vocab_size=256)
-    assert tokenizer.limit <= np.ceil(CLIP * tokenizer.scale * np.sqrt(2 * HORIZON))
+    assert tokenizer.coefficient_range[1] <= np.ceil(CLIP * tokenizer.scale * np.sqrt(2 * HORIZON))
     assert report.clipped_share == pytest.approx(1 / data.size)
     assert report.max_error[0] > 38
+    assert tokenizer.can_spell(data).tolist() == [False] + [True] * 299
 
 
 def test_fitting_is_a_function_of_the_data():
@@ -102,3 +106,25 @@ def test_damaged_json_is_a_checkpoint_error():
 def test_data_that_cannot_be_fitted_is_explained(data, vocab_size, named):
     with pytest.raises(DataError, match=named):
         FastTokenizer.fit(data, vocab_size=vocab_size)
+
+
+def test_what_a_policy_said_is_decoded_up_to_its_end():
+    ids = TOKENIZER.encode(chunks(2))
+    said = [[1000 + index for index in ids[0]] + [7, 1000], [1000 + index for index in ids[1]], [7], [3, 7]]
+    decoded = TOKENIZER.decode_said(said, first_id=1000, end_id=7)
+    assert np.array_equal(decoded[0], TOKENIZER.decode(ids[0]))
+    assert np.array_equal(decoded[1], TOKENIZER.decode(ids[1]))
+    assert decoded[2:] == [None, None]
+
+
+def test_checkpoints_that_name_the_largest_coefficient_are_read():
+    plain = json.loads(TOKENIZER.to_json())
+    limit = TOKENIZER.coefficient_range[1]
+    del plain["min_token"], plain["clip"]
+    loaded = FastTokenizer.from_json(json.dumps(plain | {"limit": limit}))
+    assert loaded.to_json() == TOKENIZER.to_json()
+
+
+def test_more_ids_than_a_tokenizer_can_have_are_refused():
+    with pytest.raises(DataError, match="lower fast_vocab_size"):
+        FastTokenizer.fit(chunks(3), vocab_size=10_000)
