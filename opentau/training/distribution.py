@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from opentau.training.options import FSDP, DistributionOptions
 
 TIMEOUT = timedelta(days=7)
 """Of waiting for other processes: a paused run waits that long. A dead process shows in its closed connections, not in this."""
+POLL_S = 0.05
 CONNECTION_WORDS = ("gloo", "nccl", "connection")
 
 
@@ -100,14 +103,14 @@ def joined(name: str) -> Iterator[World]:
     if not dist.is_torchelastic_launched():
         yield ALONE
         return
-    store, rank, size = next(dist.rendezvous("env://"))
+    store, rank, size = meet(name)
     device = "cpu"
     if torch.cuda.is_available():
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
     dist.init_process_group(
         "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl",
-        store=dist.PrefixStore(name, store),
+        store=store,
         rank=rank,
         world_size=size,
         timeout=TIMEOUT,
@@ -123,6 +126,31 @@ def joined(name: str) -> Iterator[World]:
         ) from error
     finally:
         dist.destroy_process_group()
+
+
+def meet(name: str) -> tuple[dist.Store, int, int]:
+    """Return a store that the processes of this launch share under a name, this one's rank, and how many they are.
+
+    torchrun keeps one store over restarts, with what dead processes have written. So each process says hello with a word of its
+    own, the first answers these words with a fresh prefix, and waits until all have used it.
+    """
+    common, rank, size = next(dist.rendezvous("env://"))
+    store, word = dist.PrefixStore(name, common), secrets.token_hex(8)
+    if rank:
+        store.set(f"hello/{rank}", word)
+        while not store.check([f"answer/{word}"]):
+            time.sleep(POLL_S)
+        prefix = store.get(f"answer/{word}").decode()
+        store.set(f"{prefix}/here/{rank}", "")
+        return dist.PrefixStore(prefix, store), rank, size
+    missing = set(range(1, size))
+    while missing:
+        missing = {other for other in missing if not store.check([f"{word}/here/{other}"])}
+        for other in missing:
+            if store.check([f"hello/{other}"]):
+                store.set(f"answer/{store.get(f'hello/{other}').decode()}", word)
+        time.sleep(POLL_S)
+    return dist.PrefixStore(word, store), rank, size
 
 
 class Share:
