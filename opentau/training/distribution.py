@@ -106,7 +106,13 @@ def joined(name: str) -> Iterator[World]:
     store, rank, size = meet(name)
     device = "cpu"
     if torch.cuda.is_available():
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        local_rank, num_devices = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local_rank >= num_devices:
+            raise OptionError(
+                f"torchrun started more than {num_devices} processes on a machine with {num_devices} GPUs; "
+                f"give it --nproc-per-node {num_devices}"
+            )
+        device = f"cuda:{local_rank}"
         torch.cuda.set_device(device)
     dist.init_process_group(
         "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl",

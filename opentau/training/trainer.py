@@ -82,7 +82,7 @@ def train(
     is not finite raises `TrainingError`.
 
     All processes of `world` make the same call; each computes its pieces of an update, and all return the same. Only the
-    first reports and evaluates are done by all. A snapshot fits any world and distribution.
+    first one reports. A snapshot can be resumed under any other world and distribution.
     """
     report = report if world.is_first else None
     with _threads(options.num_threads), torch.random.fork_rng():
