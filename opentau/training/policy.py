@@ -117,14 +117,12 @@ def train_policy(
     """Train from a configuration or a checkpoint and write the averaged weights as a policy into `directory`.
 
     A configuration gets fresh weights, and codec and tokenizers fitted on the data; a checkpoint keeps its own. The caller
-    seals `directory`. An interrupted call resumes from `work_dir` and ends in the same bits. All processes of `world` make the
-    same call; the first one writes.
+    seals `directory`. An interrupted call resumes from `work_dir` and ends in the same bits. All processes of `world` make
+    the same call; the first one writes.
     """
     is_held_out = episodes_held_out(data.table, share=training.held_out_share) & data.is_eligible
     is_trained = data.is_eligible & ~is_held_out
     model, processor = _start(start, data, training=training, is_trained=is_trained, seed=seed)
-    processor.served_indicator = training.served_indicator
-    processor.predicts_subtask = data.mixture is not None and data.mixture.subtask_weight is not None
     model.to(world.device)
     objective = PolicyObjective(model, processor=processor, options=training.objective)
     source = partial(
@@ -157,12 +155,11 @@ def train_policy(
             num_updates=training.options.num_updates,
             seed=seed,
         )
+    has_held_out = bool(is_held_out.any())
     # Without held-out episodes the indicator's effect is measured on the frames that train.
-    is_measured = is_held_out if is_held_out.any() else is_trained
-    measured = source(seed=derive_seed(seed, "measure"), eligible=is_measured)
-    measurement = _measurement(
-        objective, measured, data.mixture or MixtureData(), training=training, has_held_out=bool(is_held_out.any()), seed=seed
-    )
+    measured = source(seed=derive_seed(seed, "measure"), eligible=is_held_out if has_held_out else is_trained)
+    mixture = data.mixture or MixtureData()
+    measurement = _measurement(objective, measured, mixture, training=training, has_held_out=has_held_out, seed=seed)
     report = TrainReport(events=events, stage=stage) if events is not None and world.is_first else None
     with Prefetch(batches, num_updates=training.options.num_updates) as ahead:
         # Every process makes the whole batch and trains on its rows; kept, because it may do so in several pieces.
@@ -225,7 +222,18 @@ def _start(
 ) -> tuple[VLA, Processor]:
     """Return the model and its processor before the first update."""
     if isinstance(start, Path):
-        return load_model(start)
+        model, processor = load_model(start)
+    else:
+        model, processor = _fresh(start, data, training=training, is_trained=is_trained, seed=seed)
+    processor.served_indicator = training.served_indicator
+    processor.predicts_subtask = data.mixture is not None and data.mixture.subtask_weight is not None
+    return model, processor
+
+
+def _fresh(
+    config: PolicyConfig, data: PolicyData, *, training: PolicyTraining, is_trained: np.ndarray, seed: int
+) -> tuple[VLA, Processor]:
+    """Return random weights, and codecs and tokenizers fitted on the frames that are trained on."""
     mixture = data.mixture or MixtureData()
     embodiments = fitted_embodiments(data.table, data.interface, mixture, held_out_share=training.held_out_share)
     fast_tokenizer = None
@@ -237,17 +245,17 @@ def _start(
             for part in mixture.robots
         ]
         chunks = [
-            padded(whole_chunks(table, codec, horizon=start.action_horizon, eligible=rows, seed=seed), start.action_dim)
+            padded(whole_chunks(table, codec, horizon=config.action_horizon, eligible=rows, seed=seed), config.action_dim)
             for table, codec, rows in tables
         ]
-        fast_tokenizer, _ = FastTokenizer.fit(np.concatenate(chunks), vocab_size=start.fast_vocab_size)
+        fast_tokenizer, _ = FastTokenizer.fit(np.concatenate(chunks), vocab_size=config.fast_vocab_size)
     processor = Processor(
-        start,
+        config,
         embodiments=embodiments,
-        text_tokenizer=TextTokenizer.shipped(num_locations=start.num_locations),
+        text_tokenizer=TextTokenizer.shipped(num_locations=config.num_locations),
         fast_tokenizer=fast_tokenizer,
     )
-    return VLA.create(start, seed=derive_seed(seed, "weights")), processor
+    return VLA.create(config, seed=derive_seed(seed, "weights")), processor
 
 
 def whole_chunks(table: FrameTable, codec: Codec, *, horizon: int, eligible: np.ndarray, seed: int) -> np.ndarray:
