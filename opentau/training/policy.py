@@ -142,23 +142,8 @@ def train_policy(
         subtask_share=SUBTASK_SHARE if processor.predicts_subtask else 0.0,
         window=None if data.window_episodes is None else Window(num_episodes=data.window_episodes, seed=seed),
     )
-    make_own = partial(source, seed=derive_seed(seed, "train"), augmentation=training.augmentation)
-    own = make_own(eligible=is_trained)
     fit = _fitting(processor, data)
-    batches = fit(own)
-    if data.mixture is not None:
-        batches = mixed_batches(
-            own,
-            data.mixture,
-            make_main=make_own,
-            eligible=is_trained,
-            processor=processor,
-            augmentation=training.augmentation,
-            action_limit=training.action_limit,
-            held_out_share=training.held_out_share,
-            num_updates=training.options.num_updates,
-            seed=seed,
-        )
+    batches = _training_batches(data, processor, source=source, fit=fit, is_trained=is_trained, training=training, seed=seed)
     has_held_out = bool(is_held_out.any())
     # Without held-out episodes the indicator's effect is measured on the frames that train.
     measured = source(seed=derive_seed(seed, "measure"), eligible=is_held_out if has_held_out else is_trained)
@@ -184,6 +169,35 @@ def train_policy(
         directory.mkdir(parents=True, exist_ok=True)
         save_policy(directory, model=model, processor=processor)
     return summary
+
+
+def _training_batches(
+    data: PolicyData,
+    processor: Processor,
+    *,
+    source: Callable[..., BatchSource],
+    fit: Callable[[BatchSource], Callable[[int], Batch]],
+    is_trained: np.ndarray,
+    training: PolicyTraining,
+    seed: int,
+) -> Callable[[int], Batch]:
+    """Return the batch of every update, of the environment's own frames or mixed with others."""
+    make_own = partial(source, seed=derive_seed(seed, "train"), augmentation=training.augmentation)
+    own = make_own(eligible=is_trained)
+    if data.mixture is None:
+        return fit(own)
+    return mixed_batches(
+        own,
+        data.mixture,
+        make_main=make_own,
+        eligible=is_trained,
+        processor=processor,
+        augmentation=training.augmentation,
+        action_limit=training.action_limit,
+        held_out_share=training.held_out_share,
+        num_updates=training.options.num_updates,
+        seed=seed,
+    )
 
 
 def _options_of(options: TrainOptions, model: VLA) -> TrainOptions:
