@@ -37,8 +37,8 @@ FIXTURE = REPOSITORY / "tests" / "fixtures" / "lerobot_v3_ds"
 SMALL_TASKS, LARGE_TASKS = (0, 1), (2, 3)
 """Of libero_object, seen at 64 and at 128 pixels."""
 DEMONSTRATIONS, QUESTIONS = 25, 16_000
-NUM_UPDATES, LIBERO_BATCH = 1600, 64
-SHARES = {"main": 2, "large": 2, "arm": 1, "questions": 3}
+NUM_UPDATES, LIBERO_BATCH = 2400, 64
+SHARES = {"main": 4, "large": 4, "arm": 1, "questions": 7}
 """Of a mixed batch of 128, half of which is LIBERO."""
 LOSS_ALLOWED, VQA_REQUIRED, IOU_REQUIRED = -10.0, 0.8, 0.5
 NUM_DRAWS = 10_000

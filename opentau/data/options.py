@@ -76,8 +76,8 @@ class MixtureOptions:
     subtask_weight: float = 0.0
     """Weight of the question which subtask comes next, about frames of which that is known; above 0 the policy says the subtask
     first and then acts on it (π0.5)."""
-    text_weight: float = 1.0
-    """Weight of the cross-entropy of answers."""
+    text_weight: float = 0.1
+    """Weight of the cross-entropy of answers; the flow loss weighs 1, so that the default is the ratio of π0.5."""
     num_locations: int = 128
     """Bins of image coordinates in answers, for policies that are asked questions."""
 

@@ -90,7 +90,7 @@ def mixture_inputs(options: MixtureOptions) -> dict[str, Any]:
         )
         parts.append({**plain, "content": content})
     # The cache decides how many episodes are at hand at a time.
-    names = ("main_weight", "size_exponent", "cache_gb", "subtask_weight", "text_weight")
+    names = ["main_weight", "size_exponent", "cache_gb", "subtask_weight"] + ["text_weight"] * options.has_questions
     return {"mixture": {"parts": parts, **{name: getattr(options, name) for name in names}}}
 
 
