@@ -62,13 +62,15 @@ class Feature:
         return found
 
 
-def lerobot_codec(folder: Path, *, state_dim: int, action_dim: int) -> Codec:
-    """Return the scaling that `policy_preprocessor.json` of a LeRobot checkpoint describes."""
+def lerobot_codec(folder: Path, *, state_dim: int, action_dim: int) -> Codec | None:
+    """Return the scaling that `policy_preprocessor.json` of a LeRobot checkpoint describes, None where it has no statistics."""
     path = folder / PREPROCESSOR
     described = _read_json(path)
     steps = [step for step in described.get("steps", ()) if step.get("registry_name") == NORMALIZER]
-    if len(steps) != 1 or "state_file" not in steps[0]:
-        raise CheckpointError(f"{path} has {len(steps)} steps {NORMALIZER} with statistics, exactly one is needed")
+    if len(steps) != 1:
+        raise CheckpointError(f"{path} has {len(steps)} steps {NORMALIZER}, exactly one is needed")
+    if not steps[0].get("state_file"):
+        return None
     stored = {name: array.astype(np.float64) for name, array in load_file(folder / steps[0]["state_file"]).items()}
     modes = steps[0]["config"]["norm_map"]
     eps = float(steps[0]["config"].get("eps", LEROBOT_EPS))
@@ -117,6 +119,13 @@ def tensorauto_codec(buffers: Mapping[str, np.ndarray], *, dataset: int | None) 
         return _affine(mean, np.where(np.abs(std) < LEROBOT_EPS, 1.0, std + LEROBOT_EPS))
 
     return _codec(encoding(TENSORAUTO_STATE), encoding(TENSORAUTO_ACTION))
+
+
+def unscaled(*, state_dim: int, action_dim: int) -> Codec:
+    """Return the scaling of a checkpoint without statistics, which leaves numbers as they are."""
+    return _codec(
+        *(Feature(name="", numbers={}, dim=dim).scaled("IDENTITY", eps=0, is_added=False) for dim in (state_dim, action_dim))
+    )
 
 
 def _codec(state: Affine, action: Affine) -> Codec:

@@ -18,9 +18,9 @@ from torch import Tensor
 from opentau.data.codec import Codec
 from opentau.errors import CheckpointError, OptionError
 from opentau.policies.config import FastIds, PolicyConfig, TextHead
-from opentau.policies.family import PI0_PROMPT_TOKENS, PI05_PROMPT_TOKENS
+from opentau.policies.family import MAX_DIM, PI0_PROMPT_TOKENS, PI05_PROMPT_TOKENS
 from opentau.policies.published import names
-from opentau.policies.published.normalisation import lerobot_codec, openpi_codec, tensorauto_codec
+from opentau.policies.published.normalisation import lerobot_codec, openpi_codec, tensorauto_codec, unscaled
 from opentau.policies.published.sizes import published_config
 from opentau.policies.vla import VLA
 from opentau.policies.weights import INDICATOR, WEIGHTS_FILE, require_same_weights
@@ -60,6 +60,8 @@ class Published:
     unused: Mapping[str, Tensor]
     """Weights that nothing reads, by their canonical names; kept so that an export is complete."""
     codec: Codec
+    has_statistics: bool
+    """Whether the codec is the checkpoint's; base checkpoints have none and cannot act before they are fine-tuned."""
     image_shapes: Mapping[str, tuple[int, int, int]]
     """Camera to (Y, X, 3), as its data had them."""
 
@@ -73,22 +75,20 @@ def read_published(folder: Path, *, options: ReadOptions | None = None) -> Publi
     description = _description(folder)
     stored = _tensors(folder)
     buffers = {name: tensor for name, tensor in stored.items() if name.startswith(BUFFERS)}
-    called = names.by_canonical_name(name for name in stored if name not in buffers)
-    weights = {name: stored[theirs] for name, theirs in called.items()}
-    if names.EMBEDDING not in weights and names.HEAD in weights:
-        # A file keeps tied weights once.
-        weights[names.EMBEDDING] = weights[names.HEAD]
+    weights = _canonical({name: tensor for name, tensor in stored.items() if name not in buffers})
     project = TENSORAUTO if names.ACTION_EMBEDDING in weights or buffers else LEROBOT if "type" in description else OPENPI
-    text_head = _text_head(weights)
     is_pi05 = "time_mlp_in.weight" in weights
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     image_shapes, state_dim, action_dim = _features(description, project=project)
+    scaling: Codec | None
     if project == TENSORAUTO:
-        codec = tensorauto_codec({name: buffer.numpy() for name, buffer in buffers.items()}, dataset=options.dataset)
+        scaling = tensorauto_codec({name: buffer.numpy() for name, buffer in buffers.items()}, dataset=options.dataset)
     elif project == LEROBOT:
-        codec = lerobot_codec(folder, state_dim=state_dim, action_dim=action_dim)
+        scaling = lerobot_codec(folder, state_dim=state_dim, action_dim=action_dim)
     else:
-        codec = openpi_codec(options.norm_stats or _norm_stats(folder), is_quantile=is_pi05)
+        path = options.norm_stats or _norm_stats(folder)
+        scaling = openpi_codec(path, is_quantile=is_pi05) if path else None
+    codec = scaling or unscaled(state_dim=state_dim, action_dim=action_dim)
     config = published_config(
         shapes,
         cameras=tuple(image_shapes),
@@ -99,7 +99,7 @@ def read_published(folder: Path, *, options: ReadOptions | None = None) -> Publi
             ("tokenizer_max_length", "prompt_max_length"),
             (PI05_PROMPT_TOKENS if is_pi05 else PI0_PROMPT_TOKENS) if project == OPENPI else None,
         ),
-        text_head=text_head,
+        text_head=_text_head(weights),
         vision_heads=options.vision_heads,
     )
     if project == TENSORAUTO:
@@ -108,7 +108,23 @@ def read_published(folder: Path, *, options: ReadOptions | None = None) -> Publi
     if options.prompt_template is not None:
         config = dataclasses.replace(config, prompt_template=options.prompt_template)
     ours, unused = _renamed(config, weights, source=str(folder))
-    return Published(project=project, config=config, weights=ours, unused=unused, codec=codec, image_shapes=image_shapes)
+    return Published(
+        project=project,
+        config=config,
+        weights=ours,
+        unused=unused,
+        codec=codec,
+        has_statistics=scaling is not None,
+        image_shapes=image_shapes,
+    )
+
+
+def _canonical(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights by their canonical names; the embedding also where a file keeps it once, as the head that is tied to it."""
+    weights = {name: tensors[theirs] for name, theirs in names.by_canonical_name(tensors).items()}
+    if names.EMBEDDING not in weights and names.HEAD in weights:
+        weights[names.EMBEDDING] = weights[names.HEAD]
+    return weights
 
 
 def _text_head(weights: Mapping[str, Tensor]) -> TextHead:
@@ -191,7 +207,7 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
 def _features(description: Mapping[str, Any], *, project: str) -> tuple[dict[str, tuple[int, int, int]], int, int]:
     """Return cameras with the shapes of their images, and the dimensions of state and action where they are told."""
     if project == OPENPI:
-        return {camera: (224, 224, 3) for camera in OPENPI_CAMERAS}, 0, 0
+        return {camera: (224, 224, 3) for camera in OPENPI_CAMERAS}, MAX_DIM, int(description.get("action_dim", MAX_DIM))
     inputs, outputs = description.get("input_features") or {}, description.get("output_features") or {}
     shapes = {
         name.removeprefix(IMAGES): tuple(feature["shape"]) for name, feature in inputs.items() if feature["type"] == "VISUAL"
@@ -206,10 +222,13 @@ def _features(description: Mapping[str, Any], *, project: str) -> tuple[dict[str
     return images, dims[0], dims[1]
 
 
-def _norm_stats(folder: Path) -> Path:
+def _norm_stats(folder: Path) -> Path | None:
+    """Return the only statistics of a checkpoint, None where it has none."""
     found = sorted(folder.glob("assets/**/norm_stats.json"))
-    if len(found) != 1:
-        listed = ", ".join(str(path.relative_to(folder)) for path in found) or "none"
+    if not found:
+        return None
+    if len(found) > 1:
+        listed = ", ".join(str(path.relative_to(folder)) for path in found)
         raise CheckpointError(
             f"{folder} has {len(found)} files norm_stats.json below assets ({listed}); "
             "name the one of your robot with --norm-stats"

@@ -130,6 +130,8 @@ def _tokenizer(reference: str) -> PublishedTokenizer:
 def _embodiment(published: Published, interface: Interface | None, cameras: Mapping[str, str] | None) -> Embodiment:
     """Return the served robot, checked against the policy."""
     codec = published.codec
+    if interface is not None and not published.has_statistics:
+        raise OptionError("the checkpoint has no statistics of states and actions, so that it cannot act; fine-tune it first")
     if interface is None:
         interface = Interface(
             cameras=dict(published.image_shapes),

@@ -264,7 +264,7 @@ def test_statistics_of_another_robot_are_refused(weights, tmp_path):
         ("config.json", "{", r"config\.json cannot be read"),
         ("config.json", '{"type": "act"}', "policy of type 'act'"),
         ("policy_preprocessor.json", "[]", "holds no object"),
-        ("policy_preprocessor.json", '{"steps": []}', "0 steps normalizer_processor"),
+        ("policy_preprocessor.json", '{"steps": []}', "0 steps normalizer_processor, exactly one"),
         ("model.safetensors", "broken", r"model\.safetensors cannot be read.*missing or truncated"),
     ],
 )
@@ -282,6 +282,20 @@ def test_a_name_that_cannot_be_fetched_says_what_to_do(tmp_path, monkeypatch):
         take_in("owner/pi05", tmp_path / "out")
     with pytest.raises(OptionError, match="exists; name a new folder"):
         take_in(str(LEROBOT), tmp_path, options=OPTIONS, tokenizer=WORDS)
+
+
+def test_a_base_checkpoint_without_statistics_can_be_trained_but_serves_nothing(taken, tmp_path):
+    folder = tmp_path / "base"
+    shutil.copytree(LEROBOT, folder)
+    plain = json.loads((folder / "policy_preprocessor.json").read_text())
+    for step in plain["steps"]:
+        step.pop("state_file", None)
+    (folder / "policy_preprocessor.json").write_text(json.dumps(plain))
+    base = take_in(str(folder), tmp_path / "ours", options=OPTIONS, tokenizer=WORDS)
+    start = pretrained(str(base.path), cameras=("agentview",), state_dim=8, action_dim=7)
+    assert start.config == dataclasses.replace(load_model(taken.path)[1].config, cameras=("agentview",))
+    with pytest.raises(OptionError, match="no statistics"):
+        take_in(str(folder), tmp_path / "served", options=OPTIONS, tokenizer=WORDS, interface=taken.interface)
 
 
 def test_a_tower_of_another_width_needs_its_heads():
