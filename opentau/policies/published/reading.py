@@ -120,7 +120,7 @@ def read_published(folder: Path, *, options: ReadOptions | None = None) -> Publi
 
 
 def _canonical(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights by their canonical names; the embedding also where a file keeps it once, as the head that is tied to it."""
+    """Return weights by their canonical names; the embedding also where a file keeps it once, as the head tied to it."""
     weights = {name: tensors[theirs] for name, theirs in names.by_canonical_name(tensors).items()}
     if names.EMBEDDING not in weights and names.HEAD in weights:
         weights[names.EMBEDDING] = weights[names.HEAD]
