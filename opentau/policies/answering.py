@@ -1,11 +1,13 @@
-"""What a policy says to a question about what it sees: greedy decoding of text."""
+"""What a policy says about what it sees, by greedy decoding: answers to questions, and action tokens."""
 
-# Shapes: B observations, T tokens of a prefix, V ids that may be said, W width.
+# Shapes: B observations, T tokens of a prefix, V ids that may be said, W width, H actions of a chunk,
+# A action dimensions.
 
 from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,3 +52,17 @@ def answer(model: VLA, *, processor: Processor, inputs: PrefixInputs) -> list[st
         max_tokens=config.max_answer_tokens - 1,
     )
     return [text.decode(ids) for ids in said]
+
+
+def spoken_chunks(model: VLA, prefix: Prefix, *, processor: Processor) -> list[np.ndarray | None]:
+    """Return the chunk that each row says in action tokens, encoded, float32 [H, A]; None where they spell none."""
+    text = processor.text_tokenizer
+    said = most_likely(
+        model,
+        prefix,
+        first_id=text.action_id,
+        allowed_V=torch.tensor([text.eos_id, *processor.fast_ids], device=prefix.has_token_BT.device),
+        end_id=text.eos_id,
+        max_tokens=processor.config.max_fast_tokens - 1,
+    )
+    return processor.decode_fast(said)

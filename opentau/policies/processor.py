@@ -226,21 +226,33 @@ class Processor:
 
     def fast_inputs(self, action_BHA: np.ndarray, *, is_pad_BH: np.ndarray) -> SpokenInputs | None:
         """Return the action tokens of the encoded chunks that have no padding and fit; None where no chunk does."""
-        if self.fast_tokenizer is None:
-            raise OptionError("the policy has no action tokenizer; fit one, or set the weight of the discrete loss to 0")
+        tokenizer = self._require_fast()
         whole = np.flatnonzero(~is_pad_BH.any(axis=1))
-        ids = self.fast_tokenizer.encode(action_BHA[whole]) if len(whole) else []
+        ids = tokenizer.encode(action_BHA[whole]) if len(whole) else []
         fitting = [(row, chunk) for row, chunk in zip(whole, ids, strict=True) if len(chunk) < self.config.max_fast_tokens]
         if not fitting:
             return None
-        said = [(int(row), [self._fast_id(token) for token in chunk]) for row, chunk in fitting]
+        fast_ids = self.fast_ids
+        said = [(int(row), [fast_ids[token] for token in chunk]) for row, chunk in fitting]
         return spoken_inputs(said, first_id=self.text_tokenizer.action_id, text=self.text_tokenizer)
 
-    def _fast_id(self, token: int) -> int:
-        """Return the id under which the model knows an action token."""
+    def decode_fast(self, said: Sequence[Sequence[int]]) -> list[np.ndarray | None]:
+        """Return the encoded chunk, float32 [H, A], that each row of the model's ids spells; None where it spells none."""
+        return self._require_fast().decode_batch([[self.fast_ids.index(model_id) for model_id in ids] for ids in said])
+
+    @property
+    def fast_ids(self) -> range:
+        """Ids under which the model knows the action tokens, in their order."""
+        count = self._require_fast().vocab_size
         if self.config.fast_ids is FastIds.VOCABULARY:
-            return self.config.text_vocab_size - 1 - NUM_RESERVED_IDS - token
-        return self.config.text_vocab_size + token
+            first = self.config.text_vocab_size - 1 - NUM_RESERVED_IDS
+            return range(first, first - count, -1)
+        return range(self.config.text_vocab_size, self.config.text_vocab_size + count)
+
+    def _require_fast(self) -> FastTokenizer:
+        if self.fast_tokenizer is None:
+            raise OptionError("the policy has no action tokenizer; fit one, or set the weight of the discrete loss to 0")
+        return self.fast_tokenizer
 
     def text_inputs(self, answers: Sequence[str]) -> SpokenInputs | None:
         """Return the answers of the samples that have one ('' has none) as tokens to be said; None where no sample does."""

@@ -42,6 +42,7 @@ def test_a_list_may_be_written_over_several_lines() -> None:
         ("collect.supervised_share=0.8", "half is autonomous"),
         ("improve.positive_draw=frames", "'frame' or 'episode'"),
         ("improve.start=zero", "pretrained"),
+        ("inference.action_source=fats", "'flow' or 'fast'"),
         ("+env.args.sise=3", "no option 'sise'"),
         ("+env.expert.args.pase=3", "no option 'pase'"),
         ("env.target=envs.nowhere:Env", "cannot be imported"),
@@ -71,6 +72,13 @@ def test_an_estimate_of_what_a_run_costs_makes_no_other_run() -> None:
     dearer = {**config, "cost": {"update_cpu_s": 9.0}, "env": {**config["env"], "cost": {"episode_cpu_s": 9.0}}}
     assert options_id(dearer) == options_id(config)
     assert options_id({**config, "env": {**config["env"], "args": {}}}) != options_id(config)
+
+
+def test_newer_options_of_inference_name_another_run_only_where_they_are_used() -> None:
+    config = compose_config("loop", [])
+    known = {name: config["inference"][name] for name in ("guidance", "num_flow_steps", "indicator")}
+    assert options_id({**config, "inference": known}) == options_id(config)
+    assert options_id(compose_config("loop", ["inference.action_source=fast"])) != options_id(config)
 
 
 def test_errors_are_printed_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:

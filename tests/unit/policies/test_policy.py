@@ -10,8 +10,8 @@ import torch
 
 from opentau.errors import OptionError, PolicyError
 from opentau.policies.config import nano
+from opentau.policies.options import InferenceOptions
 from opentau.policies.policy import VLAPolicy
-from opentau.types import Indicator
 from tests.unit.policies.parts import (
     ACTION_DIM,
     CAMERAS,
@@ -28,9 +28,15 @@ from tests.unit.policies.parts import (
 )
 
 
-def _policy(config=None, *, vla=None, **options):
+def _policy(config=None, *, vla=None, batch_size=1, **options):
     config = config or nano_like()
-    return VLAPolicy(vla or model(config), processor=processor(config), policy_version="v1", **options)
+    return VLAPolicy(
+        vla or model(config),
+        processor=processor(config),
+        policy_version="v1",
+        options=InferenceOptions(**options),
+        batch_size=batch_size,
+    )
 
 
 @pytest.fixture
@@ -122,8 +128,8 @@ def test_guidance_one_is_the_conditional_policy_and_zero_the_unconditional():
     config = nano_like()
     vla = model(config)
     ask = [request(seed=0)]
-    conditional = _policy(config, vla=vla, indicator=Indicator.POSITIVE).infer(ask)[0].actions
-    absent = _policy(config, vla=vla, indicator=Indicator.ABSENT).infer(ask)[0].actions
+    conditional = _policy(config, vla=vla, indicator="positive").infer(ask)[0].actions
+    absent = _policy(config, vla=vla, indicator="absent").infer(ask)[0].actions
     almost = _policy(config, vla=vla, guidance=1.0 + 1e-7).infer(ask)[0].actions
     assert np.allclose(almost, conditional, atol=1e-4)
     assert np.allclose(_policy(config, vla=vla, guidance=0.0).infer(ask)[0].actions, absent, atol=1e-5)
@@ -137,7 +143,7 @@ def test_guidance_extrapolates_the_velocity_of_one_flow_step():
     encode = processor(config).codec.encode_action
     with_indicator, without, guided = (
         encode(_policy(config, **options, **change).infer([request(seed=0)])[0].actions)
-        for change in ({}, {"indicator": Indicator.ABSENT}, {"guidance": 2.5})
+        for change in ({}, {"indicator": "absent"}, {"guidance": 2.5})
     )
     assert np.allclose(guided, without + 2.5 * (with_indicator - without), atol=1e-4)
 
@@ -147,7 +153,7 @@ def test_positive_and_negative_policies_differ():
     vla = model(config)
     positive, negative = (
         _policy(config, vla=vla, indicator=indicator).infer([request(seed=0)])[0].actions
-        for indicator in (Indicator.POSITIVE, Indicator.NEGATIVE)
+        for indicator in ("positive", "negative")
     )
     assert not np.allclose(positive, negative, atol=1e-3)
 
@@ -157,7 +163,7 @@ def test_features_do_not_depend_on_the_indicator_and_fit_those_of_recorded_frame
     vla = model(config)
     requests = [request(seed=seed) for seed in range(3)]
     served = _policy(config, vla=vla).features(requests)
-    assert np.array_equal(served, _policy(config, vla=vla, indicator=Indicator.NEGATIVE).features(requests))
+    assert np.array_equal(served, _policy(config, vla=vla, indicator="negative").features(requests))
     cameras = requests[0].observation.images
     recorded = _policy(config, vla=vla).batch_features(
         images={camera: np.stack([asked.observation.images[camera] for asked in requests]) for camera in cameras},
@@ -193,7 +199,7 @@ def test_answering_does_not_touch_the_global_generator_or_training_data():
     [
         ({"num_flow_steps": 0}, "num_flow_steps"),
         ({"batch_size": 0}, "batch_size"),
-        ({"guidance": 2.0, "indicator": Indicator.ABSENT}, "guidance"),
+        ({"guidance": 2.0, "indicator": "absent"}, "guidance"),
     ],
 )
 def test_options_that_make_no_sense_are_named(options, named):

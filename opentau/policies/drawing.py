@@ -1,0 +1,102 @@
+"""How chunks are drawn by the flow: noise, guidance, and actions that are committed already."""
+
+# Shapes: B requests, H actions of a chunk, A action dimensions; the time axis X is 1 (shared by the chunk) or H.
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from opentau.data.fitting import padded
+from opentau.errors import OptionError
+from opentau.models.flow import integrate
+from opentau.policies.options import InferenceOptions
+from opentau.policies.processor import Processor
+from opentau.policies.vla import VLA, Prefix
+from opentau.types import PolicyRequest, derive_seed
+
+Velocity = Callable[[Tensor, Tensor], Tensor]
+"""From x [B, H, A] and times [B, X] to [B, H, A]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowDrawing:
+    """Draws chunks under a prefix; nothing in its loop waits for the device."""
+
+    model: VLA
+    processor: Processor
+    options: InferenceOptions
+
+    def __call__(self, requests: Sequence[PolicyRequest], *, prefix: Prefix, unguided: Prefix | None) -> Tensor:
+        """Return encoded chunks [B, H, A]; `unguided` is the prefix without the indicator, None where nothing is guided."""
+        committed_BHA, is_committed_BH = self._committed(requests)
+        return integrate(
+            self._guided(prefix, unguided),
+            noise_BHA=torch.from_numpy(np.stack([self._noise(request) for request in requests])).to(prefix.state_BS.device),
+            num_steps=self.options.num_flow_steps,
+            committed_BHA=committed_BHA,
+            is_committed_BH=is_committed_BH,
+        )
+
+    def _guided(self, prefix: Prefix, unguided: Prefix | None) -> Velocity:
+        """Return the velocity v_u + β (v_c - v_u), or v_c alone for β = 1 (π*0.6, arXiv:2511.14759, appendix E)."""
+        conditional = self._field(prefix)
+        if unguided is None:
+            return conditional
+        unconditional = self._field(unguided)
+
+        def guided(x_BHA: Tensor, time_BX: Tensor) -> Tensor:
+            return torch.lerp(unconditional(x_BHA, time_BX), conditional(x_BHA, time_BX), self.options.guidance)
+
+        return guided
+
+    def _field(self, prefix: Prefix) -> Velocity:
+        """Return the velocity under a prefix; actions that have no noise in training stay where they are."""
+        context, num_own = self.model.expert_context(prefix), self._num_noisy
+
+        def velocity(x_BHA: Tensor, time_BX: Tensor) -> Tensor:
+            velocity_BHA = self.model.velocity(context, noisy_BHA=x_BHA, time_BX=time_BX)
+            if num_own == velocity_BHA.shape[-1]:
+                return velocity_BHA
+            return F.pad(velocity_BHA[..., :num_own], (0, velocity_BHA.shape[-1] - num_own))
+
+        return velocity
+
+    def _noise(self, request: PolicyRequest) -> np.ndarray:
+        """Return the chunk's noise, float32 [H, A], a function of episode seed and tick; zero where training has none."""
+        config = self.model.config
+        rng = np.random.default_rng(derive_seed(request.episode_seed, "noise", request.tick))
+        noise = rng.standard_normal((config.action_horizon, self._num_noisy), dtype=np.float32)
+        return padded(noise, config.action_dim)
+
+    @property
+    def _num_noisy(self) -> int:
+        """Return the number of action dimensions that are noisy in training, the robot's first."""
+        config = self.model.config
+        return config.action_dim if config.has_padding_noise else self.processor.interface.action_dim
+
+    def _committed(self, requests: Sequence[PolicyRequest]) -> tuple[Tensor | None, Tensor | None]:
+        """Return encoded committed actions [B, H, A] and where they are [B, H]; None for a policy that knows none."""
+        config = self.model.config
+        largest = config.max_committed
+        committed_BHA = np.zeros((len(requests), config.action_horizon, config.action_dim), np.float32)
+        is_committed_BH = np.zeros(committed_BHA.shape[:2], bool)
+        for row, request in enumerate(requests):
+            if request.prefix is None or not len(request.prefix):
+                continue
+            if len(request.prefix) > largest:
+                raise OptionError(
+                    f"a request commits {len(request.prefix)} actions, the policy was trained with at most {largest}; "
+                    "train with a larger policy.max_committed, or ask without delay"
+                )
+            committed_BHA[row, : len(request.prefix)] = self.processor.encode_action(request.prefix)
+            is_committed_BH[row, : len(request.prefix)] = True
+        if not largest:
+            return None, None
+        device = next(self.model.parameters()).device
+        return torch.from_numpy(committed_BHA).to(device), torch.from_numpy(is_committed_BH).to(device)
