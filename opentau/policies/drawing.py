@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,14 +14,12 @@ from torch import Tensor
 
 from opentau.data.fitting import padded
 from opentau.errors import OptionError
+from opentau.models.continuing import Velocity, continuation_weights, continued
 from opentau.models.flow import integrate
-from opentau.policies.options import InferenceOptions
+from opentau.policies.options import GUIDED, InferenceOptions
 from opentau.policies.processor import Processor
 from opentau.policies.vla import VLA, Prefix
 from opentau.types import PolicyRequest, derive_seed
-
-Velocity = Callable[[Tensor, Tensor], Tensor]
-"""From x [B, H, A] and times [B, X] to [B, H, A]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +32,25 @@ class FlowDrawing:
 
     def __call__(self, requests: Sequence[PolicyRequest], *, prefix: Prefix, unguided: Prefix | None) -> Tensor:
         """Return encoded chunks [B, H, A]; `unguided` is the prefix without the indicator, None where nothing is guided."""
-        committed_BHA, is_committed_BH = self._committed(requests)
+        field = self._guided(prefix, unguided)
+        noise_BHA = torch.from_numpy(np.stack([self._noise(request) for request in requests])).to(prefix.state_BS.device)
+        num_steps = self.options.num_flow_steps
+        committed = self._committed(requests)
+        if committed is None:
+            return integrate(field, noise_BHA=noise_BHA, num_steps=num_steps)
+        committed_BHA, weight_BH = (tensor.to(noise_BHA.device) for tensor in committed)
+        if self.options.committed == GUIDED:
+            return continued(
+                field,
+                noise_BHA=noise_BHA,
+                num_steps=num_steps,
+                wanted_BHA=committed_BHA,
+                weight_BH=weight_BH,
+                is_committed_BH=weight_BH == 1,
+                limit=self.options.committed_limit,
+            )
         return integrate(
-            self._guided(prefix, unguided),
-            noise_BHA=torch.from_numpy(np.stack([self._noise(request) for request in requests])).to(prefix.state_BS.device),
-            num_steps=self.options.num_flow_steps,
-            committed_BHA=committed_BHA,
-            is_committed_BH=is_committed_BH,
+            field, noise_BHA=noise_BHA, num_steps=num_steps, committed_BHA=committed_BHA, is_committed_BH=weight_BH == 1
         )
 
     def _guided(self, prefix: Prefix, unguided: Prefix | None) -> Velocity:
@@ -80,23 +90,27 @@ class FlowDrawing:
         config = self.model.config
         return config.action_dim if config.has_padding_noise else self.processor.interface.action_dim
 
-    def _committed(self, requests: Sequence[PolicyRequest]) -> tuple[Tensor | None, Tensor | None]:
-        """Return encoded committed actions [B, H, A] and where they are [B, H]; None for a policy that knows none."""
-        config = self.model.config
-        largest = config.max_committed
-        committed_BHA = np.zeros((len(requests), config.action_horizon, config.action_dim), np.float32)
-        is_committed_BH = np.zeros(committed_BHA.shape[:2], bool)
+    def _committed(self, requests: Sequence[PolicyRequest]) -> tuple[Tensor, Tensor] | None:
+        """Return encoded committed actions [B, H, A] and their weights [B, H], 1 where committed.
+
+        None where there are none to continue, and the policy does not read how many there are.
+        """
+        config, is_guided = self.model.config, self.options.committed == GUIDED
+        horizon = config.action_horizon
+        largest = horizon - 1 if is_guided else config.max_committed
+        counts = [0 if request.prefix is None else len(request.prefix) for request in requests]
+        if max(counts) > largest:
+            limit = f"the policy was trained with at most {largest}; train with a larger policy.max_committed, "
+            limit += "set inference.committed=guided, or ask without delay"
+            if is_guided:
+                limit = f"a chunk has {horizon}; ask with a smaller delay"
+            raise OptionError(f"a request commits {max(counts)} actions, {limit}")
+        if not any(counts) and (is_guided or not largest):
+            return None
+        committed_BHA = np.zeros((len(requests), horizon, config.action_dim), np.float32)
         for row, request in enumerate(requests):
-            if request.prefix is None or not len(request.prefix):
-                continue
-            if len(request.prefix) > largest:
-                raise OptionError(
-                    f"a request commits {len(request.prefix)} actions, the policy was trained with at most {largest}; "
-                    "train with a larger policy.max_committed, or ask without delay"
-                )
-            committed_BHA[row, : len(request.prefix)] = self.processor.encode_action(request.prefix)
-            is_committed_BH[row, : len(request.prefix)] = True
-        if not largest:
-            return None, None
-        device = next(self.model.parameters()).device
-        return torch.from_numpy(committed_BHA).to(device), torch.from_numpy(is_committed_BH).to(device)
+            if request.prefix is not None:
+                committed_BHA[row, : counts[row]] = self.processor.encode_action(request.prefix)
+        # A request tells no more of the last chunk than what is committed of it, so that all the rest is fresh.
+        weight_BH = np.stack([continuation_weights(count, horizon=horizon, num_fresh=horizon - count) for count in counts])
+        return torch.from_numpy(committed_BHA), torch.from_numpy(weight_BH)

@@ -13,7 +13,9 @@ from opentau.types import Indicator
 INDICATORS = {indicator.name.lower(): indicator for indicator in Indicator}
 FLOW, FAST = "flow", "fast"
 """Where actions come from."""
-NEWER = ("action_source",)
+TRAINED, GUIDED = "trained", "guided"
+"""How a chunk continues committed actions."""
+NEWER = ("action_source", "committed", "committed_limit")
 """At their defaults these are no part of a run's identity, so that runs from before there were any keep theirs."""
 
 
@@ -29,6 +31,10 @@ class InferenceOptions:
     """'positive', 'absent' or 'negative'; null asks every policy with the one that its training names."""
     action_source: str = FLOW
     """'flow' draws chunks with the action expert, 'fast' has the policy say them in action tokens."""
+    committed: str = TRAINED
+    """How chunks continue actions that are committed: 'trained' for policies that were (`max_committed`), 'guided' for any."""
+    committed_limit: float = 5.0
+    """Largest strength of that guidance (β of real-time chunking, arXiv:2506.07339)."""
 
     def __post_init__(self) -> None:
         if self.num_flow_steps < 1:
@@ -36,6 +42,9 @@ class InferenceOptions:
         if self.indicator is not None:
             require_indicator(self.indicator, name="inference.indicator")
         _require_choice(self.action_source, (FLOW, FAST), name="inference.action_source")
+        _require_choice(self.committed, (TRAINED, GUIDED), name="inference.committed")
+        if self.committed_limit <= 0:
+            raise OptionError(f"inference.committed_limit is {self.committed_limit}; it must be positive")
         if self.action_source == FAST and self.guidance != 1.0:
             raise OptionError(
                 f"inference.guidance is {self.guidance} with inference.action_source {FAST!r}; guidance acts on the flow: "

@@ -124,6 +124,39 @@ def test_more_committed_actions_than_were_trained_are_refused():
         _policy(nano_like(max_committed=2)).infer([request(seed=0, committed=np.zeros((3, ACTION_DIM), np.float32))])
 
 
+def test_a_policy_that_was_not_trained_to_is_guided_to_continue_committed_actions():
+    policy = _policy(committed="guided")
+    free = policy.infer([request(seed=0)])[0].actions
+    assert np.array_equal(free, _policy().infer([request(seed=0)])[0].actions)
+    for length in (1, HORIZON - 1):
+        committed = np.random.default_rng(length).uniform(-1, 1, (length, ACTION_DIM)).astype(np.float32)
+        chunk = policy.infer([request(seed=0, committed=committed)])[0].actions
+        assert np.array_equal(chunk[:length], committed)
+        assert not np.allclose(chunk[length:], free[length:])
+
+
+@pytest.mark.parametrize("guidance", [1.0, 1.5])
+def test_company_that_is_guided_to_continue_changes_nothing(guidance):
+    policy = _policy(committed="guided", guidance=guidance, batch_size=3)
+    asked = request(seed=0, committed=np.full((3, ACTION_DIM), 0.2, np.float32))
+    odd = request(seed=1, cameras=("wrist",), committed=np.full((2, ACTION_DIM), 0.1, np.float32))
+    free = request(seed=2)
+    alone = [policy.infer([each])[0].actions for each in (asked, odd, free)]
+    together = [chunk.actions for chunk in policy.infer([free, odd, asked])]
+    assert all(np.array_equal(*pair) for pair in zip(alone, reversed(together), strict=True))
+
+
+def test_guidance_leaves_no_gradients_behind():
+    vla = model(nano_like())
+    _policy(vla=vla, committed="guided").infer([request(seed=0, committed=np.zeros((2, ACTION_DIM), np.float32))])
+    assert all(parameter.grad is None for parameter in vla.parameters())
+
+
+def test_as_many_committed_actions_as_a_chunk_has_are_refused():
+    with pytest.raises(OptionError, match=f"commits {HORIZON} actions, a chunk has {HORIZON}"):
+        _policy(committed="guided").infer([request(seed=0, committed=np.zeros((HORIZON, ACTION_DIM), np.float32))])
+
+
 def test_guidance_one_is_the_conditional_policy_and_zero_the_unconditional():
     config = nano_like()
     vla = model(config)
@@ -200,6 +233,8 @@ def test_answering_does_not_touch_the_global_generator_or_training_data():
         ({"num_flow_steps": 0}, "num_flow_steps"),
         ({"batch_size": 0}, "batch_size"),
         ({"guidance": 2.0, "indicator": "absent"}, "guidance"),
+        ({"committed": "hoped"}, "'trained' or 'guided'"),
+        ({"committed_limit": 0.0}, "committed_limit"),
     ],
 )
 def test_options_that_make_no_sense_are_named(options, named):
