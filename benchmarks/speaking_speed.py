@@ -43,6 +43,8 @@ def prefix_of(model: VLA, *, num_rows: int) -> Prefix:
         has_camera_BC=torch.ones(num_rows, 2, dtype=torch.bool),
         prompt_BP=torch.randint(32, 500, (num_rows, NUM_PROMPT_TOKENS), generator=generator),
         has_prompt_BP=torch.ones(num_rows, NUM_PROMPT_TOKENS, dtype=torch.bool),
+        worded_BVP=torch.zeros(num_rows, 0, 0, dtype=torch.int64),
+        has_worded_BVP=torch.zeros(num_rows, 0, 0, dtype=torch.bool),
         state_BS=torch.randn(num_rows, 8, generator=generator),
         has_state_B=torch.ones(num_rows, dtype=torch.bool),
         indicator_B=torch.ones(num_rows, dtype=torch.int64),

@@ -13,6 +13,7 @@ import torch
 from opentau.checkpoint import read_manifest
 from opentau.errors import OptionError, PolicyError
 from opentau.policies.answering import answer, spoken_chunks
+from opentau.policies.config import IndicatorPlace
 from opentau.policies.drawing import FlowDrawing
 from opentau.policies.holding import LastChunks
 from opentau.policies.inputs import PrefixInputs
@@ -135,23 +136,29 @@ class VLAPolicy:
         said = zip(requests, subtasks, strict=True)
         prompts = [with_subtask(request.observation.prompt, subtask) for request, subtask in said]
         inputs = self.processor.request_inputs(requests, indicator=self._indicator, prompts=prompts).to(self._device)
-        prefix = self.model.prefix(inputs)
         if self._options.action_source == FAST:
-            answers = self._spoken(requests, prefix)
+            answers = self._spoken(requests, inputs)
         else:
-            answers = [(actions_HA, None) for actions_HA in self._drawn(requests, prefix)]
+            answers = [(actions_HA, None) for actions_HA in self._drawn(requests, inputs, self.model.prefix(inputs))]
         return [
             self._chunk(request, actions_HA, subtask=subtask, fallback=fallback)
             for request, (actions_HA, fallback), subtask in zip(requests, answers, subtasks, strict=True)
         ]
 
-    def _drawn(self, requests: Sequence[PolicyRequest], prefix: Prefix) -> np.ndarray:
+    def _drawn(self, requests: Sequence[PolicyRequest], inputs: PrefixInputs, prefix: Prefix) -> np.ndarray:
         """Return chunks by the flow in the interface's units, float32 [B, H, a]."""
-        unguided = None if self._options.guidance == 1.0 else prefix.without_indicator()
+        unguided = None if self._options.guidance == 1.0 else self._unguided(inputs, prefix)
         actions_BHA = self._draw(requests, prefix=prefix, unguided=unguided)
         return self.processor.decode_action(actions_BHA.float().cpu().numpy())
 
-    def _spoken(self, requests: Sequence[PolicyRequest], prefix: Prefix) -> list[tuple[np.ndarray, Fallback | None]]:
+    def _unguided(self, inputs: PrefixInputs, prefix: Prefix) -> Prefix:
+        """Return the prefix under no indicator; where the indicator is part of the prompt that takes a pass of its own."""
+        if self.model.config.indicator_place is IndicatorPlace.BLOCK:
+            return prefix.without_indicator()
+        absent_B = torch.full_like(inputs.indicator_B, Indicator.ABSENT)
+        return self.model.prefix(self.processor.with_indicator(inputs, absent_B))
+
+    def _spoken(self, requests: Sequence[PolicyRequest], inputs: PrefixInputs) -> list[tuple[np.ndarray, Fallback | None]]:
         """Return chunks by action tokens, [H, a] each, and what stands in for those that spell none."""
         for request in requests:
             if request.prefix is not None and len(request.prefix):
@@ -159,6 +166,7 @@ class VLAPolicy:
                     f"a request commits {len(request.prefix)} actions, which action tokens cannot continue; "
                     "set rollout.delay_ticks=0, or inference.action_source=flow"
                 )
+        prefix = self.model.prefix(inputs)
         drawn_BHA: np.ndarray | None = None
         answers: list[tuple[np.ndarray, Fallback | None]] = []
         for row, chunk_HA in enumerate(spoken_chunks(self.model, prefix, processor=self.processor)):
@@ -166,7 +174,7 @@ class VLAPolicy:
                 answers.append((held_HA, Fallback.HELD))
                 continue
             if chunk_HA is None:
-                drawn_BHA = self._drawn(requests, prefix) if drawn_BHA is None else drawn_BHA
+                drawn_BHA = self._drawn(requests, inputs, prefix) if drawn_BHA is None else drawn_BHA
                 answers.append((drawn_BHA[row], Fallback.DRAWN))
             else:
                 answers.append((self.processor.decode_action(chunk_HA), None))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from opentau.errors import OptionError, PolicyError
-from opentau.policies.config import nano
+from opentau.policies.config import IndicatorPlace, nano
 from opentau.policies.options import InferenceOptions
 from opentau.policies.policy import VLAPolicy
 from tests.unit.policies.parts import (
@@ -52,8 +52,13 @@ NANO = nano(cameras=CAMERAS, image_size=SIZE, state_dim=STATE_DIM, action_dim=AC
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
 @pytest.mark.parametrize(
     ("config", "options"),
-    [(NANO, {}), (nano_like(), {"guidance": 1.5}), (pi05_like(), {})],
-    ids=["nano", "guided", "pi05"],
+    [
+        (NANO, {}),
+        (nano_like(), {"guidance": 1.5}),
+        (pi05_like(), {}),
+        (nano_like(indicator_place=IndicatorPlace.PROMPT), {"guidance": 1.5}),
+    ],
+    ids=["nano", "guided", "pi05", "prompt"],
 )
 def test_answers_are_equal_to_the_bit_alone_in_company_and_in_every_row(config, options, batch_size):
     _assert_company_changes_nothing(config, batch_size=batch_size, orders=([0, 1, 2, 3], [3, 2, 1, 0], [1, 3]), **options)
@@ -181,8 +186,34 @@ def test_guidance_extrapolates_the_velocity_of_one_flow_step():
     assert np.allclose(guided, without + 2.5 * (with_indicator - without), atol=1e-4)
 
 
-def test_positive_and_negative_policies_differ():
-    config = nano_like()
+IN_PROMPT = {"indicator_place": IndicatorPlace.PROMPT, "has_indicator_embedding": False}
+
+
+def test_guidance_with_the_indicator_in_the_prompt_takes_two_passes_and_is_the_same_formula():
+    config = nano_like(**IN_PROMPT)
+    vla = model(config)
+    options = {"vla": vla, "num_flow_steps": 1}
+    encode = processor(config).codec.encode_action
+    conditional, absent, almost, guided = (
+        encode(_policy(config, **options, **change).infer([request(seed=0)])[0].actions)
+        for change in ({}, {"indicator": "absent"}, {"guidance": 1.0 + 1e-7}, {"guidance": 2.5})
+    )
+    assert not np.allclose(conditional, absent, atol=1e-3)
+    assert np.allclose(almost, conditional, atol=1e-5)
+    assert np.allclose(guided, absent + 2.5 * (conditional - absent), atol=1e-4)
+
+
+def test_features_do_not_depend_on_an_indicator_in_the_prompt():
+    config = nano_like(**IN_PROMPT)
+    vla = model(config)
+    asked = [request(seed=0)]
+    positive, negative = (_policy(config, vla=vla, indicator=name).features(asked) for name in ("positive", "negative"))
+    assert np.array_equal(positive, negative)
+
+
+@pytest.mark.parametrize("changes", [{}, IN_PROMPT], ids=["block", "prompt"])
+def test_positive_and_negative_policies_differ(changes):
+    config = nano_like(**changes)
     vla = model(config)
     positive, negative = (
         _policy(config, vla=vla, indicator=indicator).infer([request(seed=0)])[0].actions
