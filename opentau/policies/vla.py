@@ -159,7 +159,8 @@ class VLA(nn.Module):
     def say(self, seen: Prefix | Said, token_BF: Tensor) -> tuple[Tensor, Said]:
         """Return the stream over further tokens, [B, F, W], and what the next ones attend to; each token is read once."""
         length = token_BF.shape[1]
-        blocks_F = block_ids([1] * length, first=2, device=token_BF.device)
+        # Blocks 0 and 1 are the prefix; every token is a block of its own.
+        blocks_F = torch.arange(2, 2 + length, device=token_BF.device)
         has_token_BT = F.pad(seen.has_token_BT, (0, length), value=True)
         allowed_BFK = attention_mask(
             query_blocks_Q=blocks_F,
