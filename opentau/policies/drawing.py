@@ -16,6 +16,7 @@ from opentau.data.fitting import padded
 from opentau.errors import OptionError
 from opentau.models.continuing import Velocity, continuation_weights, continued
 from opentau.models.flow import integrate
+from opentau.policies.choosing import ChunkScorer, agreement, best
 from opentau.policies.options import GUIDED, InferenceOptions
 from opentau.policies.processor import Processor
 from opentau.policies.vla import VLA, Prefix
@@ -29,11 +30,24 @@ class FlowDrawing:
     model: VLA
     processor: Processor
     options: InferenceOptions
+    score: ChunkScorer = agreement
 
     def __call__(self, requests: Sequence[PolicyRequest], *, prefix: Prefix, unguided: Prefix | None) -> Tensor:
         """Return encoded chunks [B, H, A]; `unguided` is the prefix without the indicator, None where nothing is guided."""
+        count = self.options.num_candidates
+        if count == 1:
+            return self._drawn(requests, prefix=prefix, unguided=unguided)
+        repeated = [request for request in requests for _ in range(count)]
+        candidates_BHA = self._drawn(repeated, prefix=prefix.repeated(count), unguided=unguided and unguided.repeated(count))
+        candidates_BNHA = candidates_BHA.unflatten(0, (-1, count))
+        return best(candidates_BNHA, self.score(prefix, candidates_BNHA[..., : self.processor.interface.action_dim]))
+
+    def _drawn(self, requests: Sequence[PolicyRequest], *, prefix: Prefix, unguided: Prefix | None) -> Tensor:
+        """Return a chunk for each row of a prefix; rows of one request side by side differ in their noise."""
         field = self._guided(prefix, unguided)
-        noise_BHA = torch.from_numpy(np.stack([self._noise(request) for request in requests])).to(prefix.state_BS.device)
+        count = self.options.num_candidates
+        noise = [self._noise(request, candidate=row % count) for row, request in enumerate(requests)]
+        noise_BHA = torch.from_numpy(np.stack(noise)).to(prefix.state_BS.device)
         num_steps = self.options.num_flow_steps
         committed = self._committed(requests)
         if committed is None:
@@ -77,10 +91,14 @@ class FlowDrawing:
 
         return velocity
 
-    def _noise(self, request: PolicyRequest) -> np.ndarray:
-        """Return the chunk's noise, float32 [H, A], a function of episode seed and tick; zero where training has none."""
+    def _noise(self, request: PolicyRequest, *, candidate: int) -> np.ndarray:
+        """Return a candidate's noise, float32 [H, A], a function of episode seed and tick; zero where training has none.
+
+        The first candidate has the noise of a policy that draws one.
+        """
         config = self.model.config
-        rng = np.random.default_rng(derive_seed(request.episode_seed, "noise", request.tick))
+        further = (candidate,) if candidate else ()
+        rng = np.random.default_rng(derive_seed(request.episode_seed, "noise", request.tick, *further))
         noise = rng.standard_normal((config.action_horizon, self._num_noisy), dtype=np.float32)
         return padded(noise, config.action_dim)
 

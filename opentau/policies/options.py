@@ -15,7 +15,7 @@ FLOW, FAST = "flow", "fast"
 """Where actions come from."""
 TRAINED, GUIDED = "trained", "guided"
 """How a chunk continues committed actions."""
-NEWER = ("action_source", "committed", "committed_limit")
+NEWER = ("action_source", "committed", "committed_limit", "num_candidates")
 """At their defaults these are no part of a run's identity, so that runs from before there were any keep theirs."""
 
 
@@ -35,6 +35,8 @@ class InferenceOptions:
     """How chunks continue actions that are committed: 'trained' for policies that were (`max_committed`), 'guided' for any."""
     committed_limit: float = 5.0
     """Largest strength of that guidance (β of real-time chunking, arXiv:2506.07339)."""
+    num_candidates: int = 1
+    """Chunks drawn for each observation, on one pass of the prefix; the one that the others agree with most is played."""
 
     def __post_init__(self) -> None:
         if self.num_flow_steps < 1:
@@ -45,6 +47,16 @@ class InferenceOptions:
         _require_choice(self.committed, (TRAINED, GUIDED), name="inference.committed")
         if self.committed_limit <= 0:
             raise OptionError(f"inference.committed_limit is {self.committed_limit}; it must be positive")
+        if self.num_candidates < 1 or self.num_candidates == 2:
+            raise OptionError(
+                f"inference.num_candidates is {self.num_candidates}; use 1, or at least 3: "
+                "of two, neither agrees more with the other"
+            )
+        if self.action_source == FAST and self.num_candidates != 1:
+            raise OptionError(
+                f"inference.num_candidates is {self.num_candidates} with inference.action_source {FAST!r}, which has one most "
+                "likely chunk; set num_candidates=1 or action_source=flow"
+            )
         if self.action_source == FAST and self.guidance != 1.0:
             raise OptionError(
                 f"inference.guidance is {self.guidance} with inference.action_source {FAST!r}; guidance acts on the flow: "
