@@ -10,7 +10,7 @@ from opentau.config import check_args, options_from
 from opentau.data.options import MixtureOptions
 from opentau.errors import OptionError
 from opentau.loop.gate import GateOptions
-from opentau.policies.options import InferenceOptions, identifying, require_indicator
+from opentau.policies.options import FAST, InferenceOptions, identifying, require_indicator
 from opentau.training.options import ObjectiveOptions, TrainOptions
 from opentau.types import Interface, content_hash
 from opentau.value.options import ValueOptions
@@ -225,6 +225,11 @@ class LoopOptions:
                 )
         if self.objective.text_weight != ObjectiveOptions().text_weight:
             raise OptionError("objective.text_weight is set by mixture.text_weight; give that one")
+        if self.inference.action_source == FAST and self.rollout.delay_ticks:
+            raise OptionError(
+                f"rollout.delay_ticks is {self.rollout.delay_ticks} with inference.action_source {FAST!r}; words cannot "
+                "continue committed actions: set delay_ticks=0 or action_source=flow"
+            )
         if self.iterations < 0:
             raise OptionError(f"iterations is {self.iterations}; it must be 0 or more")
 

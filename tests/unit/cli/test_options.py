@@ -74,6 +74,12 @@ def test_an_estimate_of_what_a_run_costs_makes_no_other_run() -> None:
     assert options_id({**config, "env": {**config["env"], "args": {}}}) != options_id(config)
 
 
+def test_action_tokens_and_a_delay_do_not_go_together() -> None:
+    config = compose_config("loop", ["inference.action_source=fast", "rollout.delay_ticks=2"])
+    with pytest.raises(OptionError, match="delay_ticks=0 or action_source=flow"):
+        LoopOptions.from_config(config)
+
+
 def test_newer_options_of_inference_name_another_run_only_where_they_are_used() -> None:
     config = compose_config("loop", [])
     known = {name: config["inference"][name] for name in ("guidance", "num_flow_steps", "indicator")}
