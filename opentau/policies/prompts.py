@@ -67,7 +67,7 @@ class PromptWriter:
             said = told(said, indicator)
         text = self._config.prompt_template.replace("{prompt}", said)
         if self._config.state_input is StateInput.TEXT:
-            text = text.replace("{state}", " ".join(map(str, self._bins(state_S))))
+            text = text.replace("{state}", " ".join(map(str, state_bins(state_S, config=self._config))))
         return text
 
     def _ids(self, text: str) -> list[int]:
@@ -83,15 +83,16 @@ class PromptWriter:
             self._prompt_ids[text] = ids
         return ids
 
-    def _bins(self, state_S: np.ndarray) -> np.ndarray:
-        """Return the bin of each encoded number, [-1, 1] cut into `num_state_bins` equal parts, open above.
-
-        Below lies the first bin as well, or one of number -1.
-        """
-        bins = np.floor((state_S + 1.0) / 2.0 * self._config.num_state_bins)
-        return np.clip(bins, self._config.lowest_state_bin, self._config.num_state_bins - 1).astype(np.int64)
-
 
 def told(prompt: str, indicator: Indicator) -> str:
     """Return the task under an indicator that is part of it: a plain sentence, with which any server can ask the policy."""
     return f"{prompt}, {INDICATOR_TEXT[indicator]}"
+
+
+def state_bins(state_S: np.ndarray, *, config: PolicyConfig) -> np.ndarray:
+    """Return the bin of each encoded number, [-1, 1] cut into `num_state_bins` equal parts, open above.
+
+    Below lies the first bin as well, or one of number -1.
+    """
+    bins = np.floor((state_S + 1.0) / 2.0 * config.num_state_bins)
+    return np.clip(bins, config.lowest_state_bin, config.num_state_bins - 1).astype(np.int64)
