@@ -11,7 +11,7 @@ from opentau.types import ActionChunk, Episode, EpisodePlan, Interface, PolicyRe
 
 
 class Policy(Protocol):
-    """Answers observations with action chunks; stateless between requests."""
+    """Answers observations with action chunks; an answer depends on the request, and at most on its episode's earlier ones."""
 
     interface: Interface
     action_horizon: int

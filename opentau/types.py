@@ -51,6 +51,15 @@ class Indicator(enum.IntEnum):
     POSITIVE = 1
 
 
+class Fallback(enum.StrEnum):
+    """What stands in for a chunk that a policy said in action tokens which spell none."""
+
+    HELD = "held"
+    """The rest of the episode's last chunk, then its last action."""
+    DRAWN = "drawn"
+    """A chunk drawn by the flow, where there is nothing to hold."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """What a policy sees at one control step."""
@@ -77,11 +86,13 @@ class ActionChunk:
     """The critic's value of the observation in [-1, 0], where a critic is served beside the policy."""
     subtask: str = ""
     """What the policy said comes next, and acts on; '' where it says nothing."""
+    fallback: Fallback | None = None
+    """What this stands in for, where the policy's own answer could not be had."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyRequest:
-    """One row of an inference batch; the answer is a function of this alone."""
+    """One row of an inference batch; the answer is a function of this, and at most of what the episode asked before."""
 
     observation: Observation
     episode_seed: int

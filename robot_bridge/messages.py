@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from opentau.errors import LinkError
-from opentau.types import EpisodePlan, EpisodeResult, Interface
+from opentau.types import EpisodePlan, EpisodeResult, Fallback, Interface
 
 # A message is frame 0 (magic, major, minor), frame 1 (MessagePack header) and one raw frame for each array that the
 # header declares. Within a major version unknown keys of a header are ignored; another major version is refused.
@@ -95,6 +95,8 @@ class Chunk(Message, frozen=True, kw_only=True, tag="CHUNK", omit_defaults=True)
     infer_ms: float
     subtask: Text = ""
     """What the policy said comes next; left out where it said nothing."""
+    fallback: Fallback | None = None
+    """What the actions stand in for; left out where they are the policy's own."""
 
 
 class Upload(Message, frozen=True, kw_only=True, tag="EPISODE", omit_defaults=True):
@@ -107,6 +109,8 @@ class Upload(Message, frozen=True, kw_only=True, tag="EPISODE", omit_defaults=Tr
     prompt: Text
     env_id: Text
     num_clipped_actions: Count
+    num_fallbacks: Count = 0
+    """Chunks that stood in for what the policy could not say."""
     subtasks: Annotated[tuple[tuple[Text, Count], ...], msgspec.Meta(max_length=MAX_SUBTASKS)] = ()
     """What the acting agent was about, in words, each with the number of frames it lasted; empty where nobody said."""
 

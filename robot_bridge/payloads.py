@@ -38,6 +38,8 @@ class PlayedEpisode:
     env_id: str
     num_clipped_actions: int
     """Actions outside the action space, which were clipped to it."""
+    num_fallbacks: int = 0
+    """Chunks that stood in for what the policy could not say (`ActionChunk.fallback`)."""
 
 
 def request_arrays(request: PolicyRequest) -> dict[str, np.ndarray]:
@@ -64,7 +66,13 @@ def request_from(message: Obs, arrays: Mapping[str, np.ndarray]) -> PolicyReques
 def reply_from(message: Chunk, arrays: Mapping[str, np.ndarray]) -> ChunkReply:
     """Build the reply of a `Chunk` message; raises `LinkError` for a missing or misshapen array."""
     actions = _array(arrays, "actions", "float32", 2)
-    chunk = ActionChunk(actions=actions, policy_version=message.policy_version, value=message.value, subtask=message.subtask)
+    chunk = ActionChunk(
+        actions=actions,
+        policy_version=message.policy_version,
+        value=message.value,
+        subtask=message.subtask,
+        fallback=message.fallback,
+    )
     return ChunkReply(seq=message.seq, episode_id=message.episode_id, chunk=chunk)
 
 
@@ -76,6 +84,7 @@ def played_from(message: Upload, arrays: Mapping[str, np.ndarray]) -> PlayedEpis
         prompt=message.prompt,
         env_id=message.env_id,
         num_clipped_actions=message.num_clipped_actions,
+        num_fallbacks=message.num_fallbacks,
     )
 
 

@@ -108,6 +108,7 @@ class EpisodePlayer:
             prompt=self._env.prompt,
             env_id=self._env.env_id,
             num_clipped_actions=self._track.num_clipped_actions,
+            num_fallbacks=self._track.num_fallbacks,
         )
 
     def _must_observe(self) -> bool:
@@ -193,6 +194,7 @@ class EpisodePlayer:
             )
         self._track.policy_version = self._track.policy_version or chunk.policy_version
         self._said = chunk.subtask
+        self._track.num_fallbacks += chunk.fallback is not None
         if chunk.value is not None:
             self._track.set_value(self._asked_at, chunk.value)
         return chunk.value

@@ -82,6 +82,7 @@ class StationLink:
             prompt=played.prompt,
             env_id=played.env_id,
             num_clipped_actions=played.num_clipped_actions,
+            num_fallbacks=played.num_fallbacks,
             subtasks=subtask_runs(played.episode),
         )
         columns = {} if played.episode is None else played.episode.columns()

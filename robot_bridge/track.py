@@ -43,6 +43,7 @@ class EpisodeTrack:
         self.num_steps = 0
         self.num_intervention_steps = 0
         self.num_clipped_actions = 0
+        self.num_fallbacks = 0
         self.policy_version = ""
         """Who acts: the checkpoint that answered first, or the expert's name."""
 

@@ -14,6 +14,7 @@ from opentau.cli.progress import StageProgress
 from opentau.config import locate, runs_dir
 from opentau.loop.options import LoopOptions
 from opentau.loop.run import Product, open_run
+from opentau.policies.options import identifying
 from opentau.types import content_hash
 
 DESCRIPTION = """Score a checkpoint with the environment and inference options given; prints successes and their 95 % interval.
@@ -35,7 +36,8 @@ def main(argv: Sequence[str]) -> int:
     config = compose_config("loop", overrides)
     options = LoopOptions.from_config(config)
     policy = Product(stage="checkpoint", path=Path(checkpoint), id=read_manifest(Path(checkpoint))["id"], summary={})
-    run_id = f"eval-{policy.id[:8]}-{content_hash([config, parsed.episodes, parsed.official])[:6]}"
+    asked = [config | {"inference": identifying(config["inference"])}, parsed.episodes, parsed.official]
+    run_id = f"eval-{policy.id[:8]}-{content_hash(asked)[:6]}"
     console = Console(stderr=True)
     with (
         open_run(

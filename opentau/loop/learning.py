@@ -19,10 +19,11 @@ from opentau.data.lerobot.dataset import Dataset
 from opentau.data.lerobot.hub import find_dataset
 from opentau.data.sampler import PositiveDraw
 from opentau.loop.mixing import frame_cache, mixture_inputs, window_episodes
-from opentau.loop.options import BY_EPISODE, INDICATORS, LoopOptions
+from opentau.loop.options import BY_EPISODE, LoopOptions
 from opentau.loop.run import Product, StageWork
 from opentau.loop.setting import Setting
 from opentau.policies.config import PolicyConfig
+from opentau.policies.options import INDICATORS
 from opentau.policies.pretrained import Pretrained
 from opentau.training.critic import CriticFit
 from opentau.training.distribution import joined

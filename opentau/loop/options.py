@@ -8,15 +8,15 @@ from typing import Any
 
 from opentau.config import check_args, options_from
 from opentau.data.options import MixtureOptions
-from opentau.errors import OptionError, near_matches
+from opentau.errors import OptionError
 from opentau.loop.gate import GateOptions
+from opentau.policies.options import FAST, InferenceOptions, identifying, require_indicator
 from opentau.training.options import DistributionOptions, ObjectiveOptions, TrainOptions
-from opentau.types import Indicator, Interface, content_hash
+from opentau.types import Interface, content_hash
 from opentau.value.options import ValueOptions
 
 Plugin = Mapping[str, Any]
 """{"target": "pkg.mod:Attr", "args": {…}}."""
-INDICATORS = {indicator.name.lower(): indicator for indicator in Indicator}
 BY_FRAME, BY_EPISODE = "frame", "episode"
 """How positive frames are drawn."""
 LABEL_INPUTS = ("frames", "advantages", "is_newest", "options", "seed")
@@ -93,22 +93,6 @@ class BatchOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InferenceOptions:
-    """How a policy is asked."""
-
-    guidance: float = 1.0
-    """Classifier-free guidance β; 1 samples with the positive indicator alone."""
-    num_flow_steps: int = 5
-    """Euler steps of the flow."""
-    indicator: str | None = None
-    """'positive', 'absent' or 'negative'; null asks every policy with the one that its training names."""
-
-    def __post_init__(self) -> None:
-        if self.indicator is not None:
-            _require_indicator(self.indicator, name="inference.indicator")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CollectOptions:
     """The autonomous episodes of an iteration."""
 
@@ -142,7 +126,7 @@ class EvaluationOptions:
         if self.final_states + self.final_episodes < 1:
             raise OptionError("evaluation.final_states and evaluation.final_episodes are 0; one of them must be positive")
         for indicator in self.final_indicators:
-            _require_indicator(indicator, name="evaluation.final_indicators")
+            require_indicator(indicator, name="evaluation.final_indicators")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +164,7 @@ class ImproveOptions:
         return {"target": self.target, "args": dict(self.args)}
 
     def __post_init__(self) -> None:
-        _require_indicator(self.indicator, name="improve.indicator")
+        require_indicator(self.indicator, name="improve.indicator")
         if self.batch_positive_share is not None and not 0 < self.batch_positive_share < 1:
             raise OptionError(
                 f"improve.batch_positive_share is {self.batch_positive_share}; it must lie between 0 and 1, or be null"
@@ -242,6 +226,11 @@ class LoopOptions:
                 )
         if self.objective.text_weight != ObjectiveOptions().text_weight:
             raise OptionError("objective.text_weight is set by mixture.text_weight; give that one")
+        if self.inference.action_source == FAST and self.rollout.delay_ticks:
+            raise OptionError(
+                f"rollout.delay_ticks is {self.rollout.delay_ticks} with inference.action_source {FAST!r}; words cannot "
+                "continue committed actions: set delay_ticks=0 or action_source=flow"
+            )
         if self.iterations < 0:
             raise OptionError(f"iterations is {self.iterations}; it must be 0 or more")
 
@@ -276,15 +265,12 @@ def options_id(config: Mapping[str, Any]) -> str:
     """Return the hash of all options that a run's results depend on.
 
     Estimates of what it costs are no part of it, nor is how a mixture would be made that is not used, nor over which processes
-    trainings are spread: any number of them goes on from what another left, with the same numbers up to rounding.
+    trainings are spread (any number of them goes on from what another left, with the same numbers up to rounding), nor options
+    of inference that are newer than others and at their defaults.
     """
     mixture = config.get("mixture", {})
     is_used = any(mixture.get(name) for name in ("parts", "subtask_weight", "cache_gb"))
     unused = {"cost", "training"} if is_used else {"cost", "training", "mixture"}
     env = {name: value for name, value in config["env"].items() if name != "cost"}
-    return content_hash({**{name: value for name, value in config.items() if name not in unused}, "env": env})
-
-
-def _require_indicator(value: str, *, name: str) -> None:
-    if value not in INDICATORS:
-        raise OptionError(f"{name} is {value!r}; use {', '.join(INDICATORS)}.{near_matches(value, INDICATORS)}")
+    used = {name: value for name, value in config.items() if name not in unused}
+    return content_hash({**used, "env": env, "inference": identifying(config["inference"])})

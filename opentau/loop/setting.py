@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ import torch
 
 from opentau import events
 from opentau.loop.mixing import mixture_data
-from opentau.loop.options import INDICATORS, LoopOptions
+from opentau.loop.options import LoopOptions
 from opentau.loop.run import Run
 from opentau.loop.starting import policy_start
 from opentau.policies.config import PolicyConfig
+from opentau.policies.options import identifying
 from opentau.policies.policy import VLAPolicy
 from opentau.policies.pretrained import Pretrained, start_config
 from opentau.protocols import Critic, Policy
@@ -72,9 +73,7 @@ class Setting:
             "execute_horizon": options.rollout.execute_horizon,
             "delay_ticks": options.rollout.delay_ticks,
             "batch_size": options.rollout.batch_size,
-            "guidance": options.inference.guidance,
-            "num_flow_steps": options.inference.num_flow_steps,
-            "indicator": options.inference.indicator,
+            **identifying(asdict(options.inference)),
         }
 
     def policy_start(self) -> PolicyConfig | Pretrained:
@@ -129,13 +128,9 @@ class Setting:
 def load_policy(checkpoint: Path, options: LoopOptions, *, indicator: str | None = None) -> VLAPolicy:
     """Load a checkpoint to be served as the options say; without an indicator there is nothing to guide by."""
     name = indicator or options.inference.indicator
-    return VLAPolicy.load(
-        checkpoint,
-        indicator=INDICATORS[name] if name else None,
-        guidance=options.inference.guidance if name != "absent" else 1.0,
-        num_flow_steps=options.inference.num_flow_steps,
-        batch_size=options.rollout.batch_size,
-    )
+    guidance = options.inference.guidance if name != "absent" else 1.0
+    inference = replace(options.inference, indicator=name, guidance=guidance)
+    return VLAPolicy.load(checkpoint, options=inference, batch_size=options.rollout.batch_size)
 
 
 def describe_tasks(options: LoopOptions, *, on_line: Callable[[str], None]) -> tuple[EnvDescription, ...]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -80,8 +81,8 @@ def _attend(queries_BNTD: Tensor, keys_values: KeysValues, *, mask_B1TC: Tensor 
     On a CPU in float32 also under autocast: there the products gain from bfloat16, this loses (`benchmarks/update_speed.py`).
     """
     keys_BGTD, values_BGTD = keys_values
-    device = queries_BNTD.device.type
-    if device == "cpu":
-        queries_BNTD, keys_BGTD, values_BGTD = queries_BNTD.float(), keys_BGTD.float(), values_BGTD.float()
-    with torch.autocast(device, enabled=device != "cpu" and torch.is_autocast_enabled(device)):
-        return F.scaled_dot_product_attention(queries_BNTD, keys_BGTD, values_BGTD, attn_mask=mask_B1TC, enable_gqa=is_grouped)
+    attend = partial(F.scaled_dot_product_attention, attn_mask=mask_B1TC, enable_gqa=is_grouped)
+    if queries_BNTD.device.type != "cpu":
+        return attend(queries_BNTD, keys_BGTD, values_BGTD)
+    with torch.autocast("cpu", enabled=False):
+        return attend(queries_BNTD.float(), keys_BGTD.float(), values_BGTD.float())

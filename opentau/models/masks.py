@@ -16,8 +16,8 @@ def block_ids(lengths: Sequence[int], *, first: int = 0, device: torch.device | 
     The numbers are the running count of block starts, which is how openpi's cumulative attention-mask rule numbers tokens:
     ``[n]`` is bidirectional, ``[n, 1, 1]`` a prefix followed by causal tokens.
     """
-    numbers = torch.arange(first, first + len(lengths), device=device)
-    return numbers.repeat_interleave(torch.tensor(list(lengths), dtype=torch.int64, device=device))
+    # Nothing is copied to the device, so that it is not waited for.
+    return torch.cat([torch.full((length,), first + number, device=device) for number, length in enumerate(lengths)])
 
 
 def attention_mask(*, query_blocks_Q: Tensor, key_blocks_K: Tensor, key_valid_BK: Tensor) -> Tensor:

@@ -58,13 +58,13 @@ class Layer(nn.Module):
         context: KeysValues | None = None,
         condition_BTZ: Tensor | None = None,
     ) -> tuple[Tensor, KeysValues]:
-        """Return the stream after the layer, [B, T, W], and the layer's own keys and values (context not included)."""
+        """Return the stream after the layer, [B, T, W], and the keys and values that it attended to: the context's, its own."""
         normed_BTW, gate = _apply_norm(self.input_layernorm, x_BTW, condition_BTZ)
         own = self.self_attn.keys_values(normed_BTW, rotation)
         seen = context.followed_by(own) if context else own
         x_BTW = self._add(x_BTW, self.self_attn(normed_BTW, seen, rotation=rotation, mask_B1TC=mask_B1TC), gate)
         normed_BTW, gate = _apply_norm(self.post_attention_layernorm, x_BTW, condition_BTZ)
-        return self._add(x_BTW, self.mlp(normed_BTW), gate), own
+        return self._add(x_BTW, self.mlp(normed_BTW), gate), seen
 
     def _add(self, x_BTW: Tensor, change_BTW: Tensor, gate: Tensor | None) -> Tensor:
         if self.dropout:
@@ -92,8 +92,8 @@ class Transformer(nn.Module):
         """
         offered = []
         for layer in self.layers[:-1]:
-            x_BTW, own = layer(x_BTW, rotation=rotation, mask_B1TC=mask_B1TC)
-            offered.append(own)
+            x_BTW, seen = layer(x_BTW, rotation=rotation, mask_B1TC=mask_B1TC)
+            offered.append(seen)
         last = self.layers[-1]
         assert isinstance(last, Layer)
         offered.append(last.keys_values(x_BTW, rotation=rotation))
@@ -118,3 +118,13 @@ class Transformer(nn.Module):
                 condition_BTZ=condition_BTZ,
             )
         return _apply_norm(self.norm, x_BTW, condition_BTZ)[0]
+
+    def extend(
+        self, x_BTW: Tensor, *, rotation: Rotation, mask_B1TC: Tensor, context: Sequence[KeysValues]
+    ) -> tuple[Tensor, tuple[KeysValues, ...]]:
+        """Return what `forward` does, and the context of tokens that follow: what each layer attended to."""
+        extended = []
+        for layer, before in zip(self.layers, context, strict=True):
+            x_BTW, seen = layer(x_BTW, rotation=rotation, mask_B1TC=mask_B1TC, context=before)
+            extended.append(seen)
+        return _apply_norm(self.norm, x_BTW, None)[0], tuple(extended)

@@ -6,7 +6,7 @@ import dataclasses
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from opentau.config import options_from
 from opentau.errors import OptionError, near_matches
@@ -74,7 +74,22 @@ class StateInput(enum.StrEnum):
         return self in (StateInput.TOKEN, StateInput.EXPERT)
 
 
-CHOICES: dict[str, type[enum.StrEnum]] = {"state_input": StateInput, "words": Words, "fast_ids": FastIds, "text_head": TextHead}
+class IndicatorPlace(enum.StrEnum):
+    """Where the indicator's text stands."""
+
+    BLOCK = "block"
+    """Behind everything else, which does not see it: features do not depend on it, guidance needs one pass of the prefix."""
+    PROMPT = "prompt"
+    """In the task itself, so that everything attends to it (RLinf, Evo-RL); guidance needs a second pass."""
+
+
+CHOICES: dict[str, type[enum.StrEnum]] = {
+    "state_input": StateInput,
+    "words": Words,
+    "fast_ids": FastIds,
+    "text_head": TextHead,
+    "indicator_place": IndicatorPlace,
+}
 NUM_RESERVED_IDS = 128
 """Of the end of the text's vocabulary, which action tokens in it leave alone (PaliGemma's segmentation tokens)."""
 
@@ -118,7 +133,9 @@ class PolicyConfig:
     has_camera_embedding: bool = True
     """Whether a learned vector per camera is added to its tokens."""
     has_indicator_text: bool = True
-    """Whether the indicator is written as text after the prompt."""
+    """Whether the indicator is written as text."""
+    indicator_place: IndicatorPlace = IndicatorPlace.BLOCK
+    """Where that text stands."""
     has_indicator_embedding: bool = True
     """Whether the indicator is added to the expert's actions, from zero at initialisation."""
     max_committed: int = 0
@@ -160,6 +177,8 @@ class PolicyConfig:
                 f"fast_vocab_size is {self.fast_vocab_size} with fast_ids 'vocabulary'; it must leave {NUM_RESERVED_IDS} "
                 f"of the text's {self.text_vocab_size} ids"
             )
+        if self.indicator_place is IndicatorPlace.PROMPT and not self.has_indicator_text:
+            raise OptionError("indicator_place is 'prompt', but has_indicator_text is false; set it true, or use 'block'")
         if self.codec not in ("quantile", "zscore"):
             raise OptionError(f"codec is {self.codec!r}; choose 'quantile' or 'zscore'")
         if self.lowest_state_bin not in (0, -1):
@@ -188,6 +207,9 @@ class PolicyConfig:
         plain = dataclasses.asdict(self)
         plain["vision"] = {"kind": self.vision.kind, **plain["vision"]}
         plain |= {name: getattr(self, name).value for name in CHOICES}
+        if self.indicator_place is IndicatorPlace.BLOCK:
+            # Policies from before there was a choice keep their identity.
+            del plain["indicator_place"]
         return _listed(plain)
 
     @classmethod
@@ -198,11 +220,19 @@ class PolicyConfig:
             values["vision"] = _vision_from(values["vision"])
         for name, choice in CHOICES.items():
             if isinstance(value := values.get(name), str):
-                known = [member.value for member in choice]
-                if value not in known:
-                    raise OptionError(f"unknown {name} {value!r}.{near_matches(value, known)}")
-                values[name] = choice(value)
+                values[name] = chosen(choice, value, name=name)
         return options_from(cls, values, where="policy")
+
+
+Choice = TypeVar("Choice", bound=enum.StrEnum)
+
+
+def chosen(choices: type[Choice], value: str, *, name: str) -> Choice:
+    """Return the choice of an option that is given by its name; an unknown one raises `OptionError`."""
+    known = [member.value for member in choices]
+    if value not in known:
+        raise OptionError(f"unknown {name} {value!r}.{near_matches(value, known)}")
+    return choices(value)
 
 
 def nano(
@@ -218,6 +248,7 @@ def nano(
     max_committed: int = 0,
     has_indicator_text: bool = True,
     has_indicator_embedding: bool = True,
+    indicator_place: str = IndicatorPlace.BLOCK,
     num_locations: int = 0,
     max_prompt_tokens: int = 24,
 ) -> PolicyConfig:
@@ -248,6 +279,7 @@ def nano(
         max_committed=max_committed,
         has_indicator_text=has_indicator_text,
         has_indicator_embedding=has_indicator_embedding,
+        indicator_place=chosen(IndicatorPlace, indicator_place, name="indicator_place"),
     )
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from opentau.models.config import TransformerConfig, ViTTowerConfig
-from opentau.policies.config import FastIds, PolicyConfig, StateInput
+from opentau.policies.config import FastIds, IndicatorPlace, PolicyConfig, StateInput, chosen
 
 PALIGEMMA_VOCABULARY = 257_152
 """Words, 1024 locations and 128 segments, rounded up as PaliGemma's embedding is."""
@@ -34,6 +34,7 @@ def pi0(
     dropout: float = 0.0,
     has_indicator_text: bool = True,
     has_indicator_embedding: bool = True,
+    indicator_place: str = IndicatorPlace.BLOCK,
 ) -> PolicyConfig:
     """Return π0 (arXiv:2410.24164): PaliGemma 3B at 224 pixels, an expert of 300M, the state as a token, z-scores.
 
@@ -48,6 +49,7 @@ def pi0(
         dropout=dropout,
         has_indicator_text=has_indicator_text,
         has_indicator_embedding=has_indicator_embedding,
+        indicator_place=chosen(IndicatorPlace, indicator_place, name="indicator_place"),
         is_adaptive=False,
     )
 
@@ -63,6 +65,7 @@ def pi05(
     max_committed: int = 0,
     has_indicator_text: bool = True,
     has_indicator_embedding: bool = True,
+    indicator_place: str = IndicatorPlace.BLOCK,
 ) -> PolicyConfig:
     """Return π0.5 (arXiv:2504.16054): as π0, but the state in the prompt's text, quantiles, and flow time in adaptive norms.
 
@@ -78,6 +81,7 @@ def pi05(
         max_committed=max_committed,
         has_indicator_text=has_indicator_text,
         has_indicator_embedding=has_indicator_embedding,
+        indicator_place=chosen(IndicatorPlace, indicator_place, name="indicator_place"),
         is_adaptive=True,
     )
 

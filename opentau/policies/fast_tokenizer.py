@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -163,11 +162,6 @@ class FastTokenizer:
     def decode_batch(self, ids: Sequence[Sequence[int]]) -> list[np.ndarray | None]:
         """Return what `decode` does for each, much faster."""
         return [chunk for first in range(0, len(ids), BLOCK) for chunk in self._decode(ids[first : first + BLOCK])]
-
-    def decode_said(self, ids: Sequence[Sequence[int]], *, first_id: int, end_id: int) -> list[np.ndarray | None]:
-        """Return the chunks of what a policy said; its tokens count from `first_id`, and nothing after an `end_id` is read."""
-        spoken = [itertools.takewhile(lambda index: index != end_id, row) for row in ids]
-        return self.decode_batch([[index - first_id for index in row] for row in spoken])
 
     def to_json(self) -> str:
         plain = {

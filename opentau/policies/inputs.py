@@ -12,8 +12,8 @@ from torch import Tensor
 from opentau.policies.published_tokenizer import PublishedTokenizer
 from opentau.policies.text_tokenizer import TextTokenizer
 
-# Shapes: B batch, C cameras, Y and X image rows and columns, P prompt tokens, S state dimensions, I indicator tokens,
-# M samples that say something, F tokens.
+# Shapes: B batch, C cameras, Y and X image rows and columns, P prompt tokens, V wordings of a prompt, S state dimensions,
+# I indicator tokens, M samples that say something, F tokens.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +28,10 @@ class PrefixInputs:
     """Token ids, int64."""
     has_prompt_BP: Tensor
     """bool, false for padding."""
+    worded_BVP: Tensor
+    """The prompt under each `Indicator`, -1, 0 and 1, where that is part of it; V = 0 where it is not."""
+    has_worded_BVP: Tensor
+    """bool, false for padding."""
     state_BS: Tensor
     """float32, encoded by the codec, zeros where an embodiment has fewer dimensions."""
     has_state_B: Tensor
@@ -39,6 +43,15 @@ class PrefixInputs:
 
     def __len__(self) -> int:
         return len(self.state_BS)
+
+    def cut(self) -> PrefixInputs:
+        """Return the same with prompts that are padded to the longest of them, under whatever indicator."""
+        has_any_P = self.has_prompt_BP.any(dim=0)
+        if self.has_worded_BVP.shape[1]:
+            has_any_P = self.has_worded_BVP.flatten(0, 1).any(dim=0)
+        longest = int(has_any_P.sum())
+        names = ("prompt_BP", "has_prompt_BP", "worded_BVP", "has_worded_BVP")
+        return dataclasses.replace(self, **{name: getattr(self, name)[..., :longest] for name in names})
 
     def to(self, device: torch.device) -> PrefixInputs:
         """Return a copy on another device."""

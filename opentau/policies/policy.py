@@ -4,25 +4,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from opentau.checkpoint import read_manifest
-from opentau.data.fitting import padded
 from opentau.errors import OptionError, PolicyError
-from opentau.models.flow import integrate
-from opentau.policies.answering import answer
+from opentau.policies.answering import answer, spoken_chunks
+from opentau.policies.config import IndicatorPlace
+from opentau.policies.drawing import FlowDrawing
+from opentau.policies.holding import LastChunks
 from opentau.policies.inputs import PrefixInputs
+from opentau.policies.options import FAST, INDICATORS, InferenceOptions
 from opentau.policies.processor import Processor
 from opentau.policies.vla import VLA, Prefix
 from opentau.policies.weights import load_model
 from opentau.subtasks import QUESTION, with_subtask
-from opentau.types import ActionChunk, Indicator, PolicyRequest, derive_seed
+from opentau.types import ActionChunk, Fallback, Indicator, PolicyRequest
 
 
 class VLAPolicy:
@@ -30,6 +30,9 @@ class VLAPolicy:
 
     Requests pass through the model in groups of exactly `batch_size` rows, the last one filled up, and all shapes are fixed, so
     that an answer depends neither on the row nor on the company. With `batch_size` 1 there is no company.
+
+    A policy that says its chunks in action tokens sometimes says none. It then holds the last chunk of the same episode, and
+    draws one by the flow where there is none to hold; the answer tells (`ActionChunk.fallback`).
     """
 
     def __init__(
@@ -38,16 +41,22 @@ class VLAPolicy:
         *,
         processor: Processor,
         policy_version: str,
-        indicator: Indicator | None = None,
-        guidance: float = 1.0,
-        num_flow_steps: int = 5,
+        options: InferenceOptions | None = None,
         batch_size: int = 1,
     ) -> None:
-        if num_flow_steps < 1 or batch_size < 1:
-            raise OptionError(f"num_flow_steps is {num_flow_steps} and batch_size {batch_size}; both must be at least 1")
-        indicator = processor.served_indicator if indicator is None else indicator
-        if guidance != 1.0 and indicator is Indicator.ABSENT:
-            raise OptionError(f"guidance is {guidance} without an indicator to guide by; set guidance=1 or indicator=positive")
+        options = options or InferenceOptions()
+        if batch_size < 1:
+            raise OptionError(f"batch_size is {batch_size}; it must be at least 1")
+        indicator = processor.served_indicator if options.indicator is None else INDICATORS[options.indicator]
+        if options.guidance != 1.0 and indicator is Indicator.ABSENT:
+            raise OptionError(
+                f"guidance is {options.guidance} without an indicator to guide by; set guidance=1 or indicator=positive"
+            )
+        if options.action_source == FAST and processor.fast_tokenizer is None:
+            raise OptionError(
+                "inference.action_source is 'fast', but the policy has no action tokenizer; train it with "
+                "objective.fast_weight, or set action_source=flow"
+            )
         self.model = model.eval()
         self.processor = processor
         self.interface = processor.interface
@@ -55,25 +64,24 @@ class VLAPolicy:
         self.policy_version = policy_version
         self.batch_size = batch_size
         self._indicator = indicator
-        self._guidance = guidance
-        self._num_flow_steps = num_flow_steps
+        self._options = options
+        self._draw = FlowDrawing(model=model, processor=processor, options=options)
+        self._last = LastChunks()
 
     @classmethod
     def load(
         cls,
         checkpoint: Path,
         *,
-        indicator: Indicator | None = None,
-        guidance: float = 1.0,
-        num_flow_steps: int = 5,
+        options: InferenceOptions | None = None,
         batch_size: int = 1,
         device: str = "cpu",
         embodiment: str | None = None,
     ) -> VLAPolicy:
         """Load a sealed checkpoint directory, checking every file's hash; raises `CheckpointError`.
 
-        Without `indicator` the policy is asked with the one that its checkpoint names, without `embodiment` it serves the one
-        that its checkpoint names; an unknown one raises `OptionError`.
+        Without `options.indicator` the policy is asked with the one that its checkpoint names, without `embodiment` it serves
+        the one that its checkpoint names; an unknown one raises `OptionError`.
         """
         manifest = read_manifest(checkpoint, verify=True)
         model, processor = load_model(checkpoint)
@@ -83,9 +91,7 @@ class VLAPolicy:
             model.to(device),
             processor=processor,
             policy_version=str(manifest["id"]),
-            indicator=indicator,
-            guidance=guidance,
-            num_flow_steps=num_flow_steps,
+            options=options,
             batch_size=batch_size,
         )
 
@@ -124,38 +130,56 @@ class VLAPolicy:
         groups = [list(requests[start : start + self.batch_size]) for start in range(0, len(requests), self.batch_size)]
         return [group + group[:1] * (self.batch_size - len(group)) for group in groups]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _infer_group(self, requests: Sequence[PolicyRequest]) -> list[ActionChunk]:
-        committed_BHA, is_committed_BH = self._committed(requests)
         subtasks = self._subtasks(requests)
-        actions_BHA = integrate(
-            self._velocity(requests, subtasks),
-            noise_BHA=torch.from_numpy(np.stack([self._noise(request) for request in requests])).to(self._device),
-            num_steps=self._num_flow_steps,
-            committed_BHA=committed_BHA,
-            is_committed_BH=is_committed_BH,
-        )
-        decoded_BHA = self.processor.decode_action(actions_BHA.float().cpu().numpy())
-        return [
-            self._chunk(request, actions_HA, subtask=subtask)
-            for request, actions_HA, subtask in zip(requests, decoded_BHA, subtasks, strict=True)
-        ]
-
-    def _velocity(self, requests: Sequence[PolicyRequest], subtasks: Sequence[str]) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return the velocity field of the requests: v_u + β (v_c - v_u), or v_c alone for β = 1 (π*0.6, appendix E)."""
         said = zip(requests, subtasks, strict=True)
         prompts = [with_subtask(request.observation.prompt, subtask) for request, subtask in said]
-        inputs = self.processor.request_inputs(requests, indicator=self._indicator, prompts=prompts)
-        prefix = self.model.prefix(inputs.to(self._device))
-        conditional = self._field(prefix)
-        if self._guidance == 1.0:
-            return conditional
-        unconditional = self._field(prefix.without_indicator())
+        inputs = self.processor.request_inputs(requests, indicator=self._indicator, prompts=prompts).to(self._device)
+        if self._options.action_source == FAST:
+            answers = self._spoken(requests, inputs)
+        else:
+            answers = [(actions_HA, None) for actions_HA in self._drawn(requests, inputs, self.model.prefix(inputs))]
+        return [
+            self._chunk(request, actions_HA, subtask=subtask, fallback=fallback)
+            for request, (actions_HA, fallback), subtask in zip(requests, answers, subtasks, strict=True)
+        ]
 
-        def guided(x_BHA: Tensor, time_BX: Tensor) -> Tensor:
-            return torch.lerp(unconditional(x_BHA, time_BX), conditional(x_BHA, time_BX), self._guidance)
+    def _drawn(self, requests: Sequence[PolicyRequest], inputs: PrefixInputs, prefix: Prefix) -> np.ndarray:
+        """Return chunks by the flow in the interface's units, float32 [B, H, a]."""
+        unguided = None if self._options.guidance == 1.0 else self._unguided(inputs, prefix)
+        actions_BHA = self._draw(requests, prefix=prefix, unguided=unguided)
+        return self.processor.decode_action(actions_BHA.float().cpu().numpy())
 
-        return guided
+    def _unguided(self, inputs: PrefixInputs, prefix: Prefix) -> Prefix:
+        """Return the prefix under no indicator; where the indicator is part of the prompt that takes a pass of its own."""
+        if self.model.config.indicator_place is IndicatorPlace.BLOCK:
+            return prefix.without_indicator()
+        absent_B = torch.full_like(inputs.indicator_B, Indicator.ABSENT)
+        return self.model.prefix(self.processor.with_indicator(inputs, absent_B))
+
+    def _spoken(self, requests: Sequence[PolicyRequest], inputs: PrefixInputs) -> list[tuple[np.ndarray, Fallback | None]]:
+        """Return chunks by action tokens, [H, a] each, and what stands in for those that spell none."""
+        for request in requests:
+            if request.prefix is not None and len(request.prefix):
+                raise OptionError(
+                    f"a request commits {len(request.prefix)} actions, which action tokens cannot continue; "
+                    "set rollout.delay_ticks=0, or inference.action_source=flow"
+                )
+        prefix = self.model.prefix(inputs)
+        drawn_BHA: np.ndarray | None = None
+        answers: list[tuple[np.ndarray, Fallback | None]] = []
+        for row, chunk_HA in enumerate(spoken_chunks(self.model, prefix, processor=self.processor)):
+            if chunk_HA is None and (held_HA := self._last.rest(requests[row])) is not None:
+                answers.append((held_HA, Fallback.HELD))
+                continue
+            if chunk_HA is None:
+                drawn_BHA = self._drawn(requests, inputs, prefix) if drawn_BHA is None else drawn_BHA
+                answers.append((drawn_BHA[row], Fallback.DRAWN))
+            else:
+                answers.append((self.processor.decode_action(chunk_HA), None))
+            self._last.keep(requests[row], answers[-1][0])
+        return answers
 
     def _subtasks(self, requests: Sequence[PolicyRequest]) -> list[str]:
         """Return what the policy says comes next, '' for one that says nothing or too much to be read again."""
@@ -170,49 +194,7 @@ class VLAPolicy:
         fits = [self.processor.fits(prompted(with_subtask(prompt, s))) for prompt, s in zip(prompts, said, strict=True)]
         return [subtask if fit else "" for subtask, fit in zip(said, fits, strict=True)]
 
-    def _field(self, prefix: Prefix) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return the velocity under a prefix; actions that have no noise in training stay where they are."""
-        context, num_own = self.model.expert_context(prefix), self._num_noisy
-
-        def velocity(x_BHA: Tensor, time_BX: Tensor) -> Tensor:
-            velocity_BHA = self.model.velocity(context, noisy_BHA=x_BHA, time_BX=time_BX)
-            if num_own == velocity_BHA.shape[-1]:
-                return velocity_BHA
-            return F.pad(velocity_BHA[..., :num_own], (0, velocity_BHA.shape[-1] - num_own))
-
-        return velocity
-
-    def _noise(self, request: PolicyRequest) -> np.ndarray:
-        """Return the chunk's noise, float32 [H, A], a function of episode seed and tick; zero where training has none."""
-        rng = np.random.default_rng(derive_seed(request.episode_seed, "noise", request.tick))
-        noise = rng.standard_normal((self.action_horizon, self._num_noisy), dtype=np.float32)
-        return padded(noise, self.model.config.action_dim)
-
-    @property
-    def _num_noisy(self) -> int:
-        """Return the number of action dimensions that are noisy in training, the robot's first."""
-        return self.model.config.action_dim if self.model.config.has_padding_noise else self.interface.action_dim
-
-    def _committed(self, requests: Sequence[PolicyRequest]) -> tuple[Tensor | None, Tensor | None]:
-        """Return encoded committed actions [B, H, A] and where they are [B, H]; None for a policy that knows none."""
-        largest = self.model.config.max_committed
-        committed_BHA = np.zeros((len(requests), self.action_horizon, self.model.config.action_dim), np.float32)
-        is_committed_BH = np.zeros(committed_BHA.shape[:2], bool)
-        for row, request in enumerate(requests):
-            if request.prefix is None or not len(request.prefix):
-                continue
-            if len(request.prefix) > largest:
-                raise OptionError(
-                    f"a request commits {len(request.prefix)} actions, the policy was trained with at most {largest}; "
-                    "train with a larger policy.max_committed, or ask without delay"
-                )
-            committed_BHA[row, : len(request.prefix)] = self.processor.encode_action(request.prefix)
-            is_committed_BH[row, : len(request.prefix)] = True
-        if not largest:
-            return None, None
-        return torch.from_numpy(committed_BHA).to(self._device), torch.from_numpy(is_committed_BH).to(self._device)
-
-    def _chunk(self, request: PolicyRequest, actions_HA: np.ndarray, *, subtask: str) -> ActionChunk:
+    def _chunk(self, request: PolicyRequest, actions_HA: np.ndarray, *, subtask: str, fallback: Fallback | None) -> ActionChunk:
         if request.prefix is not None:
             actions_HA[: len(request.prefix)] = request.prefix
         if not np.isfinite(actions_HA).all():
@@ -220,7 +202,7 @@ class VLAPolicy:
                 f"policy {self.policy_version} proposes actions that are not finite at tick {request.tick} of the episode with "
                 f"seed {request.episode_seed}; its weights or the observation hold NaN: use another checkpoint"
             )
-        return ActionChunk(actions=actions_HA, policy_version=self.policy_version, subtask=subtask)
+        return ActionChunk(actions=actions_HA, policy_version=self.policy_version, subtask=subtask, fallback=fallback)
 
     @torch.inference_mode()
     def _pooled(self, inputs: PrefixInputs) -> np.ndarray:

@@ -16,10 +16,11 @@ from opentau.data.codec import Codec
 from opentau.data.fitting import padded
 from opentau.data.images import resize_with_pad
 from opentau.errors import CheckpointError, DataError, OptionError
-from opentau.policies.config import NUM_RESERVED_IDS, FastIds, PolicyConfig, StateInput
+from opentau.policies.config import NUM_RESERVED_IDS, FastIds, PolicyConfig
 from opentau.policies.embodiment import Embodiment, named_embodiment
 from opentau.policies.fast_tokenizer import FastTokenizer
 from opentau.policies.inputs import PrefixInputs, SpokenInputs, spoken_inputs
+from opentau.policies.prompts import PromptWriter
 from opentau.policies.published_tokenizer import PublishedTokenizer, read_tokenizer
 from opentau.policies.text_tokenizer import TextTokenizer
 from opentau.types import Indicator, Interface, PolicyRequest
@@ -31,7 +32,6 @@ CONFIG_FILE = "config.json"
 EMBODIMENTS_FILE = "embodiments.json"
 TEXT_FILE = "tokenizer.json"
 FAST_FILE = "fast_tokenizer.json"
-INDICATOR_TEXT = {Indicator.NEGATIVE: "Advantage: negative", Indicator.POSITIVE: "Advantage: positive"}
 
 
 class Processor:
@@ -63,12 +63,8 @@ class Processor:
         self.served_indicator = served_indicator
         self.predicts_subtask = predicts_subtask
         self._check_fit()
-        self._prompt_ids: dict[str, list[int]] = {}
-        texts = [text_tokenizer.encode(INDICATOR_TEXT[Indicator(value)]) for value in (0, 1)]
-        length = max(map(len, texts)) if config.has_indicator_text else 0
-        self._indicator_2I = torch.tensor(
-            [(text + [text_tokenizer.pad_id] * length)[:length] for text in texts], dtype=torch.int64
-        )
+        self._writer = PromptWriter(config, text_tokenizer)
+        self._indicator_2I = self._writer.indicator_ids()
 
     @property
     def interface(self) -> Interface:
@@ -160,10 +156,7 @@ class Processor:
             is_question_B=np.zeros(len(prompts), bool) if is_question_B is None else is_question_B,
             state_dim_B=np.full(len(prompts), state_BS.shape[1]) if state_dim_B is None else state_dim_B,
         )
-        longest = int(inputs.has_prompt_BP.sum(dim=1).max())
-        return dataclasses.replace(
-            inputs, prompt_BP=inputs.prompt_BP[:, :longest], has_prompt_BP=inputs.has_prompt_BP[:, :longest]
-        )
+        return inputs.cut()
 
     def request_inputs(
         self,
@@ -220,27 +213,44 @@ class Processor:
 
     def with_indicator(self, inputs: PrefixInputs, indicator_B: Tensor) -> PrefixInputs:
         """Return the same observations under other indicators, int64 [B]."""
-        return dataclasses.replace(
+        told = dataclasses.replace(
             inputs, indicator_B=indicator_B, indicator_BI=self._indicator_2I.to(indicator_B.device)[indicator_B.clamp_min(0)]
         )
+        if not inputs.worded_BVP.shape[1]:
+            return told
+        row_B, wording_B = torch.arange(len(indicator_B), device=indicator_B.device), indicator_B + 1
+        prompt_BP, has_prompt_BP = (tensor[row_B, wording_B] for tensor in (inputs.worded_BVP, inputs.has_worded_BVP))
+        return dataclasses.replace(told, prompt_BP=prompt_BP, has_prompt_BP=has_prompt_BP)
 
     def fast_inputs(self, action_BHA: np.ndarray, *, is_pad_BH: np.ndarray) -> SpokenInputs | None:
         """Return the action tokens of the encoded chunks that have no padding and fit; None where no chunk does."""
-        if self.fast_tokenizer is None:
-            raise OptionError("the policy has no action tokenizer; fit one, or set the weight of the discrete loss to 0")
+        tokenizer = self._require_fast()
         whole = np.flatnonzero(~is_pad_BH.any(axis=1))
-        ids = self.fast_tokenizer.encode(action_BHA[whole]) if len(whole) else []
+        ids = tokenizer.encode(action_BHA[whole]) if len(whole) else []
         fitting = [(row, chunk) for row, chunk in zip(whole, ids, strict=True) if len(chunk) < self.config.max_fast_tokens]
         if not fitting:
             return None
-        said = [(int(row), [self._fast_id(token) for token in chunk]) for row, chunk in fitting]
+        fast_ids = self.fast_ids
+        said = [(int(row), [fast_ids[token] for token in chunk]) for row, chunk in fitting]
         return spoken_inputs(said, first_id=self.text_tokenizer.action_id, text=self.text_tokenizer)
 
-    def _fast_id(self, token: int) -> int:
-        """Return the id under which the model knows an action token."""
+    def decode_fast(self, said: Sequence[Sequence[int]]) -> list[np.ndarray | None]:
+        """Return the encoded chunk, float32 [H, A], that each row of the model's ids spells; None where it spells none."""
+        return self._require_fast().decode_batch([[self.fast_ids.index(model_id) for model_id in ids] for ids in said])
+
+    @property
+    def fast_ids(self) -> range:
+        """Ids under which the model knows the action tokens, in their order."""
+        count = self._require_fast().vocab_size
         if self.config.fast_ids is FastIds.VOCABULARY:
-            return self.config.text_vocab_size - 1 - NUM_RESERVED_IDS - token
-        return self.config.text_vocab_size + token
+            first = self.config.text_vocab_size - 1 - NUM_RESERVED_IDS
+            return range(first, first - count, -1)
+        return range(self.config.text_vocab_size, self.config.text_vocab_size + count)
+
+    def _require_fast(self) -> FastTokenizer:
+        if self.fast_tokenizer is None:
+            raise OptionError("the policy has no action tokenizer; fit one, or set the weight of the discrete loss to 0")
+        return self.fast_tokenizer
 
     def text_inputs(self, answers: Sequence[str]) -> SpokenInputs | None:
         """Return the answers of the samples that have one ('' has none) as tokens to be said; None where no sample does."""
@@ -304,12 +314,17 @@ class Processor:
         state_dim_B: np.ndarray,
     ) -> PrefixInputs:
         own_states = [state_S[:dim] for state_S, dim in zip(state_BS, state_dim_B, strict=True)]
-        prompt_BP, has_prompt_BP = self._prompts(prompts, own_states, is_question_B)
+        worded_BVP, has_worded_BVP = self._writer.prompts(prompts, states=own_states, is_question_B=is_question_B)
+        prompt_BP, has_prompt_BP = worded_BVP[:, 0], has_worded_BVP[:, 0]
+        if worded_BVP.shape[1] == 1:
+            worded_BVP, has_worded_BVP = (tensor[:, :0, :0] for tensor in (worded_BVP, has_worded_BVP))
         inputs = PrefixInputs(
             images_BCYX3=images_BCYX3,
             has_camera_BC=has_camera_BC,
             prompt_BP=prompt_BP,
             has_prompt_BP=has_prompt_BP,
+            worded_BVP=worded_BVP,
+            has_worded_BVP=has_worded_BVP,
             state_BS=torch.from_numpy(np.ascontiguousarray(state_BS, dtype=np.float32)),
             has_state_B=torch.from_numpy(~is_question_B),
             indicator_B=torch.empty(0),
@@ -317,51 +332,9 @@ class Processor:
         )
         return self.with_indicator(inputs, torch.from_numpy(np.asarray(indicator_B).astype(np.int64)))
 
-    def _prompts(
-        self, prompts: Sequence[str], states: Sequence[np.ndarray], is_question_B: np.ndarray
-    ) -> tuple[Tensor, Tensor]:
-        """Return padded token ids [B, P] and which of them are none."""
-        length = self.config.max_prompt_tokens
-        prompt_BP = torch.full((len(prompts), length), self.text_tokenizer.pad_id)
-        has_prompt_BP = torch.zeros((len(prompts), length), dtype=torch.bool)
-        for row, (prompt, state_S, is_question) in enumerate(zip(prompts, states, is_question_B, strict=True)):
-            ids = self._prompt(prompt if is_question else self._filled(prompt, state_S))
-            prompt_BP[row, : len(ids)] = torch.tensor(ids)
-            has_prompt_BP[row, : len(ids)] = True
-        return prompt_BP, has_prompt_BP
-
-    def _filled(self, prompt: str, state_S: np.ndarray) -> str:
-        """Return the template with a prompt on one line, and with the state where that is text."""
-        text = self.config.prompt_template.replace("{prompt}", prompt.strip().replace("_", " ").replace("\n", " "))
-        if self.config.state_input is StateInput.TEXT:
-            text = text.replace("{state}", " ".join(map(str, self._bins(state_S))))
-        return text
-
     def fits(self, prompt: str) -> bool:
         """Return whether a prompt whose state is no text is short enough."""
-        return len(self.text_tokenizer.encode(self._filled(prompt, np.zeros(0)))) < self.config.max_prompt_tokens
-
-    def _prompt(self, text: str) -> list[int]:
-        """Return the ids of a prompt; one that is too long raises `OptionError`."""
-        if text in self._prompt_ids:
-            return self._prompt_ids[text]
-        ids = [self.text_tokenizer.bos_id, *self.text_tokenizer.encode(text)]
-        if len(ids) > self.config.max_prompt_tokens:
-            raise OptionError(
-                f"the prompt {text!r} has {len(ids)} tokens, the policy reads {self.config.max_prompt_tokens}; "
-                "shorten it, or train a policy that reads more (+policy.args.max_prompt_tokens=…)"
-            )
-        if self.config.state_input is not StateInput.TEXT:
-            self._prompt_ids[text] = ids
-        return ids
-
-    def _bins(self, state_S: np.ndarray) -> np.ndarray:
-        """Return the bin of each encoded number, [-1, 1] cut into `num_state_bins` equal parts, open above.
-
-        Below lies the first bin as well, or one of number -1.
-        """
-        bins = np.floor((state_S + 1.0) / 2.0 * self.config.num_state_bins)
-        return np.clip(bins, self.config.lowest_state_bin, self.config.num_state_bins - 1).astype(np.int64)
+        return self._writer.fits(prompt)
 
 
 def _read_fast(path: Path) -> FastTokenizer | None:

@@ -71,6 +71,16 @@ class Prefix:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What tokens that follow attend to: a prefix, then everything said since."""
+
+    offered: tuple[KeysValues, ...]
+    """Keys and values of every layer, [B, G, T, D]."""
+    has_token_BT: Tensor
+    """bool."""
+
+
 class VLA(nn.Module):
     """A vision-language-action model of the π family, assembled from a configuration."""
 
@@ -144,20 +154,27 @@ class VLA(nn.Module):
 
         The expert does not attend to them: its context is the prefix alone. Padding belongs at the end.
         """
+        return self.say(prefix, token_BF)[0]
+
+    def say(self, seen: Prefix | Said, token_BF: Tensor) -> tuple[Tensor, Said]:
+        """Return the stream over further tokens, [B, F, W], and what the next ones attend to; each token is read once."""
         length = token_BF.shape[1]
-        blocks_F = block_ids([1] * length, first=2, device=token_BF.device)
+        # Blocks 0 and 1 are the prefix; every token is a block of its own.
+        blocks_F = torch.arange(2, 2 + length, device=token_BF.device)
+        has_token_BT = F.pad(seen.has_token_BT, (0, length), value=True)
         allowed_BFK = attention_mask(
             query_blocks_Q=blocks_F,
-            key_blocks_K=F.pad(blocks_F, (prefix.has_token_BT.shape[1], 0)),
-            key_valid_BK=F.pad(prefix.has_token_BT, (0, length), value=True),
+            key_blocks_K=F.pad(blocks_F, (seen.has_token_BT.shape[1], 0)),
+            key_valid_BK=has_token_BT,
         )
-        positions_BF = prefix.has_token_BT.sum(dim=1, keepdim=True) + torch.arange(length, device=token_BF.device)
-        return self.backbone(
+        positions_BF = seen.has_token_BT.sum(dim=1, keepdim=True) + torch.arange(length, device=token_BF.device)
+        stream_BFW, offered = self.backbone.extend(
             self._embed_text(token_BF),
             rotation=self.backbone.rotation(positions_BF),
             mask_B1TC=additive(allowed_BFK),
-            context=prefix.offered,
+            context=seen.offered,
         )
+        return stream_BFW, Said(offered=offered, has_token_BT=has_token_BT)
 
     def logits(self, stream_W: Tensor) -> Tensor:
         """Return the next token's logits, [..., V], from a continuation's stream, [..., W]."""

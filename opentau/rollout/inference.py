@@ -146,5 +146,6 @@ class InferenceServer(threading.Thread):
             value=value,
             infer_ms=infer_ms,
             subtask=chunk.subtask,
+            fallback=chunk.fallback,
         )
         send_to(self._socket, row.identity, message, {"actions": np.asarray(chunk.actions, np.float32)})

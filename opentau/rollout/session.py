@@ -266,6 +266,7 @@ class RolloutSession:
             num_intervention_steps=result.num_intervention_steps,
             station=event.station_id,
             num_clipped_actions=event.played.num_clipped_actions,
+            num_fallbacks=event.played.num_fallbacks,
         )
         self._emit(STAGE_PROGRESS, stage=self._stage, iteration=self._iteration, done=done, total=total, unit="episodes")
 

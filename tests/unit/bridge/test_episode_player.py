@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from opentau.errors import OptionError, PolicyError
-from opentau.types import Actor, EpisodePlan, Outcome, PolicyRequest, Source
+from opentau.types import Actor, EpisodePlan, Fallback, Outcome, PolicyRequest, Source
 from robot_bridge.payloads import ChunkReply, PlayedEpisode
 from robot_bridge.player import EpisodePlayer
 from tests.fakes import CountingEnv, CountingExpert, DistanceCritic, ScriptedPolicy, ShakyHand, TellingExpert
@@ -139,6 +139,19 @@ def test_what_a_policy_says_it_is_about_is_written_down_with_what_it_does():
 
     episode = play(PLAN, policy=Saying()).episode
     assert episode.subtasks == tuple(f"from {tick - tick % 5}" for tick in range(len(episode)))
+
+
+def test_chunks_that_stand_in_for_others_are_counted():
+    class Stammering(ScriptedPolicy):
+        def infer(self, requests):
+            return [
+                dataclasses.replace(c, fallback=Fallback.HELD if r.tick else None)
+                for r, c in zip(requests, super().infer(requests), strict=True)
+            ]
+
+    link = DirectLink(Stammering())
+    assert play(PLAN, link=link).num_fallbacks == len(link.requests) - 1 > 0
+    assert play(PLAN).num_fallbacks == 0
 
 
 def test_stale_replies_are_never_played():

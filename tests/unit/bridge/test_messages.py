@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opentau.errors import LinkError
+from opentau.types import Fallback
 from robot_bridge.messages import (
     MAGIC,
     MAJOR,
@@ -67,6 +68,15 @@ def test_what_a_policy_says_travels_with_its_chunk():
     message, arrays = examples()["CHUNK"]
     frames = encode(msgspec.structs.replace(message, subtask="reach for the milk"), arrays)
     assert reply_from(*decode(frames, max_bytes=LIMIT)).chunk.subtask == "reach for the milk"
+
+
+def test_what_stands_in_for_a_chunk_travels_with_it_and_its_count_with_the_episode():
+    (chunk, actions), (upload, columns) = examples()["CHUNK"], examples()["EPISODE"]
+    assert reply_from(*decode(encode(chunk, actions), max_bytes=LIMIT)).chunk.fallback is None
+    held = encode(msgspec.structs.replace(chunk, fallback=Fallback.HELD), actions)
+    assert reply_from(*decode(held, max_bytes=LIMIT)).chunk.fallback is Fallback.HELD
+    counted = encode(msgspec.structs.replace(upload, num_fallbacks=3), columns)
+    assert played_from(*decode(counted, max_bytes=LIMIT)).num_fallbacks == 3
 
 
 def test_subtasks_travel_as_runs_and_arrive_frame_by_frame():

@@ -43,6 +43,7 @@ def test_a_list_may_be_written_over_several_lines() -> None:
         ("collect.supervised_share=0.8", "half is autonomous"),
         ("improve.positive_draw=frames", "'frame' or 'episode'"),
         ("improve.start=zero", "pretrained"),
+        ("inference.action_source=fats", "'flow' or 'fast'"),
         ("+env.args.sise=3", "no option 'sise'"),
         ("+env.expert.args.pase=3", "no option 'pase'"),
         ("env.target=envs.nowhere:Env", "cannot be imported"),
@@ -78,6 +79,19 @@ def test_over_how_many_processes_a_training_is_spread_makes_no_other_run() -> No
     spread = compose_config("loop", ["training.strategy=fsdp", "training.accumulation=4"])
     assert LoopOptions.from_config(spread).training == DistributionOptions(strategy="fsdp", accumulation=4)
     assert options_id(spread) == options_id(compose_config("loop", []))
+
+
+def test_action_tokens_and_a_delay_do_not_go_together() -> None:
+    config = compose_config("loop", ["inference.action_source=fast", "rollout.delay_ticks=2"])
+    with pytest.raises(OptionError, match="delay_ticks=0 or action_source=flow"):
+        LoopOptions.from_config(config)
+
+
+def test_newer_options_of_inference_name_another_run_only_where_they_are_used() -> None:
+    config = compose_config("loop", [])
+    known = {name: config["inference"][name] for name in ("guidance", "num_flow_steps", "indicator")}
+    assert options_id({**config, "inference": known}) == options_id(config)
+    assert options_id(compose_config("loop", ["inference.action_source=fast"])) != options_id(config)
 
 
 def test_errors_are_printed_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:

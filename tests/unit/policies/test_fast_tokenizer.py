@@ -108,15 +108,6 @@ def test_data_that_cannot_be_fitted_is_explained(data, vocab_size, named):
         FastTokenizer.fit(data, vocab_size=vocab_size)
 
 
-def test_what_a_policy_said_is_decoded_up_to_its_end():
-    ids = TOKENIZER.encode(chunks(2))
-    said = [[1000 + index for index in ids[0]] + [7, 1000], [1000 + index for index in ids[1]], [7], [3, 7]]
-    decoded = TOKENIZER.decode_said(said, first_id=1000, end_id=7)
-    assert np.array_equal(decoded[0], TOKENIZER.decode(ids[0]))
-    assert np.array_equal(decoded[1], TOKENIZER.decode(ids[1]))
-    assert decoded[2:] == [None, None]
-
-
 def test_checkpoints_that_name_the_largest_coefficient_are_read():
     plain = json.loads(TOKENIZER.to_json())
     limit = TOKENIZER.coefficient_range[1]

@@ -10,6 +10,7 @@ import torch
 
 from opentau.data.batches import Batch
 from opentau.errors import OptionError
+from opentau.policies.config import IndicatorPlace
 from opentau.policies.processor import Processor
 from opentau.policies.vla import VLA
 from opentau.training.objectives import PolicyObjective
@@ -107,8 +108,9 @@ def test_insulation_keeps_the_flow_loss_out_of_the_backbone():
         assert metrics["train/flow"] > 0
 
 
-def test_a_withheld_indicator_is_absent_for_text_and_embedding():
-    config = nano_like()
+@pytest.mark.parametrize("place", list(IndicatorPlace))
+def test_a_withheld_indicator_is_absent_for_text_and_embedding(place):
+    config = nano_like(indicator_place=place)
     vla, sample = model(config), batch()
     unlabelled = dataclasses.replace(sample, indicator=np.full(len(sample.prompt), -1, np.int8))
     withheld = _loss(_objective(config, vla=vla, indicator_dropout=1.0), sample)[0]

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from opentau.errors import OptionError, PolicyError
-from opentau.policies.config import nano
+from opentau.policies.config import IndicatorPlace, nano
+from opentau.policies.options import InferenceOptions
 from opentau.policies.policy import VLAPolicy
-from opentau.types import Indicator
 from tests.unit.policies.parts import (
     ACTION_DIM,
     CAMERAS,
@@ -28,9 +28,15 @@ from tests.unit.policies.parts import (
 )
 
 
-def _policy(config=None, *, vla=None, **options):
+def _policy(config=None, *, vla=None, batch_size=1, **options):
     config = config or nano_like()
-    return VLAPolicy(vla or model(config), processor=processor(config), policy_version="v1", **options)
+    return VLAPolicy(
+        vla or model(config),
+        processor=processor(config),
+        policy_version="v1",
+        options=InferenceOptions(**options),
+        batch_size=batch_size,
+    )
 
 
 @pytest.fixture
@@ -46,8 +52,13 @@ NANO = nano(cameras=CAMERAS, image_size=SIZE, state_dim=STATE_DIM, action_dim=AC
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
 @pytest.mark.parametrize(
     ("config", "options"),
-    [(NANO, {}), (nano_like(), {"guidance": 1.5}), (pi05_like(), {})],
-    ids=["nano", "guided", "pi05"],
+    [
+        (NANO, {}),
+        (nano_like(), {"guidance": 1.5}),
+        (pi05_like(), {}),
+        (nano_like(indicator_place=IndicatorPlace.PROMPT), {"guidance": 1.5}),
+    ],
+    ids=["nano", "guided", "pi05", "prompt"],
 )
 def test_answers_are_equal_to_the_bit_alone_in_company_and_in_every_row(config, options, batch_size):
     _assert_company_changes_nothing(config, batch_size=batch_size, orders=([0, 1, 2, 3], [3, 2, 1, 0], [1, 3]), **options)
@@ -118,12 +129,45 @@ def test_more_committed_actions_than_were_trained_are_refused():
         _policy(nano_like(max_committed=2)).infer([request(seed=0, committed=np.zeros((3, ACTION_DIM), np.float32))])
 
 
+def test_a_policy_that_was_not_trained_to_is_guided_to_continue_committed_actions():
+    policy = _policy(committed="guided")
+    free = policy.infer([request(seed=0)])[0].actions
+    assert np.array_equal(free, _policy().infer([request(seed=0)])[0].actions)
+    for length in (1, HORIZON - 1):
+        committed = np.random.default_rng(length).uniform(-1, 1, (length, ACTION_DIM)).astype(np.float32)
+        chunk = policy.infer([request(seed=0, committed=committed)])[0].actions
+        assert np.array_equal(chunk[:length], committed)
+        assert not np.allclose(chunk[length:], free[length:])
+
+
+@pytest.mark.parametrize("guidance", [1.0, 1.5])
+def test_company_that_is_guided_to_continue_changes_nothing(guidance):
+    policy = _policy(committed="guided", guidance=guidance, batch_size=3)
+    asked = request(seed=0, committed=np.full((3, ACTION_DIM), 0.2, np.float32))
+    odd = request(seed=1, cameras=("wrist",), committed=np.full((2, ACTION_DIM), 0.1, np.float32))
+    free = request(seed=2)
+    alone = [policy.infer([each])[0].actions for each in (asked, odd, free)]
+    together = [chunk.actions for chunk in policy.infer([free, odd, asked])]
+    assert all(np.array_equal(*pair) for pair in zip(alone, reversed(together), strict=True))
+
+
+def test_guidance_leaves_no_gradients_behind():
+    vla = model(nano_like())
+    _policy(vla=vla, committed="guided").infer([request(seed=0, committed=np.zeros((2, ACTION_DIM), np.float32))])
+    assert all(parameter.grad is None for parameter in vla.parameters())
+
+
+def test_as_many_committed_actions_as_a_chunk_has_are_refused():
+    with pytest.raises(OptionError, match=f"commits {HORIZON} actions, a chunk has {HORIZON}"):
+        _policy(committed="guided").infer([request(seed=0, committed=np.zeros((HORIZON, ACTION_DIM), np.float32))])
+
+
 def test_guidance_one_is_the_conditional_policy_and_zero_the_unconditional():
     config = nano_like()
     vla = model(config)
     ask = [request(seed=0)]
-    conditional = _policy(config, vla=vla, indicator=Indicator.POSITIVE).infer(ask)[0].actions
-    absent = _policy(config, vla=vla, indicator=Indicator.ABSENT).infer(ask)[0].actions
+    conditional = _policy(config, vla=vla, indicator="positive").infer(ask)[0].actions
+    absent = _policy(config, vla=vla, indicator="absent").infer(ask)[0].actions
     almost = _policy(config, vla=vla, guidance=1.0 + 1e-7).infer(ask)[0].actions
     assert np.allclose(almost, conditional, atol=1e-4)
     assert np.allclose(_policy(config, vla=vla, guidance=0.0).infer(ask)[0].actions, absent, atol=1e-5)
@@ -137,17 +181,43 @@ def test_guidance_extrapolates_the_velocity_of_one_flow_step():
     encode = processor(config).codec.encode_action
     with_indicator, without, guided = (
         encode(_policy(config, **options, **change).infer([request(seed=0)])[0].actions)
-        for change in ({}, {"indicator": Indicator.ABSENT}, {"guidance": 2.5})
+        for change in ({}, {"indicator": "absent"}, {"guidance": 2.5})
     )
     assert np.allclose(guided, without + 2.5 * (with_indicator - without), atol=1e-4)
 
 
-def test_positive_and_negative_policies_differ():
-    config = nano_like()
+IN_PROMPT = {"indicator_place": IndicatorPlace.PROMPT, "has_indicator_embedding": False}
+
+
+def test_guidance_with_the_indicator_in_the_prompt_takes_two_passes_and_is_the_same_formula():
+    config = nano_like(**IN_PROMPT)
+    vla = model(config)
+    options = {"vla": vla, "num_flow_steps": 1}
+    encode = processor(config).codec.encode_action
+    conditional, absent, almost, guided = (
+        encode(_policy(config, **options, **change).infer([request(seed=0)])[0].actions)
+        for change in ({}, {"indicator": "absent"}, {"guidance": 1.0 + 1e-7}, {"guidance": 2.5})
+    )
+    assert not np.allclose(conditional, absent, atol=1e-3)
+    assert np.allclose(almost, conditional, atol=1e-5)
+    assert np.allclose(guided, absent + 2.5 * (conditional - absent), atol=1e-4)
+
+
+def test_features_do_not_depend_on_an_indicator_in_the_prompt():
+    config = nano_like(**IN_PROMPT)
+    vla = model(config)
+    asked = [request(seed=0)]
+    positive, negative = (_policy(config, vla=vla, indicator=name).features(asked) for name in ("positive", "negative"))
+    assert np.array_equal(positive, negative)
+
+
+@pytest.mark.parametrize("changes", [{}, IN_PROMPT], ids=["block", "prompt"])
+def test_positive_and_negative_policies_differ(changes):
+    config = nano_like(**changes)
     vla = model(config)
     positive, negative = (
         _policy(config, vla=vla, indicator=indicator).infer([request(seed=0)])[0].actions
-        for indicator in (Indicator.POSITIVE, Indicator.NEGATIVE)
+        for indicator in ("positive", "negative")
     )
     assert not np.allclose(positive, negative, atol=1e-3)
 
@@ -157,7 +227,7 @@ def test_features_do_not_depend_on_the_indicator_and_fit_those_of_recorded_frame
     vla = model(config)
     requests = [request(seed=seed) for seed in range(3)]
     served = _policy(config, vla=vla).features(requests)
-    assert np.array_equal(served, _policy(config, vla=vla, indicator=Indicator.NEGATIVE).features(requests))
+    assert np.array_equal(served, _policy(config, vla=vla, indicator="negative").features(requests))
     cameras = requests[0].observation.images
     recorded = _policy(config, vla=vla).batch_features(
         images={camera: np.stack([asked.observation.images[camera] for asked in requests]) for camera in cameras},
@@ -193,7 +263,9 @@ def test_answering_does_not_touch_the_global_generator_or_training_data():
     [
         ({"num_flow_steps": 0}, "num_flow_steps"),
         ({"batch_size": 0}, "batch_size"),
-        ({"guidance": 2.0, "indicator": Indicator.ABSENT}, "guidance"),
+        ({"guidance": 2.0, "indicator": "absent"}, "guidance"),
+        ({"committed": "hoped"}, "'trained' or 'guided'"),
+        ({"committed_limit": 0.0}, "committed_limit"),
     ],
 )
 def test_options_that_make_no_sense_are_named(options, named):

@@ -9,7 +9,7 @@ import pytest
 
 from opentau.errors import OptionError
 from opentau.models.config import TransformerConfig
-from opentau.policies.config import PolicyConfig, StateInput, nano
+from opentau.policies.config import IndicatorPlace, PolicyConfig, StateInput, nano
 from opentau.policies.vla import VLA
 from tests.unit.policies.parts import CAMERAS, FAMILY, nano_like
 
@@ -23,6 +23,16 @@ def test_nano_has_about_three_million_parameters():
 def test_plain_data_and_back_is_the_same_configuration(member):
     config = member()
     assert PolicyConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_where_the_indicator_stands_is_told_only_where_that_is_not_the_usual_place():
+    usual, other = nano_like(), nano_like(indicator_place=IndicatorPlace.PROMPT)
+    assert "indicator_place" not in usual.to_dict()
+    assert PolicyConfig.from_dict(json.loads(json.dumps(other.to_dict()))) == other
+    sizes = {"cameras": CAMERAS, "state_dim": 8, "action_dim": 7}
+    assert nano(**sizes, indicator_place="prompt").indicator_place is IndicatorPlace.PROMPT
+    with pytest.raises(OptionError, match=r"unknown indicator_place 'promt'.*'prompt'"):
+        nano(**sizes, indicator_place="promt")
 
 
 @pytest.mark.parametrize(
@@ -58,6 +68,7 @@ def test_an_expert_of_another_depth_is_refused():
         ({"cameras": ("a", "a")}, "cameras"),
         ({"max_committed": 8}, "max_committed"),
         ({"state_input": StateInput.TEXT}, "prompt_template"),
+        ({"indicator_place": IndicatorPlace.PROMPT, "has_indicator_text": False}, "indicator_place"),
         ({"prompt_template": "do it"}, "prompt_template"),
         ({"action_dim": 0}, "action_dim"),
         (

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from opentau.errors import CheckpointError, DataError, OptionError
+from opentau.policies.config import IndicatorPlace
 from opentau.policies.embodiment import Embodiment
 from opentau.policies.fast_tokenizer import FastTokenizer
 from opentau.policies.processor import Processor
+from opentau.policies.prompts import told
 from opentau.policies.text_tokenizer import TextTokenizer
 from opentau.types import Indicator
 from tests.unit.policies.parts import (
@@ -83,6 +85,42 @@ def test_indicators_are_spelled_by_their_text():
     assert decode(inputs.indicator_BI[0].tolist()) == "advantage: negative"
     assert decode(inputs.indicator_BI[1].tolist()) == "advantage: positive"
     assert inputs.indicator_B.tolist() == [0, 1, -1]
+
+
+def test_an_indicator_in_the_prompt_is_part_of_the_task_and_a_plain_task_can_say_it():
+    config = dataclasses.replace(pi05_like(), indicator_place=IndicatorPlace.PROMPT, max_prompt_tokens=60)
+    made, asked = processor(config), request(seed=0)
+    inputs = made.with_indicator(made.request_inputs([asked] * 3, indicator=Indicator.ABSENT), torch.tensor([-1, 0, 1]))
+    texts = [made.text_tokenizer.decode(row.tolist()) for row in inputs.prompt_BP]
+    assert texts[0].startswith("task: pick up the milk and place it in the basket, state: ")
+    assert texts[1].startswith("task: pick up the milk and place it in the basket, advantage: negative, state: ")
+    assert texts[2].startswith("task: pick up the milk and place it in the basket, advantage: positive, state: ")
+    assert inputs.indicator_BI.shape == (3, 0)
+    untold = processor(dataclasses.replace(config, has_indicator_text=False, indicator_place=IndicatorPlace.BLOCK))
+    plain = untold.request_inputs([asked], indicator=Indicator.ABSENT, prompts=[told(asked.observation.prompt, Indicator(1))])
+    assert torch.equal(plain.prompt_BP[0], inputs.prompt_BP[2])
+    assert torch.equal(plain.has_prompt_BP[0], inputs.has_prompt_BP[2])
+
+
+def test_with_the_indicator_in_the_prompt_training_and_serving_read_the_same_and_questions_have_none():
+    config = nano_like(indicator_place=IndicatorPlace.PROMPT)
+    made, sample = processor(config), batch(3)
+    arguments = {
+        "images": sample.images,
+        "prompts": sample.prompt,
+        "state_BS": sample.state,
+        "indicator_B": np.ones(3, np.int8),
+    }
+    trained = made.prefix_inputs(**arguments)
+    served = made.request_inputs([request(seed=seed) for seed in range(3)], indicator=Indicator.POSITIVE)
+    longest = trained.prompt_BP.shape[1]
+    assert longest < config.max_prompt_tokens
+    assert torch.equal(trained.prompt_BP, served.prompt_BP[:, :longest])
+    withheld = made.with_indicator(trained, torch.full((3,), -1))
+    assert not torch.equal(withheld.prompt_BP, trained.prompt_BP)
+    assert torch.equal(made.with_indicator(withheld, trained.indicator_B).prompt_BP, trained.prompt_BP)
+    asked = made.prefix_inputs(**arguments, is_question_B=np.ones(3, bool))
+    assert torch.equal(asked.prompt_BP, made.with_indicator(asked, torch.full((3,), -1)).prompt_BP)
 
 
 def test_a_policy_without_indicator_text_reads_none():

@@ -19,6 +19,7 @@ from opentau.errors import CheckpointError, OptionError
 from opentau.policies.config import FastIds, TextHead
 from opentau.policies.family import PI0_TEMPLATE, PI05_TEMPLATE
 from opentau.policies.pretrained import pretrained
+from opentau.policies.prompts import state_bins
 from opentau.policies.published import names
 from opentau.policies.published.exporting import export_lerobot
 from opentau.policies.published.reading import ReadOptions, read_published
@@ -371,4 +372,4 @@ def test_states_below_the_bins_are_written_as_openpi_writes_them(taken):
     _, processor = load_model(taken.path)
     edges = np.array([-1.5, -1.0, 0.0, math.nextafter(1.0, 0.0), 1.5], np.float32)
     theirs = np.digitize(edges, bins=np.linspace(-1, 1, 257)[:-1]) - 1
-    assert processor._bins(edges).tolist() == theirs.tolist() == [-1, 0, 128, 255, 255]
+    assert state_bins(edges, config=processor.config).tolist() == theirs.tolist() == [-1, 0, 128, 255, 255]

@@ -1,0 +1,33 @@
+"""Which of several chunks for one observation is played."""
+
+# Shapes: B observations, N candidates, H actions of a chunk, A action dimensions.
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from opentau.policies.vla import Prefix
+
+
+class ChunkScorer(Protocol):
+    """Says how good candidates are; nothing in it waits for the device."""
+
+    def __call__(self, prefix: Prefix, candidates_BNHA: Tensor) -> Tensor:
+        """Return scores, [B, N], higher for better ones."""
+        ...
+
+
+def agreement(prefix: Prefix, candidates_BNHA: Tensor) -> Tensor:
+    """Return minus the mean distance to the other candidates, [B, N] (a `ChunkScorer`): the best is nearest to all others."""
+    count = candidates_BNHA.shape[1]
+    apart_BNNHA = candidates_BNHA[:, :, None] - candidates_BNHA[:, None]
+    return -apart_BNNHA.square().sum(dim=(-2, -1)).sqrt().sum(dim=-1) / (count - 1)
+
+
+def best(candidates_BNHA: Tensor, score_BN: Tensor) -> Tensor:
+    """Return the candidate with the highest score, the first of equal ones, [B, H, A]."""
+    row_B = torch.arange(len(score_BN), device=score_BN.device)
+    return candidates_BNHA[row_B, score_BN.argmax(dim=1)]

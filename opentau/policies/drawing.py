@@ -1,0 +1,134 @@
+"""How chunks are drawn by the flow: noise, guidance, and actions that are committed already."""
+
+# Shapes: B requests, H actions of a chunk, A action dimensions; the time axis X is 1 (shared by the chunk) or H.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from opentau.data.fitting import padded
+from opentau.errors import OptionError
+from opentau.models.continuing import Velocity, continuation_weights, continued
+from opentau.models.flow import integrate
+from opentau.policies.choosing import ChunkScorer, agreement, best
+from opentau.policies.options import GUIDED, InferenceOptions
+from opentau.policies.processor import Processor
+from opentau.policies.vla import VLA, Prefix
+from opentau.types import PolicyRequest, derive_seed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowDrawing:
+    """Draws chunks under a prefix; nothing in its loop waits for the device."""
+
+    model: VLA
+    processor: Processor
+    options: InferenceOptions
+    score: ChunkScorer = agreement
+
+    def __call__(self, requests: Sequence[PolicyRequest], *, prefix: Prefix, unguided: Prefix | None) -> Tensor:
+        """Return encoded chunks [B, H, A]; `unguided` is the prefix without the indicator, None where nothing is guided."""
+        count = self.options.num_candidates
+        if count == 1:
+            return self._drawn(requests, prefix=prefix, unguided=unguided)
+        repeated = [request for request in requests for _ in range(count)]
+        candidates_BHA = self._drawn(repeated, prefix=prefix.repeated(count), unguided=unguided and unguided.repeated(count))
+        candidates_BNHA = candidates_BHA.unflatten(0, (-1, count))
+        return best(candidates_BNHA, self.score(prefix, candidates_BNHA[..., : self.processor.interface.action_dim]))
+
+    def _drawn(self, requests: Sequence[PolicyRequest], *, prefix: Prefix, unguided: Prefix | None) -> Tensor:
+        """Return a chunk for each row of a prefix; rows of one request side by side differ in their noise."""
+        field = self._guided(prefix, unguided)
+        count = self.options.num_candidates
+        noise = [self._noise(request, candidate=row % count) for row, request in enumerate(requests)]
+        noise_BHA = torch.from_numpy(np.stack(noise)).to(prefix.state_BS.device)
+        num_steps = self.options.num_flow_steps
+        committed = self._committed(requests)
+        if committed is None:
+            return integrate(field, noise_BHA=noise_BHA, num_steps=num_steps)
+        committed_BHA, weight_BH = (tensor.to(noise_BHA.device) for tensor in committed)
+        if self.options.committed == GUIDED:
+            return continued(
+                field,
+                noise_BHA=noise_BHA,
+                num_steps=num_steps,
+                wanted_BHA=committed_BHA,
+                weight_BH=weight_BH,
+                is_committed_BH=weight_BH == 1,
+                limit=self.options.committed_limit,
+            )
+        return integrate(
+            field, noise_BHA=noise_BHA, num_steps=num_steps, committed_BHA=committed_BHA, is_committed_BH=weight_BH == 1
+        )
+
+    def _guided(self, prefix: Prefix, unguided: Prefix | None) -> Velocity:
+        """Return the velocity v_u + β (v_c - v_u), or v_c alone for β = 1 (π*0.6, arXiv:2511.14759, appendix E)."""
+        conditional = self._field(prefix)
+        if unguided is None:
+            return conditional
+        unconditional = self._field(unguided)
+
+        def guided(x_BHA: Tensor, time_BX: Tensor) -> Tensor:
+            return torch.lerp(unconditional(x_BHA, time_BX), conditional(x_BHA, time_BX), self.options.guidance)
+
+        return guided
+
+    def _field(self, prefix: Prefix) -> Velocity:
+        """Return the velocity under a prefix; actions that have no noise in training stay where they are."""
+        context, num_own = self.model.expert_context(prefix), self._num_noisy
+
+        def velocity(x_BHA: Tensor, time_BX: Tensor) -> Tensor:
+            velocity_BHA = self.model.velocity(context, noisy_BHA=x_BHA, time_BX=time_BX)
+            if num_own == velocity_BHA.shape[-1]:
+                return velocity_BHA
+            return F.pad(velocity_BHA[..., :num_own], (0, velocity_BHA.shape[-1] - num_own))
+
+        return velocity
+
+    def _noise(self, request: PolicyRequest, *, candidate: int) -> np.ndarray:
+        """Return a candidate's noise, float32 [H, A], a function of episode seed and tick; zero where training has none.
+
+        The first candidate has the noise of a policy that draws one.
+        """
+        config = self.model.config
+        further = (candidate,) if candidate else ()
+        rng = np.random.default_rng(derive_seed(request.episode_seed, "noise", request.tick, *further))
+        noise = rng.standard_normal((config.action_horizon, self._num_noisy), dtype=np.float32)
+        return padded(noise, config.action_dim)
+
+    @property
+    def _num_noisy(self) -> int:
+        """Return the number of action dimensions that are noisy in training, the robot's first."""
+        config = self.model.config
+        return config.action_dim if config.has_padding_noise else self.processor.interface.action_dim
+
+    def _committed(self, requests: Sequence[PolicyRequest]) -> tuple[Tensor, Tensor] | None:
+        """Return encoded committed actions [B, H, A] and their weights [B, H], 1 where committed.
+
+        None where there are none to continue, and the policy does not read how many there are.
+        """
+        config, is_guided = self.model.config, self.options.committed == GUIDED
+        horizon = config.action_horizon
+        largest = horizon - 1 if is_guided else config.max_committed
+        counts = [0 if request.prefix is None else len(request.prefix) for request in requests]
+        if max(counts) > largest:
+            limit = f"the policy was trained with at most {largest}; train with a larger policy.max_committed, "
+            limit += "set inference.committed=guided, or ask without delay"
+            if is_guided:
+                limit = f"a chunk has {horizon}; ask with a smaller delay"
+            raise OptionError(f"a request commits {max(counts)} actions, {limit}")
+        if not any(counts) and (is_guided or not largest):
+            return None
+        committed_BHA = np.zeros((len(requests), horizon, config.action_dim), np.float32)
+        for row, request in enumerate(requests):
+            if request.prefix is not None:
+                committed_BHA[row, : counts[row]] = self.processor.encode_action(request.prefix)
+        # A request tells no more of the last chunk than what is committed of it, so that all the rest is fresh.
+        weight_BH = np.stack([continuation_weights(count, horizon=horizon, num_fresh=horizon - count) for count in counts])
+        return torch.from_numpy(committed_BHA), torch.from_numpy(weight_BH)

@@ -1,0 +1,81 @@
+"""How a policy is asked: the options of inference, free of torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from opentau.errors import OptionError, near_matches
+from opentau.types import Indicator
+
+INDICATORS = {indicator.name.lower(): indicator for indicator in Indicator}
+FLOW, FAST = "flow", "fast"
+"""Where actions come from."""
+TRAINED, GUIDED = "trained", "guided"
+"""How a chunk continues committed actions."""
+NEWER = ("action_source", "committed", "committed_limit", "num_candidates")
+"""At their defaults these are no part of a run's identity, so that runs from before there were any keep theirs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceOptions:
+    """How a policy is asked."""
+
+    guidance: float = 1.0
+    """Classifier-free guidance β; 1 samples with the positive indicator alone."""
+    num_flow_steps: int = 5
+    """Euler steps of the flow."""
+    indicator: str | None = None
+    """'positive', 'absent' or 'negative'; null asks every policy with the one that its training names."""
+    action_source: str = FLOW
+    """'flow' draws chunks with the action expert, 'fast' has the policy say them in action tokens."""
+    committed: str = TRAINED
+    """How chunks continue actions that are committed: 'trained' for policies that were (`max_committed`), 'guided' for any."""
+    committed_limit: float = 5.0
+    """Largest strength of that guidance (β of real-time chunking, arXiv:2506.07339)."""
+    num_candidates: int = 1
+    """Chunks drawn for each observation, on one pass of the prefix; the one that the others agree with most is played."""
+
+    def __post_init__(self) -> None:
+        if self.num_flow_steps < 1:
+            raise OptionError(f"inference.num_flow_steps is {self.num_flow_steps}; it must be at least 1")
+        if self.indicator is not None:
+            require_indicator(self.indicator, name="inference.indicator")
+        _require_choice(self.action_source, (FLOW, FAST), name="inference.action_source")
+        _require_choice(self.committed, (TRAINED, GUIDED), name="inference.committed")
+        if self.committed_limit <= 0:
+            raise OptionError(f"inference.committed_limit is {self.committed_limit}; it must be positive")
+        if self.num_candidates < 1 or self.num_candidates == 2:
+            raise OptionError(
+                f"inference.num_candidates is {self.num_candidates}; use 1, or at least 3: "
+                "of two, neither agrees more with the other"
+            )
+        if self.action_source == FAST and self.num_candidates != 1:
+            raise OptionError(
+                f"inference.num_candidates is {self.num_candidates} with inference.action_source {FAST!r}, which has one most "
+                "likely chunk; set num_candidates=1 or action_source=flow"
+            )
+        if self.action_source == FAST and self.guidance != 1.0:
+            raise OptionError(
+                f"inference.guidance is {self.guidance} with inference.action_source {FAST!r}; guidance acts on the flow: "
+                "set guidance=1 or action_source=flow"
+            )
+
+
+def identifying(inference: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what results depend on of the options as plain data: all but newer ones at their defaults."""
+    default = dataclasses.asdict(InferenceOptions())
+    return {name: value for name, value in inference.items() if name not in NEWER or value != default[name]}
+
+
+def require_indicator(value: str, *, name: str) -> None:
+    """Raise `OptionError` for anything but the name of an indicator."""
+    if value not in INDICATORS:
+        raise OptionError(f"{name} is {value!r}; use {', '.join(INDICATORS)}.{near_matches(value, INDICATORS)}")
+
+
+def _require_choice(value: str, choices: tuple[str, ...], *, name: str) -> None:
+    if value not in choices:
+        raise OptionError(f"{name} is {value!r}; use {' or '.join(map(repr, choices))}.{near_matches(value, choices)}")
