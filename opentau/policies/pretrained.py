@@ -10,7 +10,7 @@ from typing import Any
 
 from opentau.checkpoint import read_manifest
 from opentau.errors import CheckpointError, OptionError
-from opentau.policies.config import PolicyConfig
+from opentau.policies.config import IndicatorPlace, PolicyConfig, chosen
 
 CONFIG_FILE = "config.json"
 
@@ -40,6 +40,7 @@ def pretrained(
     max_committed: int | None = None,
     has_indicator_text: bool | None = None,
     has_indicator_embedding: bool | None = None,
+    indicator_place: str | None = None,
 ) -> Pretrained:
     """Return a start from a sealed checkpoint for data with these cameras and dimensions.
 
@@ -68,6 +69,7 @@ def pretrained(
         "max_committed": max_committed,
         "has_indicator_text": has_indicator_text,
         "has_indicator_embedding": has_indicator_embedding,
+        "indicator_place": indicator_place and chosen(IndicatorPlace, indicator_place, name="indicator_place"),
         "state_dim": None if has_state_weights else state_dim,
         "backbone": None if dropout is None else dataclasses.replace(own.backbone, dropout=dropout),
         "expert": None if dropout is None else dataclasses.replace(own.expert, dropout=dropout),

@@ -19,6 +19,7 @@ from opentau.policies.published.lerobot_files import lerobot_config, lerobot_pro
 from opentau.policies.published.reading import CONFIG_FILE
 from opentau.policies.published.taking_in import UNUSED_FILE
 from opentau.policies.weights import INDICATOR, WEIGHTS_FILE, load_model, load_weights, save_weights
+from opentau.types import Indicator
 
 
 def export_lerobot(checkpoint: Path, directory: Path, *, without_indicator: bool = False) -> list[str]:
@@ -76,6 +77,8 @@ def _weights(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Return the weights by canonical names, and what is not among them."""
     config, left_out = processor.config, []
+    if processor.served_indicator is not Indicator.ABSENT:
+        left_out.append("the indicator that it is asked with (LeRobot asks without one)")
     weights = dict(ours)
     indicator = weights.pop(INDICATOR, None)
     if indicator is not None and indicator.any():
