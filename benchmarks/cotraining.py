@@ -121,7 +121,7 @@ def answers_of(checkpoint: Path, questions: Path) -> dict[str, float]:
     model.eval()
     samples = read_questions(questions).validation
     objective = PolicyObjective(model, processor=processor, options=ObjectiveOptions())
-    source = QuestionSource(samples, sizes=policy_sizes(processor))
+    source = QuestionSource(samples, sizes=policy_sizes(processor.config))
     said: list[str] = []
     for start in range(0, len(samples), 64):
         batch = source.batch_of(np.arange(start, min(start + 64, len(samples))), np.random.default_rng(0))
