@@ -79,7 +79,7 @@ def update_cpu_s(precision: str, *, num_updates: int, batch_size: int) -> float:
     with tempfile.TemporaryDirectory() as work_dir:
         train(
             model,
-            loss=lambda _: objective(batch),
+            loss=lambda update, piece: objective(batch, piece),
             options=options,
             seed=0,
             work_dir=Path(work_dir),

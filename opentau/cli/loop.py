@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from opentau.cli.compose import compose_config, parser
+from opentau.cli.following import crew_of_command, follow
 from opentau.cli.progress import StageProgress
 from opentau.config import locate, runs_dir
 from opentau.loop.budget import estimate
@@ -43,11 +44,14 @@ def main(argv: Sequence[str]) -> int:
 
 def run_in_foreground(options: LoopOptions, config: Mapping[str, Any], directory: Path, *, command: str) -> int:
     """Run or resume with progress bars and print the result."""
+    crew = crew_of_command()
+    if not crew.leads:
+        return follow(directory, options, crew=crew)
     console = Console()
     expected_s = {cost.stage: cost.expected_s for cost in estimate(options)}
     try:
         with (
-            open_run(directory, config=config, command=command, expected_s=expected_s) as run,
+            open_run(directory, config=config, command=command, expected_s=expected_s, crew=crew) as run,
             StageProgress(console) as progress,
         ):
             run.events.listen(progress.listen)

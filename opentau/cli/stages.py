@@ -10,6 +10,7 @@ from rich.console import Console
 
 from opentau.checkpoint import read_manifest
 from opentau.cli.compose import compose_config, parser
+from opentau.cli.following import crew_of_command, follow
 from opentau.cli.progress import StageProgress
 from opentau.config import locate, runs_dir
 from opentau.loop.budget import estimate
@@ -66,11 +67,16 @@ def run_until(command: str, argv: Sequence[str], *, description: str, stage: str
     if name not in expected_s:
         arguments.error(f"the run has no stage {name}; it plans {options.iterations} iterations (iterations=N)")
     directory = runs_dir() / (options.run_id or options.default_run_id(config))
+    crew = crew_of_command()
+    if not crew.leads:
+        return follow(directory, options, crew=crew, last_stage=name)
     console = Console(stderr=parsed.json)
     try:
         words = " ".join(["opentau", command, *argv])
         with (
-            open_run(directory, config=config, command=words, expected_s=_up_to(name, expected_s), last_stage=name) as run,
+            open_run(
+                directory, config=config, command=words, expected_s=_up_to(name, expected_s), last_stage=name, crew=crew
+            ) as run,
             StageProgress(console) as progress,
         ):
             run.events.listen(progress.listen)

@@ -18,6 +18,8 @@ SCORES_FILE = "scores.json"
 def run_cycle(run: Run, options: LoopOptions) -> None:
     """Run the loop in an open run, then write its scores."""
     result = run_loop(open_setting(run, options))
+    if not run.crew.leads:
+        return
     scores = {"iteration 0": result.first_score.summary, "final": result.final_score.summary}
     scores |= {f"final, {indicator}": product.summary for indicator, product in result.further_scores.items()}
     write_json(run.directory / SCORES_FILE, scores)

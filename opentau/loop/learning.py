@@ -25,6 +25,7 @@ from opentau.loop.setting import Setting
 from opentau.policies.config import PolicyConfig
 from opentau.policies.pretrained import Pretrained
 from opentau.training.critic import CriticFit
+from opentau.training.distribution import joined
 from opentau.training.options import TrainOptions
 from opentau.training.policy import PolicyData, PolicyTraining, train_policy
 from opentau.types import Indicator, Source, derive_seed
@@ -64,7 +65,7 @@ def fine_tune(setting: Setting, demonstrations: Product) -> Product:
         "policy": start.to_dict(),
         **_training_inputs(setting, options.sft),
     }
-    return setting.run.stage("sft-0", iteration=0, inputs=inputs, work=work)
+    return setting.run.stage("sft-0", iteration=0, inputs=inputs, work=work, is_joint=True)
 
 
 def update(setting: Setting, iteration: int, *, start: Product, episodes: Sequence[Product], labels: Product) -> Product:
@@ -94,7 +95,7 @@ def update(setting: Setting, iteration: int, *, start: Product, episodes: Sequen
         "episodes": [product.id for product in episodes],
         **_training_inputs(setting, options.update),
     }
-    return setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work)
+    return setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work, is_joint=True)
 
 
 def fit_critic(
@@ -217,21 +218,25 @@ def _train(
         action_limit=batch.action_limit,
         served_indicator=indicator,
     )
-    summary = train_policy(
-        data,
-        start=start,
-        training=training,
-        seed=derive_seed(setting.options.seed, stage),
-        directory=work.output,
-        work_dir=work.scratch,
-        events=setting.run.events,
-        stage=stage,
-        between_updates=setting.run.obey_commands,
-    )
+    with joined(stage) as world:
+        summary = train_policy(
+            data,
+            start=start,
+            training=training,
+            seed=derive_seed(setting.options.seed, stage),
+            directory=work.output,
+            work_dir=work.scratch,
+            events=setting.run.events,
+            stage=stage,
+            between_updates=setting.run.obey_commands,
+            world=world,
+            distribution=setting.options.training,
+        )
     work.summary.update(
         updates=summary.num_updates,
         parameters=summary.num_parameters,
         precision=summary.precision,
+        **({"processes": summary.num_processes} if summary.num_processes > 1 else {}),
         **_rounded(summary.metrics),
     )
 

@@ -10,7 +10,7 @@ from opentau.config import check_args, options_from
 from opentau.data.options import MixtureOptions
 from opentau.errors import OptionError, near_matches
 from opentau.loop.gate import GateOptions
-from opentau.training.options import ObjectiveOptions, TrainOptions
+from opentau.training.options import DistributionOptions, ObjectiveOptions, TrainOptions
 from opentau.types import Indicator, Interface, content_hash
 from opentau.value.options import ValueOptions
 
@@ -224,6 +224,7 @@ class LoopOptions:
     batch: BatchOptions = field(default_factory=BatchOptions)
     sft: TrainOptions
     update: TrainOptions
+    training: DistributionOptions = field(default_factory=DistributionOptions)
     inference: InferenceOptions = field(default_factory=InferenceOptions)
     value: ValueOptions = field(default_factory=ValueOptions)
     improve: ImproveOptions = field(default_factory=ImproveOptions)
@@ -274,11 +275,12 @@ class LoopOptions:
 def options_id(config: Mapping[str, Any]) -> str:
     """Return the hash of all options that a run's results depend on.
 
-    Estimates of what it costs are no part of it, nor is how a mixture would be made that is not used.
+    Estimates of what it costs are no part of it, nor is how a mixture would be made that is not used, nor over which processes
+    trainings are spread: any number of them goes on from what another left, with the same numbers up to rounding.
     """
     mixture = config.get("mixture", {})
     is_used = any(mixture.get(name) for name in ("parts", "subtask_weight", "cache_gb"))
-    unused = {"cost"} if is_used else {"cost", "mixture"}
+    unused = {"cost", "training"} if is_used else {"cost", "training", "mixture"}
     env = {name: value for name, value in config["env"].items() if name != "cost"}
     return content_hash({**{name: value for name, value in config.items() if name not in unused}, "env": env})
 

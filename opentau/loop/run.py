@@ -17,9 +17,10 @@ from typing import Any
 import yaml
 
 from opentau import control, events
-from opentau.checkpoint import building, is_complete, read_manifest, storage_errors, write_json
+from opentau.checkpoint import building, is_complete, partial_path, read_manifest, storage_errors, write_json
 from opentau.errors import OpenTauError, RunError
 from opentau.events import EventLog
+from opentau.loop.crew import Crew
 from opentau.types import content_hash
 
 CONFIG_FILE = "config.yaml"
@@ -28,6 +29,8 @@ LOCK_FILE = "lock"
 STAGES_FOLDER = "stages"
 WORK_FOLDER = "work"
 OVERRIDES_FOLDER = "overrides"
+RANKS_FOLDER = "ranks"
+"""Holds the logs of processes that only help."""
 
 
 class RunStopped(OpenTauError):
@@ -61,11 +64,12 @@ class StageWork:
 
 
 class Run:
-    """One run directory, held by one process at a time."""
+    """One run directory, held by one process at a time; the others of its crew follow it from stage to stage."""
 
-    def __init__(self, directory: Path, *, log: EventLog, last_stage: str | None = None) -> None:
+    def __init__(self, directory: Path, *, log: EventLog, crew: Crew, last_stage: str | None = None) -> None:
         """`last_stage` ends the run after that stage."""
         self.directory = directory
+        self.crew = crew
         self.events = log
         self._last_stage = last_stage
         self.products: dict[str, Product] = {}
@@ -76,24 +80,37 @@ class Run:
         return self.directory.name
 
     def stage(
-        self, name: str, *, iteration: int, inputs: Mapping[str, Any], work: Callable[[StageWork], None], verify: bool = False
+        self,
+        name: str,
+        *,
+        iteration: int,
+        inputs: Mapping[str, Any],
+        work: Callable[[StageWork], None],
+        verify: bool = False,
+        is_joint: bool = False,
     ) -> Product:
         """Return the product of a stage: the one that is there for the same inputs, else the one that `work` makes.
 
         The directory's name holds the hash of name and inputs, so that a changed option re-runs only what depends on it.
+        The work of a joint stage is done by all processes of the crew together, any other by the leader alone.
         """
-        self.obey_commands()
-        if self._is_stopping:
-            raise RunStopped(f"stopped before {name}, as asked. The same command resumes run {self.run_id}.")
         key = f"{name}-{content_hash({'stage': name, 'inputs': inputs})[:10]}"
         directory = self.directory / STAGES_FOLDER / key
+        if not self.crew.leads:
+            return self._follow(name, directory, work=work if is_joint else None)
+        self.obey_commands()
+        if self._is_stopping:
+            text = f"stopped before {name}, as asked. The same command resumes run {self.run_id}."
+            self.crew.tell({"stopped": text})
+            raise RunStopped(text)
         is_reused = is_complete(directory)
+        self.crew.tell({"stage": key, "is_reused": is_reused})
         self.events.emit(events.STAGE_STARTED, stage=name, iteration=iteration)
         if not is_reused:
             self._work(name, directory, inputs=inputs, work=work)
         manifest = read_manifest(directory, verify=verify)
-        product = Product(stage=name, path=directory, id=manifest["id"], summary=manifest["content"]["summary"])
-        self.products[name] = product
+        self.crew.tell({"made": key})
+        product = self._product(name, directory, manifest)
         self.events.emit(
             events.STAGE_FINISHED,
             stage=name,
@@ -104,8 +121,32 @@ class Run:
             summary=dict(product.summary),
         )
         self._write_state()
-        if name == self._last_stage:
-            raise RunStopped(f"{name} is done: {directory}")
+        return self._returned(product)
+
+    def _follow(self, name: str, directory: Path, *, work: Callable[[StageWork], None] | None) -> Product:
+        """Return the product of a stage that the leader makes or finds, and help where there is work for all."""
+        begun = self.crew.hear()
+        if "stopped" in begun:
+            raise RunStopped(begun["stopped"])
+        if begun["stage"] != directory.name:
+            raise RunError(
+                f"process {self.crew.rank} would do stage {directory.name}, the first one does {begun['stage']}; "
+                "start all with the same options, data and code"
+            )
+        if work is not None and not begun["is_reused"]:
+            scratch = self.directory / WORK_FOLDER / directory.name
+            work(StageWork(output=partial_path(directory), scratch=scratch, summary={}))
+        self.crew.hear()  # that it is made
+        return self._returned(self._product(name, directory, read_manifest(directory)))
+
+    def _product(self, name: str, directory: Path, manifest: Mapping[str, Any]) -> Product:
+        product = Product(stage=name, path=directory, id=manifest["id"], summary=manifest["content"]["summary"])
+        self.products[name] = product
+        return product
+
+    def _returned(self, product: Product) -> Product:
+        if product.stage == self._last_stage:
+            raise RunStopped(f"{product.stage} is done: {product.path}")
         return product
 
     def _work(self, name: str, directory: Path, *, inputs: Mapping[str, Any], work: Callable[[StageWork], None]) -> None:
@@ -119,7 +160,12 @@ class Run:
         shutil.rmtree(scratch, ignore_errors=True)
 
     def obey_commands(self) -> None:
-        """Take what waits in the inbox; a pause holds here until resume or stop. Called wherever nothing is half done."""
+        """Take what waits in the inbox; a pause holds here until resume or stop. Called wherever nothing is half done.
+
+        Only the leader of a crew takes commands; the others wait for it in the next thing that they do together.
+        """
+        if not self.crew.leads:
+            return
         is_paused = self._take_commands(is_paused=False)
         while is_paused and not self._is_stopping:
             time.sleep(0.2)
@@ -157,7 +203,13 @@ class Run:
 
 @contextmanager
 def open_run(
-    directory: Path, *, config: Mapping[str, Any], command: str, expected_s: Mapping[str, float], last_stage: str | None = None
+    directory: Path,
+    *,
+    config: Mapping[str, Any],
+    command: str,
+    expected_s: Mapping[str, float],
+    last_stage: str | None = None,
+    crew: Crew | None = None,
 ) -> Iterator[Run]:
     """Lock a run directory, note its options, and report how it ends; everything else resumes from what lies there.
 
@@ -178,7 +230,7 @@ def open_run(
             resumed=is_resumed,
         )
         started = time.monotonic()
-        run = Run(directory, log=log, last_stage=last_stage)
+        run = Run(directory, log=log, crew=crew or Crew(), last_stage=last_stage)
         try:
             yield run
         except (RunStopped, KeyboardInterrupt) as stop:
@@ -188,6 +240,17 @@ def open_run(
             log.emit(events.RUN_FAILED, error=f"{type(error).__name__}: {error}", cpu_seconds=cpu_seconds())
             raise
         log.emit(events.RUN_FINISHED, seconds=time.monotonic() - started, cpu_seconds=cpu_seconds())
+
+
+@contextmanager
+def join_run(directory: Path, *, crew: Crew, last_stage: str | None = None) -> Iterator[Run]:
+    """Follow the leader of a crew through the run that it has open; events go to a log beside those of the run."""
+    with EventLog(directory / RANKS_FOLDER / str(crew.rank), "follower") as log:
+        try:
+            yield Run(directory, log=log, crew=crew, last_stage=last_stage)
+        except OpenTauError as error:
+            log.emit(events.NOTE, level="info" if isinstance(error, RunStopped) else "error", text=str(error))
+            raise
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
 from opentau import events
@@ -144,10 +145,16 @@ def describe_tasks(options: LoopOptions, *, on_line: Callable[[str], None]) -> t
 
 
 def open_setting(run: Run, options: LoopOptions) -> Setting:
-    """Describe the tasks and fix the number of threads, on which the last bits of every result depend."""
+    """Describe the tasks and fix the number of threads, on which the last bits of every result depend.
+
+    Only the leader of a crew makes environments; it tells the others what they are.
+    """
     torch.set_num_threads(SERVING_THREADS)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    if not run.crew.leads:
+        return Setting(run=run, options=options, tasks=msgspec.convert(run.crew.hear(), tuple[EnvDescription, ...]))
     tasks = describe_tasks(options, on_line=lambda line: _relay(run, line))
+    run.crew.tell(msgspec.to_builtins(tasks))
     return Setting(run=run, options=options, tasks=tasks)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from opentau.errors import CheckpointError
 from opentau.events import EventLog
+from opentau.training.distribution import Loss, Piece
 from opentau.training.options import TrainOptions
 from opentau.training.trainer import TrainReport, train
 from opentau.types import derive_seed
@@ -117,7 +118,7 @@ def _loss(
     is_fitted: np.ndarray,
     options: ValueOptions,
     seed: int,
-) -> Callable[[int], tuple[Tensor, dict[str, Tensor]]]:
+) -> Loss:
     """Return the critic's loss on frames drawn uniformly, so that its mean is over the states as they are visited.
 
     Drawing by episode would show the first frames of short successes more often than those of long failures, which start
@@ -126,10 +127,11 @@ def _loss(
     rows = np.flatnonzero(is_fitted)
     returns = frames.returns(takeover=options.takeover)
 
-    def loss(update: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(update: int, piece: Piece) -> tuple[Tensor, dict[str, Tensor]]:
         rng = np.random.default_rng(derive_seed(seed, "batch", update))
-        chosen = rows[rng.integers(0, len(rows), size=options.fit.batch_size)]
+        drawn = rows[rng.integers(0, len(rows), size=options.fit.batch_size)]
+        chosen = drawn[piece.rows(len(drawn))]
         batch = {name: torch.from_numpy(inputs[name][chosen]) for name in critic.config.inputs}
-        return critic.loss(batch, torch.from_numpy(returns[chosen])), {}
+        return critic.loss(batch, torch.from_numpy(returns[chosen])) * (len(chosen) / len(drawn)), {}
 
     return loss

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,7 +18,25 @@ from opentau.models.flow import noisy_action, sample_time, target_velocity
 from opentau.policies.inputs import PrefixInputs, SpokenInputs
 from opentau.policies.processor import Processor
 from opentau.policies.vla import VLA, Prefix
+from opentau.training.distribution import WHOLE, Piece
 from opentau.training.options import ObjectiveOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowDraws:
+    """What is drawn for the flow loss: of each sample several chunks side by side."""
+
+    noise_BHA: Tensor
+    time_BX: Tensor
+    is_committed_BH: Tensor | None
+    """The clean prefix of each chunk; None for policies that know none."""
+    num_per_sample: int
+
+    def samples(self, first: int, count: int) -> FlowDraws:
+        """Return the draws of some samples in a row."""
+        rows = slice(first * self.num_per_sample, (first + count) * self.num_per_sample)
+        is_committed_BH = None if self.is_committed_BH is None else self.is_committed_BH[rows]
+        return replace(self, noise_BHA=self.noise_BHA[rows], time_BX=self.time_BX[rows], is_committed_BH=is_committed_BH)
 
 
 class PolicyObjective:
@@ -31,34 +51,47 @@ class PolicyObjective:
         self.processor = processor
         self._options = options
 
-    def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(self, batch: Batch, piece: Piece = WHOLE) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss, and its parts by metric name: train/flow, train/fast and train/text, as far as they are trained.
 
-        Each part is a mean over the samples that it belongs to: questions train what is said, all others the actions.
+        Each part is a mean over the samples that it belongs to: questions train what is said, all others the actions. Of a
+        piece of the batch it is the piece's share of that mean, under the draws of the whole; only the model's own dropout
+        is drawn for each piece by itself.
         """
-        options = self._options
+        options, whole, kept = self._options, batch, piece.rows(len(batch))
+        batch = whole if piece.count == 1 else whole.rows(np.arange(len(whole))[kept])
         inputs = self.inputs(batch)
-        is_withheld_B = torch.rand(len(inputs)).lt(options.indicator_dropout).to(inputs.indicator_B.device)
+        is_withheld_B = torch.rand(len(whole))[kept].lt(options.indicator_dropout).to(inputs.indicator_B.device)
         inputs = self.processor.with_indicator(inputs, inputs.indicator_B.masked_fill(is_withheld_B, -1))
         prefix = self.model.prefix(inputs)
         loss = torch.zeros((), device=inputs.state_BS.device)
         metrics: dict[str, Tensor] = {}
-        if options.text_weight and (text := self.processor.text_inputs(batch.answer)):
-            metrics["train/text"] = self._spoken_loss(prefix, text, weight_B=torch.ones(len(batch), device=loss.device))
+        if options.text_weight and (all_text := self.processor.text_inputs(whole.answer)):
+            text = all_text if batch is whole else self.processor.text_inputs(batch.answer)
+            weight_B = torch.ones(len(batch), device=loss.device)
+            metrics["train/text"] = self._spoken_loss(prefix, text, weight_B=weight_B) * _share(text, all_text)
             loss = loss + options.text_weight * metrics["train/text"]
         acting = np.flatnonzero(~batch.is_question)
         if len(acting) < len(batch):
             batch, prefix = batch.rows(acting), prefix.rows(torch.from_numpy(acting).to(loss.device))
-        if not len(batch):
+        is_acting_B = ~whole.is_question
+        num_acting = int(is_acting_B.sum())
+        if not num_acting:
             return loss, {name: value.detach() for name, value in metrics.items()}
         weight_B = torch.from_numpy(batch.weight).to(loss.device)
         if options.fast_weight:
-            fast = self.processor.fast_inputs(batch.action, is_pad_BH=batch.action_is_pad)
-            metrics["train/fast"] = self._spoken_loss(prefix, fast, weight_B=weight_B)
+            fast = all_fast = self.processor.fast_inputs(batch.action, is_pad_BH=batch.action_is_pad)
+            if len(batch) < num_acting:
+                all_fast = self.processor.fast_inputs(whole.action[is_acting_B], is_pad_BH=whole.action_is_pad[is_acting_B])
+            metrics["train/fast"] = self._spoken_loss(prefix, fast, weight_B=weight_B) * _share(fast, all_fast)
             loss = loss + options.fast_weight * metrics["train/fast"]
         if options.flow_weight:
             seen = prefix.detached() if options.is_insulated else prefix
-            metrics["train/flow"] = (self._flow_loss(seen, batch, generator=None) * weight_B).mean()
+            draws = self._draw(num_acting, like=batch).samples(int(is_acting_B[: kept.start].sum()), len(batch))
+            metrics["train/flow"] = torch.zeros((), device=loss.device)
+            if len(batch):
+                mean = (self._flow_loss(seen, batch, draws) * weight_B).mean()
+                metrics["train/flow"] = mean * (len(batch) / num_acting)
             loss = loss + options.flow_weight * metrics["train/flow"]
         return loss, {name: value.detach() for name, value in metrics.items()}
 
@@ -78,8 +111,8 @@ class PolicyObjective:
         for indicator_B in (inputs.indicator_B, 1 - inputs.indicator_B):
             shown_B = torch.where(has_indicator_B, indicator_B, -1)
             prefix = self.model.prefix(self.processor.with_indicator(inputs, shown_B))
-            generator = torch.Generator().manual_seed(seed)
-            losses.append(self._flow_loss(prefix, batch, generator=generator)[has_indicator_B].mean())
+            draws = self._draw(len(batch), like=batch, generator=torch.Generator().manual_seed(seed))
+            losses.append(self._flow_loss(prefix, batch, draws)[has_indicator_B].mean())
         self.model.train(was_training)
         return float(losses[0]), float(losses[1])
 
@@ -100,19 +133,30 @@ class PolicyObjective:
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def _flow_loss(self, prefix: Prefix, batch: Batch, *, generator: torch.Generator | None) -> Tensor:
+    def _draw(self, num_samples: int, *, like: Batch, generator: torch.Generator | None = None) -> FlowDraws:
+        """Draw for so many samples whose chunks are of the batch's size."""
+        num_chunks, (_, horizon, action_dim) = num_samples * self._options.num_noise_draws, like.action.shape
+        noise_BHA = torch.randn((num_chunks, horizon, action_dim), generator=generator)
+        time_BX = sample_time((num_chunks, 1), generator=generator)
+        is_committed_BH = None
+        if self.model.config.max_committed:
+            delay_B1 = torch.randint(self.model.config.max_committed + 1, (num_chunks, 1), generator=generator)
+            is_committed_BH = torch.arange(horizon) < delay_B1
+        return FlowDraws(
+            noise_BHA=noise_BHA,
+            time_BX=time_BX,
+            is_committed_BH=is_committed_BH,
+            num_per_sample=self._options.num_noise_draws,
+        )
+
+    def _flow_loss(self, prefix: Prefix, batch: Batch, drawn: FlowDraws) -> Tensor:
         """Return each sample's squared velocity error, float32 [B]: the mean over draws, actions that count, and dimensions."""
-        draws = self._options.num_noise_draws
+        draws, noise_BHA, time_BX = drawn.num_per_sample, drawn.noise_BHA, drawn.time_BX
         action_BHA = torch.from_numpy(batch.action).repeat_interleave(draws, dim=0)
         counts_BH = torch.from_numpy(~batch.action_is_pad).repeat_interleave(draws, dim=0)
-        batch_size, horizon, _ = action_BHA.shape
-        noise_BHA = torch.randn(action_BHA.shape, generator=generator)
-        time_BX = sample_time((batch_size, 1), generator=generator)
-        if self.model.config.max_committed:
-            delay_B1 = torch.randint(self.model.config.max_committed + 1, (batch_size, 1), generator=generator)
-            is_committed_BH = torch.arange(horizon) < delay_B1
-            time_BX = time_BX.masked_fill(is_committed_BH, 0.0)
-            counts_BH = counts_BH & ~is_committed_BH
+        if drawn.is_committed_BH is not None:
+            time_BX = time_BX.masked_fill(drawn.is_committed_BH, 0.0)
+            counts_BH = counts_BH & ~drawn.is_committed_BH
         has_dim_B1A = self._has_dim(batch, draws)
         if has_dim_B1A is not None and not self.model.config.has_padding_noise:
             noise_BHA = noise_BHA * has_dim_B1A
@@ -152,3 +196,10 @@ class PolicyObjective:
         loss_N = F.cross_entropy(logits_NV.float(), said.target_MF.to(self._device)[is_target_MF], reduction="none")
         weight_MF = weight_B[said.row_M.to(self._device)][:, None].expand(is_target_MF.shape)
         return (loss_N * weight_MF[is_target_MF]).mean()
+
+
+def _share(own: SpokenInputs | None, whole: SpokenInputs | None) -> float:
+    """Return which share of the tokens to be said is a piece's own."""
+    if own is whole or own is None or whole is None:
+        return 1.0
+    return int(own.is_target_MF.sum()) / int(whole.is_target_MF.sum())

@@ -10,6 +10,24 @@ from opentau.errors import OptionError, near_matches
 
 AUTO, FLOAT32, BFLOAT16 = "auto", "float32", "bfloat16"
 PRECISIONS = (AUTO, FLOAT32, BFLOAT16)
+DDP, FSDP = "ddp", "fsdp"
+STRATEGIES = (DDP, FSDP)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistributionOptions:
+    """How an update is spread over the processes that torchrun starts, and over time; what it computes is the same."""
+
+    strategy: str = DDP
+    """With several processes: 'ddp' holds all weights in each, 'fsdp' shards weights, gradients, averages and moments."""
+    accumulation: int = 1
+    """Pieces in which a process does its samples of an update, one after another; more need less memory at a time."""
+
+    def __post_init__(self) -> None:
+        if self.strategy not in STRATEGIES:
+            raise OptionError(f"unknown training.strategy {self.strategy!r}.{near_matches(self.strategy, STRATEGIES)}")
+        if self.accumulation < 1:
+            raise OptionError(f"training.accumulation is {self.accumulation}; it must be at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from opentau.policies.processor import Processor
 from opentau.policies.text_tokenizer import TextTokenizer
 from opentau.policies.vla import VLA
 from opentau.policies.weights import load_model, save_policy, start_model
+from opentau.training.distribution import ALONE, World
 from opentau.training.measuring import Measurement
 from opentau.training.mixing import (
     SUBTASK_SHARE,
@@ -39,7 +40,7 @@ from opentau.training.mixing import (
     trained_rows,
 )
 from opentau.training.objectives import PolicyObjective
-from opentau.training.options import ObjectiveOptions, TrainOptions
+from opentau.training.options import DistributionOptions, ObjectiveOptions, TrainOptions
 from opentau.training.trainer import TrainReport, TrainSummary, train
 from opentau.types import Indicator, Interface, derive_seed
 
@@ -110,23 +111,24 @@ def train_policy(
     seed: int,
     directory: Path,
     work_dir: Path,
-    device: str = "cpu",
     events: EventLog | None = None,
     stage: str = "sft",
     between_updates: Callable[[], None] | None = None,
+    world: World = ALONE,
+    distribution: DistributionOptions = DistributionOptions(),
 ) -> TrainSummary:
     """Train from a configuration or a checkpoint and write the averaged weights as a policy into `directory`.
 
     A configuration gets fresh weights, and codec and tokenizers fitted on the data; a pre-trained start brings weights and
     words, a checkpoint everything. The caller seals `directory`. An interrupted call resumes from `work_dir` and ends in the
-    same bits.
+    same bits. All processes of `world` make the same call; the first one writes.
     """
     is_held_out = episodes_held_out(data.table, share=training.held_out_share) & data.is_eligible
     is_trained = data.is_eligible & ~is_held_out
     model, processor = _start(start, data, training=training, is_trained=is_trained, seed=seed)
     processor.served_indicator = training.served_indicator
     processor.predicts_subtask = data.mixture is not None and data.mixture.subtask_weight is not None
-    model.to(device)
+    model.to(world.device)
     objective = PolicyObjective(model, processor=processor, options=training.objective)
     source = partial(
         BatchSource,
@@ -171,20 +173,25 @@ def train_policy(
         has_held_out=bool(is_held_out.any()),
         seed=seed,
     )
-    report = TrainReport(events=events, stage=stage) if events is not None else None
+    report = TrainReport(events=events, stage=stage) if events is not None and world.is_first else None
     with Prefetch(batches, num_updates=training.options.num_updates) as ahead:
+        # Every process makes the whole batch and trains on its rows; kept, because it may do so in several pieces.
+        batch_of = lru_cache(maxsize=1)(partial(_waited_for, ahead, report, interval=training.options.log_interval))
         summary = train(
             model,
-            loss=lambda update: objective(_waited_for(ahead, update, report, interval=training.options.log_interval)),
+            loss=lambda update, piece: objective(batch_of(update), piece),
             options=_options_of(training.options, model),
             seed=seed,
             work_dir=work_dir,
             report=report,
             evaluate=measurement,
             between_updates=between_updates,
+            world=world,
+            distribution=distribution,
         )
-    directory.mkdir(parents=True, exist_ok=True)
-    save_policy(directory, model=model, processor=processor)
+    if world.is_first:
+        directory.mkdir(parents=True, exist_ok=True)
+        save_policy(directory, model=model, processor=processor)
     return summary
 
 
@@ -205,7 +212,7 @@ def _fitting(processor: Processor, data: PolicyData) -> Callable[[BatchSource], 
     return lambda source: lambda update: fitted(source(update), sizes, part=0)
 
 
-def _waited_for(ahead: Prefetch, update: int, report: TrainReport | None, *, interval: int) -> Batch:
+def _waited_for(ahead: Prefetch, report: TrainReport | None, update: int, *, interval: int) -> Batch:
     """Return the batch of an update, and tell now and then how long this process has waited for one on average."""
     batch = ahead(update)
     if report is not None and (update + 1) % interval == 0:

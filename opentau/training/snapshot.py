@@ -1,21 +1,31 @@
-"""Snapshots of a training between two updates: a folder of tensors and numbers, written atomically, the newest kept."""
+"""Snapshots of a training between two updates: a folder of tensors and numbers, written atomically, the newest kept.
+
+Sharded tensors are written by every process for itself, without pickle: a safetensors file of its rows each. In the order of
+the files the rows are the tensor's, so that any number of processes can read what another number wrote.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
-from opentau.checkpoint import building, is_complete, read_manifest, write_json
+from opentau.checkpoint import building, is_complete, partial_path, read_manifest, storage_errors, write_json
 from opentau.errors import TrainingError
+from opentau.training.distribution import ALONE, World, own_rows
 
 TENSORS_FILE = "tensors.safetensors"
+SHARD_FILE = "tensors-{rank:05d}-of-{size:05d}.safetensors"
+TENSORS_PATTERN = "tensors*.safetensors"
 NUMBERS_FILE = "numbers.json"
 FOLDER_PATTERN = "update-*"
 
@@ -29,27 +39,78 @@ class Snapshot:
     identity: Mapping[str, Any]
     """Options and seed: a snapshot of other ones must not be continued."""
     tensors: Mapping[str, Tensor]
-    """Weights, buffers, averages and the optimiser's moments by name."""
+    """Weights, buffers, averages and the optimiser's moments by name; `StoredTensors` of one that was read."""
     window: Mapping[str, list[float]]
     """Metrics of the updates since the last report."""
     metrics: Mapping[str, float]
     """The last reported value of every metric."""
 
 
-def write_snapshot(work_dir: Path, snapshot: Snapshot) -> None:
-    """Write a snapshot into `work_dir` and remove older ones once it is complete."""
+def write_snapshot(work_dir: Path, snapshot: Snapshot, *, world: World = ALONE) -> None:
+    """Write a snapshot into `work_dir` and remove older ones once it is complete; every process of `world` must call it."""
     directory = work_dir / f"update-{snapshot.update:08d}"
+    if not world.is_first:
+        world.wait()
+        _write_tensors(partial_path(directory), snapshot.tensors, world=world)
+        world.wait()
+        return
     numbers = {name: getattr(snapshot, name) for name in ("update", "identity", "window", "metrics")}
     with building(directory, {"content": {"update": snapshot.update}}) as partial:
-        # Written by Python, so that a full disk is an OSError, which `building` explains.
-        (partial / TENSORS_FILE).write_bytes(save({name: tensor.contiguous() for name, tensor in snapshot.tensors.items()}))
+        world.wait()  # until here the folder may not exist
+        _write_tensors(partial, snapshot.tensors, world=world)
+        world.wait()  # and until here not all of it may be written
         write_json(partial / NUMBERS_FILE, numbers)
     for older in _complete_folders(work_dir):
         if older != directory:
             shutil.rmtree(older)
 
 
-def newest_snapshot(work_dir: Path, *, identity: Mapping[str, Any], device: str) -> Snapshot | None:
+def _write_tensors(folder: Path, tensors: Mapping[str, Tensor], *, world: World) -> None:
+    """Write this process's rows of sharded tensors; the first one's file has the others too, and is alone without shards."""
+    own = {
+        name: own_rows(tensor)[0].contiguous()
+        for name, tensor in tensors.items()
+        if isinstance(tensor, DTensor) or world.is_first
+    }
+    if not own:
+        return
+    is_sharded = any(isinstance(tensor, DTensor) for tensor in tensors.values())
+    name = SHARD_FILE.format(rank=world.rank, size=world.size) if is_sharded else TENSORS_FILE
+    with storage_errors(folder):
+        # Written by Python, so that a full disk is an OSError, which is explained.
+        (folder / name).write_bytes(save(own))
+
+
+class StoredTensors(Mapping[str, Tensor]):
+    """The tensors of a snapshot by name, read from its files as they are asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._files = [safe_open(path, framework="pt") for path in sorted(folder.glob(TENSORS_PATTERN))]
+        self._holders: dict[str, list[Any]] = {}
+        for file in self._files:
+            for name in file.keys():  # noqa: SIM118  (a file, not a dict)
+                self._holders.setdefault(name, []).append(file)
+
+    def __getitem__(self, name: str) -> Tensor:
+        parts = [file.get_tensor(name) for file in self._holders[name]]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._holders)
+
+    def __len__(self) -> int:
+        return len(self._holders)
+
+
+@torch.no_grad()
+def restore(tensors: Mapping[str, Tensor], *, stored: Mapping[str, Tensor]) -> None:
+    """Write what a snapshot holds into tensors; each process takes its rows of sharded ones."""
+    for name, tensor in tensors.items():
+        own, rows = own_rows(tensor)
+        own.copy_(stored[name][rows])
+
+
+def newest_snapshot(work_dir: Path, *, identity: Mapping[str, Any]) -> Snapshot | None:
     """Return the newest complete snapshot, None without any.
 
     A damaged one raises `CheckpointError`, one of other options or another seed `TrainingError`.
@@ -65,7 +126,7 @@ def newest_snapshot(work_dir: Path, *, identity: Mapping[str, Any], device: str)
             f"{work_dir} holds a training with other settings: {_difference(wanted, numbers['identity'])}. "
             "Use the same settings to resume it, or delete the folder to start again."
         )
-    return Snapshot(tensors=load_file(folders[-1] / TENSORS_FILE, device=device), **numbers)
+    return Snapshot(tensors=StoredTensors(folders[-1]), **numbers)
 
 
 def _complete_folders(work_dir: Path) -> list[Path]:

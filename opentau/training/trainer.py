@@ -6,25 +6,20 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from opentau import events
-from opentau.errors import OptionError, TrainingError, near_matches
+from opentau.errors import TrainingError
 from opentau.events import EventLog
 from opentau.runstate import iteration_of
-from opentau.training.options import AUTO, BFLOAT16, FLOAT32, TrainOptions
-from opentau.training.snapshot import Snapshot, newest_snapshot, write_snapshot
+from opentau.training.distribution import ALONE, Loss, Piece, Share, World, clip_gradients
+from opentau.training.optimizer import build_optimizer
+from opentau.training.options import AUTO, BFLOAT16, FLOAT32, DistributionOptions, TrainOptions
+from opentau.training.snapshot import Snapshot, newest_snapshot, restore, write_snapshot
 from opentau.types import derive_seed
-
-Loss = Callable[[int], tuple[Tensor, Mapping[str, Tensor]]]
-"""From the update's number to its scalar loss and parts to report; draws no randomness but torch's.
-
-A part's name with a '/' is a whole metric name, another one gets the report's prefix.
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +33,7 @@ class TrainSummary:
     """torch threads it ran with."""
     precision: str
     """Of the forward pass: 'float32' or 'bfloat16'."""
+    num_processes: int = 1
     metrics: Mapping[str, float]
     """The last reported value of every metric."""
 
@@ -75,6 +71,8 @@ def train(
     report: TrainReport | None = None,
     evaluate: Callable[[], Mapping[str, float]] | None = None,
     between_updates: Callable[[], None] | None = None,
+    world: World = ALONE,
+    distribution: DistributionOptions = DistributionOptions(),
 ) -> TrainSummary:
     """Optimise `model` in place and return what to remember; on return it holds the averaged weights, in eval mode.
 
@@ -82,9 +80,15 @@ def train(
     `work_dir` let the same call go on after a kill and end in the same bits. `evaluate` is called on the averaged weights
     with a fixed seed; `between_updates` where nothing is half done: it may wait, or raise to stop. A loss or gradient that
     is not finite raises `TrainingError`.
+
+    All processes of `world` make the same call; each computes its pieces of an update, and all return the same. Only the
+    first one reports. A snapshot can be resumed under any other world and distribution.
     """
+    report = report if world.is_first else None
     with _threads(options.num_threads), torch.random.fork_rng():
-        training = _Training(model, loss=loss, options=options, seed=seed, work_dir=work_dir)
+        training = _Training(
+            model, loss=loss, options=options, seed=seed, work_dir=work_dir, world=world, distribution=distribution
+        )
         training.resume()
         while training.update < options.num_updates:
             if between_updates is not None:
@@ -101,8 +105,20 @@ def train(
 class _Training:
     """The state of one training between two updates."""
 
-    def __init__(self, model: nn.Module, *, loss: Loss, options: TrainOptions, seed: int, work_dir: Path) -> None:
-        self.model, self.loss, self.options, self.seed, self.work_dir = model, loss, options, seed, work_dir
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        loss: Loss,
+        options: TrainOptions,
+        seed: int,
+        work_dir: Path,
+        world: World,
+        distribution: DistributionOptions,
+    ) -> None:
+        self.model, self.loss, self.options, self.seed = model, loss, options, seed
+        self.work_dir, self.world = work_dir, world
+        self.share = Share(model, self._seeded_loss, world=world, options=distribution, num_samples=options.batch_size)
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.optimizer = build_optimizer(self.parameters, options)
         self.averages = {name: p.detach().clone() for name, p in self.parameters.items()} if options.ema_decay else {}
@@ -118,23 +134,25 @@ class _Training:
 
     def step(self) -> None:
         """Do one update."""
-        torch.manual_seed(derive_seed(self.seed, "update", self.update))
         learning_rate = self.options.learning_rate_at(self.update)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group["multiplier"]
-        with self._autocast():
-            loss, parts = self.loss(self.update)
-        values = {"loss": loss.item()} | {name: part.item() for name, part in parts.items()}
-        self._require_finite(values, what="loss")
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.options.max_gradient_norm).item()
+        values = self.share.backward(self.update)
+        self._require_finite(values, what="loss")
+        norm = clip_gradients(self.parameters, max_norm=self.options.max_gradient_norm)
         self._require_finite(values | {"gradient_norm": norm}, what="gradient")
         self.optimizer.step()
         self.update += 1
         self._average()
         for name, value in (values | {"gradient_norm": norm, "learning_rate": learning_rate}).items():
             self.window.setdefault(name, []).append(value)
+
+    def _seeded_loss(self, update: int, piece: Piece) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Return the loss of a piece; all pieces draw the same for the whole."""
+        torch.manual_seed(derive_seed(self.seed, "update", update))
+        with self._autocast():
+            return self.loss(update, piece)
 
     def _average(self) -> None:
         # The average of a young training follows faster, else its random start would stay in it.
@@ -170,7 +188,7 @@ class _Training:
         """Evaluate the averaged weights; the draws are the same every time, so that only the weights make a difference."""
         torch.manual_seed(derive_seed(self.seed, "evaluate"))
         self.model.eval()
-        with self._swapped_averages(), torch.no_grad(), self._autocast():
+        with self._swapped_averages(), self.share.gathered(), torch.no_grad(), self._autocast():
             measured = dict(evaluate())
         self.model.train()
         self.metrics |= measured
@@ -179,11 +197,12 @@ class _Training:
 
     def save(self) -> None:
         """Write a snapshot and drop the one before it."""
-        write_snapshot(self.work_dir, self._snapshot())
+        write_snapshot(self.work_dir, self._snapshot(), world=self.world)
 
     def resume(self) -> None:
         """Continue from the newest snapshot of the work directory, if there is one."""
-        snapshot = newest_snapshot(self.work_dir, identity=self._identity(), device=self.device_type)
+        snapshot = newest_snapshot(self.work_dir, identity=self._identity())
+        self.world.require_same(snapshot.update if snapshot else 0, what="the update that they resume from")
         if snapshot is None:
             return
         own = self._snapshot()
@@ -192,9 +211,7 @@ class _Training:
             raise TrainingError(
                 f"the snapshot in {self.work_dir} is of another model: {names[0]} is in one of them only. Delete it."
             )
-        with torch.no_grad():
-            for name, tensor in own.tensors.items():
-                tensor.copy_(snapshot.tensors[name])
+        restore(own.tensors, stored=snapshot.tensors)
         self.update, self.window, self.metrics = snapshot.update, dict(snapshot.window), dict(snapshot.metrics)
 
     def _snapshot(self) -> Snapshot:
@@ -225,12 +242,14 @@ class _Training:
         with torch.no_grad():
             for name, average in self.averages.items():
                 self.parameters[name].copy_(average)
+        self.share.release(self.model)
         self.model.eval()
         return TrainSummary(
             num_updates=self.update,
             num_parameters=sum(p.numel() for p in self.parameters.values()),
             num_threads=torch.get_num_threads(),
             precision=self.precision,
+            num_processes=self.world.size,
             metrics=self.metrics,
         )
 
@@ -258,38 +277,6 @@ def resolve_precision(precision: str, *, device_type: str) -> str:
         return BFLOAT16 if torch.cuda.is_bf16_supported(including_emulation=False) else FLOAT32
     instructions = torch.cpu.get_capabilities()
     return BFLOAT16 if instructions.get("avx512_bf16") or instructions.get("amx_bf16") else FLOAT32
-
-
-def build_optimizer(parameters: Mapping[str, nn.Parameter], options: TrainOptions) -> torch.optim.AdamW:
-    """Return AdamW with one group per (multiplier, decays or not) and its moments allocated.
-
-    A pattern that matches no parameter raises `OptionError`; of several that match, the last wins.
-    """
-    for pattern in options.learning_rate_multipliers:
-        if not any(fnmatchcase(name, pattern) for name in parameters):
-            raise OptionError(
-                f"learning_rate_multipliers: no parameter matches {pattern!r}.{near_matches(pattern, parameters)}"
-            )
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for name, parameter in parameters.items():
-        multipliers = [value for pattern, value in options.learning_rate_multipliers.items() if fnmatchcase(name, pattern)]
-        groups.setdefault((multipliers[-1] if multipliers else 1.0, parameter.ndim >= 2), []).append(parameter)
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": members, "multiplier": multiplier, "weight_decay": options.weight_decay if decays else 0.0}
-            for (multiplier, decays), members in groups.items()
-        ],
-        lr=options.learning_rate,
-        betas=(options.beta1, options.beta2),
-        fused=True,
-    )
-    for parameter in parameters.values():
-        optimizer.state[parameter] = {
-            "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-            "exp_avg": torch.zeros_like(parameter),
-            "exp_avg_sq": torch.zeros_like(parameter),
-        }
-    return optimizer
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from opentau.cli.compose import compose_config
 from opentau.cli.main import main
 from opentau.errors import OptionError
 from opentau.loop.options import LoopOptions, options_id
+from opentau.training.options import DistributionOptions
 
 
 @pytest.mark.parametrize(
@@ -71,6 +72,12 @@ def test_an_estimate_of_what_a_run_costs_makes_no_other_run() -> None:
     dearer = {**config, "cost": {"update_cpu_s": 9.0}, "env": {**config["env"], "cost": {"episode_cpu_s": 9.0}}}
     assert options_id(dearer) == options_id(config)
     assert options_id({**config, "env": {**config["env"], "args": {}}}) != options_id(config)
+
+
+def test_over_how_many_processes_a_training_is_spread_makes_no_other_run() -> None:
+    spread = compose_config("loop", ["training.strategy=fsdp", "training.accumulation=4"])
+    assert LoopOptions.from_config(spread).training == DistributionOptions(strategy="fsdp", accumulation=4)
+    assert options_id(spread) == options_id(compose_config("loop", []))
 
 
 def test_errors_are_printed_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:

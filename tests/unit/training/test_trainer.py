@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from opentau import events
 from opentau.errors import CheckpointError, OptionError, TrainingError
 from opentau.events import EventLog, EventReader
+from opentau.training.distribution import Piece
+from opentau.training.optimizer import build_optimizer
 from opentau.training.options import TrainOptions
 from opentau.training.snapshot import TENSORS_FILE, newest_snapshot
-from opentau.training.trainer import TrainReport, TrainSummary, build_optimizer, train
+from opentau.training.trainer import TrainReport, TrainSummary, train
 
 OPTIONS = TrainOptions(
     num_updates=30,
@@ -50,11 +52,11 @@ class Killed(BaseException):
 
 
 def loss_of(net: Net, *, kill_at: int | None = None):
-    def loss(update: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(update: int, piece: Piece) -> tuple[Tensor, dict[str, Tensor]]:
         if update == kill_at:
             raise Killed
-        x_BI = torch.randn(32, 3)
-        error = nn.functional.mse_loss(net(x_BI)[:, 0], x_BI.sum(dim=1))
+        x_BI = torch.randn(32, 3)[piece.rows(32)]
+        error = nn.functional.mse_loss(net(x_BI)[:, 0], x_BI.sum(dim=1)) * (len(x_BI) / 32)
         return error, {"half": error.detach() / 2}
 
     return loss
@@ -75,7 +77,7 @@ def run(
 def last_tensors(work_dir: Path) -> dict[str, Tensor]:
     [folder] = work_dir.glob("update-*")
     identity = json.loads((folder / "numbers.json").read_text())["identity"]
-    snapshot = newest_snapshot(work_dir, identity=identity, device="cpu")
+    snapshot = newest_snapshot(work_dir, identity=identity)
     assert snapshot is not None
     return dict(snapshot.tensors)
 
@@ -143,8 +145,8 @@ def test_it_learns_and_its_averaged_weights_are_left_in_the_model(tmp_path: Path
 def test_a_loss_that_is_not_finite_stops_and_names_the_update(tmp_path: Path) -> None:
     net = Net()
 
-    def loss(update: int) -> tuple[Tensor, dict[str, Tensor]]:
-        error, parts = loss_of(net)(update)
+    def loss(update: int, piece: Piece) -> tuple[Tensor, dict[str, Tensor]]:
+        error, parts = loss_of(net)(update, piece)
         return (error * float("nan") if update == 5 else error), parts
 
     with pytest.raises(TrainingError, match=r"loss of update 5 is not finite \(loss nan, half"):
@@ -154,7 +156,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_update(tmp_path: Path) ->
 def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(tmp_path: Path) -> None:
     net = Net()
 
-    def loss(update: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(update: int, piece: Piece) -> tuple[Tensor, dict[str, Tensor]]:
         return (net.body[0].weight * 0).abs().pow(0.5).sum(), {}
 
     with pytest.raises(TrainingError, match="gradient of update 0"):
