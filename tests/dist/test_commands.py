@@ -1,0 +1,93 @@
+"""Commands under torchrun: all stages once, trainings together, and on from the last snapshot when a process is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from opentau.events import RUN_STARTED, STAGE_FINISHED, TRAIN_METRICS, EventReader
+from tests.dist.launching import ROOT, TIMEOUT_S, agent, free_port, torchrun, two_ranks, wait
+from tests.dist.test_training import TOLERANCE, curve
+
+pytestmark = pytest.mark.dist
+
+OPTIONS = (
+    *("experiment=tiny", "run_id=run", "data.demonstrations=4", "evaluation.episodes=0", "collect.episodes=2"),
+    *("sft.num_updates=12", "+sft.log_interval=1", "+sft.evaluation_interval=6", "sft.snapshot_interval=4"),
+    *("update.num_updates=6", "value.fit.num_updates=10"),
+)
+SHARDED = (*OPTIONS, "training.strategy=fsdp", "training.accumulation=2")
+
+
+def program(command: str, options: tuple[str, ...]) -> list[str]:
+    return ["-m", "opentau.cli.main", command, *options]
+
+
+def finish(runs: Path, command: str, options: tuple[str, ...]) -> None:
+    """Run a command in one process."""
+    done = subprocess.run(
+        [sys.executable, "-P", *program(command, options)],
+        cwd=ROOT,
+        env={**os.environ, "OPENTAU_RUNS": str(runs), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def training(run: Path, stage: str = "sft-0") -> dict[tuple[int, str], float]:
+    return {key: value for key, value in curve(run, stage=stage).items() if not key[1].startswith("time/")}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose first policy was trained by one process."""
+    runs = tmp_path_factory.mktemp("alone")
+    finish(runs, "sft", OPTIONS)
+    return runs / "run"
+
+
+def test_two_agents_do_an_iteration_up_to_its_update(alone: Path, tmp_path: Path) -> None:
+    port = free_port()
+    agents = [
+        torchrun(agent(port=port, program=program("update", SHARDED)), log=tmp_path / f"log-{node}.txt", runs=tmp_path)
+        for node in range(2)
+    ]
+    assert wait(agents) == [0, 0], (tmp_path / "log-0.txt").read_text()[-3000:] + (tmp_path / "log-1.txt").read_text()[-3000:]
+    run = tmp_path / "run"
+    assert training(run) == pytest.approx(training(alone), rel=TOLERANCE)
+    finished = [event for event in EventReader(run).read_new() if event["kind"] == STAGE_FINISHED]
+    assert [event["stage"] for event in finished] == [
+        *("demonstrations-0", "sft-0", "value-0"),
+        *("collect-1", "value-1", "label-1", "update-1"),
+    ]
+    processes = {event["stage"]: event["summary"].get("processes", 1) for event in finished}
+    assert {stage for stage, number in processes.items() if number == 2} == {"sft-0", "update-1"}
+
+
+def test_torchrun_restarts_a_command_of_which_it_lost_a_process_and_it_goes_on(alone: Path, tmp_path: Path) -> None:
+    run, log = tmp_path / "run", tmp_path / "log.txt"
+    process = torchrun(two_ranks(program("sft", SHARDED), max_restarts=1), log=log, runs=tmp_path)
+    reader, updates = EventReader(run), [0]
+    deadline = time.monotonic() + TIMEOUT_S
+    while max(updates) < 5 and process.poll() is None and time.monotonic() < deadline:
+        updates += [event["update"] for event in reader.read_new() if event["kind"] == TRAIN_METRICS]
+        time.sleep(0.02)
+    [helper] = (run / "ranks" / "1" / "events").glob("follower-*.jsonl")
+    os.kill(int(helper.stem.split("-")[1]), signal.SIGKILL)
+    assert wait([process]) == [0], log.read_text()[-3000:]
+    assert "failed (exitcode: -9) local_rank: 1" in log.read_text()
+    assert training(run) == pytest.approx(training(alone), rel=TOLERANCE)
+    seen = [event for event in EventReader(run).read_new() if event["kind"] == TRAIN_METRICS]
+    losses = [event["update"] for event in seen if "train/loss" in event["metrics"]]
+    assert losses.count(1) == losses.count(4) == 1, "the second start goes on from a snapshot"
+    started = [event["resumed"] for event in EventReader(run).read_new() if event["kind"] == RUN_STARTED]
+    assert started == [False, True]
