@@ -17,7 +17,9 @@ def block_ids(lengths: Sequence[int], *, first: int = 0, device: torch.device | 
     ``[n]`` is bidirectional, ``[n, 1, 1]`` a prefix followed by causal tokens.
     """
     numbers = torch.arange(first, first + len(lengths), device=device)
-    return numbers.repeat_interleave(torch.tensor(list(lengths), dtype=torch.int64, device=device))
+    # With the size of its result known, nothing has to be read back from the device, nor be real (FakeTensorMode).
+    repeats = torch.tensor(list(lengths), dtype=torch.int64, device=device)
+    return numbers.repeat_interleave(repeats, output_size=sum(lengths))
 
 
 def attention_mask(*, query_blocks_Q: Tensor, key_blocks_K: Tensor, key_valid_BK: Tensor) -> Tensor:
