@@ -211,6 +211,7 @@ def _train(
     training = PolicyTraining(
         options=options,
         objective=replace(setting.options.objective, text_weight=setting.options.mixture.text_weight),
+        tuning=setting.options.tuning,
         augmentation=Augmentation(shift_share=batch.shift_share, state_noise=batch.state_noise),
         human_share=batch.human_share,
         positives=_positive_draw(setting.options),
@@ -284,6 +285,7 @@ def _training_inputs(setting: Setting, options: TrainOptions) -> dict[str, Any]:
         "batch": asdict(settings.batch),
         "objective": asdict(settings.objective),
         "seed": settings.seed,
+        **({"tuning": tuning} if (tuning := settings.tuning.to_dict()) else {}),
         **mixture_inputs(settings.mixture),
     }
 

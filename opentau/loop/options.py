@@ -10,7 +10,7 @@ from opentau.config import check_args, options_from
 from opentau.data.options import MixtureOptions
 from opentau.errors import OptionError, near_matches
 from opentau.loop.gate import GateOptions
-from opentau.training.options import DistributionOptions, ObjectiveOptions, TrainOptions
+from opentau.training.options import DistributionOptions, ObjectiveOptions, TrainOptions, TuningOptions
 from opentau.types import Indicator, Interface, content_hash
 from opentau.value.options import ValueOptions
 
@@ -224,6 +224,7 @@ class LoopOptions:
     batch: BatchOptions = field(default_factory=BatchOptions)
     sft: TrainOptions
     update: TrainOptions
+    tuning: TuningOptions = field(default_factory=TuningOptions)
     training: DistributionOptions = field(default_factory=DistributionOptions)
     inference: InferenceOptions = field(default_factory=InferenceOptions)
     value: ValueOptions = field(default_factory=ValueOptions)
@@ -276,11 +277,15 @@ def options_id(config: Mapping[str, Any]) -> str:
     """Return the hash of all options that a run's results depend on.
 
     Estimates of what it costs are no part of it, nor is how a mixture would be made that is not used, nor over which processes
-    trainings are spread: any number of them goes on from what another left, with the same numbers up to rounding.
+    trainings are spread: any number of them goes on from what another left, with the same numbers up to rounding. Of which
+    weights are trained it holds what differs from all of them.
     """
+    config = {**config, "tuning": options_from(TuningOptions, config.get("tuning", {}), where="loop.tuning").to_dict()}
     mixture = config.get("mixture", {})
     is_used = any(mixture.get(name) for name in ("parts", "subtask_weight", "cache_gb"))
     unused = {"cost", "training"} if is_used else {"cost", "training", "mixture"}
+    if not config["tuning"]:
+        unused.add("tuning")
     env = {name: value for name, value in config["env"].items() if name != "cost"}
     return content_hash({**{name: value for name, value in config.items() if name not in unused}, "env": env})
 

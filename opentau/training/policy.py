@@ -20,6 +20,7 @@ from opentau.data.sampler import PositiveDraw
 from opentau.data.window import Window
 from opentau.errors import OptionError
 from opentau.events import EventLog
+from opentau.models.recomputing import recompute_layers
 from opentau.policies.config import PolicyConfig
 from opentau.policies.fast_tokenizer import FastTokenizer
 from opentau.policies.pretrained import Pretrained, start_config
@@ -40,8 +41,9 @@ from opentau.training.mixing import (
     trained_rows,
 )
 from opentau.training.objectives import PolicyObjective
-from opentau.training.options import DistributionOptions, ObjectiveOptions, TrainOptions
+from opentau.training.options import DistributionOptions, ObjectiveOptions, TrainOptions, TuningOptions
 from opentau.training.trainer import TrainReport, TrainSummary, train
+from opentau.training.tuning import settle, tune
 from opentau.types import Indicator, Interface, derive_seed
 
 # Shapes: F frames, E episodes, N chunks, H actions of a chunk, A action dimensions.
@@ -80,6 +82,8 @@ class PolicyTraining:
 
     options: TrainOptions
     objective: ObjectiveOptions = field(default_factory=ObjectiveOptions)
+    tuning: TuningOptions = field(default_factory=TuningOptions)
+    """Which weights are trained."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     human_share: float = 0.5
     """Share of demonstrations and interventions in a batch, where the table has autonomous frames as well."""
@@ -128,6 +132,9 @@ def train_policy(
     model, processor = _start(start, data, training=training, is_trained=is_trained, seed=seed)
     processor.served_indicator = training.served_indicator
     processor.predicts_subtask = data.mixture is not None and data.mixture.subtask_weight is not None
+    tune(model, training.tuning, seed=derive_seed(seed, "adapters"))
+    if distribution.checkpoint_activations:
+        recompute_layers(model)
     model.to(world.device)
     objective = PolicyObjective(model, processor=processor, options=training.objective)
     source = partial(
@@ -188,7 +195,9 @@ def train_policy(
             between_updates=between_updates,
             world=world,
             distribution=distribution,
+            tuning=training.tuning,
         )
+    settle(model)
     if world.is_first:
         directory.mkdir(parents=True, exist_ok=True)
         save_policy(directory, model=model, processor=processor)

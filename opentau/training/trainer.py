@@ -17,8 +17,9 @@ from opentau.events import EventLog
 from opentau.runstate import iteration_of
 from opentau.training.distribution import ALONE, Loss, Piece, Share, World, clip_gradients
 from opentau.training.optimizer import build_optimizer
-from opentau.training.options import AUTO, BFLOAT16, FLOAT32, DistributionOptions, TrainOptions
+from opentau.training.options import AUTO, BFLOAT16, DEFAULT_TUNING, FLOAT32, DistributionOptions, TrainOptions, TuningOptions
 from opentau.training.snapshot import Snapshot, newest_snapshot, restore, write_snapshot
+from opentau.training.tuning import require_autocast, start_training
 from opentau.types import derive_seed
 
 
@@ -73,6 +74,7 @@ def train(
     between_updates: Callable[[], None] | None = None,
     world: World = ALONE,
     distribution: DistributionOptions = DistributionOptions(),
+    tuning: TuningOptions = DEFAULT_TUNING,
 ) -> TrainSummary:
     """Optimise `model` in place and return what to remember; on return it holds the averaged weights, in eval mode.
 
@@ -82,12 +84,20 @@ def train(
     is not finite raises `TrainingError`.
 
     All processes of `world` make the same call; each computes its pieces of an update, and all return the same. Only the
-    first one reports. A snapshot can be resumed under any other world and distribution.
+    first one reports. A snapshot can be resumed under any other world and distribution. What `tuning` changes of the model
+    is the caller's (`opentau.training.tuning`).
     """
     report = report if world.is_first else None
     with _threads(options.num_threads), torch.random.fork_rng():
         training = _Training(
-            model, loss=loss, options=options, seed=seed, work_dir=work_dir, world=world, distribution=distribution
+            model,
+            loss=loss,
+            options=options,
+            seed=seed,
+            work_dir=work_dir,
+            world=world,
+            distribution=distribution,
+            tuning=tuning,
         )
         training.resume()
         while training.update < options.num_updates:
@@ -115,19 +125,21 @@ class _Training:
         work_dir: Path,
         world: World,
         distribution: DistributionOptions,
+        tuning: TuningOptions,
     ) -> None:
         self.model, self.loss, self.options, self.seed = model, loss, options, seed
-        self.work_dir, self.world = work_dir, world
+        self.work_dir, self.world, self.tuning = work_dir, world, tuning
         self.share = Share(model, self._seeded_loss, world=world, options=distribution, num_samples=options.batch_size)
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.optimizer = build_optimizer(self.parameters, options)
+        self.optimizer = build_optimizer(dict(model.named_parameters()), options)
         self.averages = {name: p.detach().clone() for name, p in self.parameters.items()} if options.ema_decay else {}
         self.device_type = next(iter(self.parameters.values())).device.type
         self.precision = resolve_precision(options.precision, device_type=self.device_type)
+        require_autocast(tuning, precision=self.precision)
         self.update = 0
         self.window: dict[str, list[float]] = {}
         self.metrics: dict[str, float] = {}
-        model.train()
+        start_training(model)
 
     def is_due(self, interval: int) -> bool:
         return self.update % interval == 0 or self.update == self.options.num_updates
@@ -190,7 +202,7 @@ class _Training:
         self.model.eval()
         with self._swapped_averages(), self.share.gathered(), torch.no_grad(), self._autocast():
             measured = dict(evaluate())
-        self.model.train()
+        start_training(self.model)
         self.metrics |= measured
         if report is not None and measured:
             report.metrics(self.update, measured)
@@ -216,9 +228,8 @@ class _Training:
 
     def _snapshot(self) -> Snapshot:
         """Return views of everything that the next update depends on; writing into the tensors restores them."""
-        buffers = {
-            name: tensor for name, tensor in self.model.state_dict().items() if name not in dict(self.model.named_parameters())
-        }
+        names = dict(self.model.named_parameters())
+        buffers = {name: tensor for name, tensor in self.model.state_dict().items() if name not in names}
         tensors = {f"weight.{name}": p.detach() for name, p in self.parameters.items()}
         tensors |= {f"buffer.{name}": tensor for name, tensor in buffers.items()}
         tensors |= {f"average.{name}": tensor for name, tensor in self.averages.items()}
@@ -235,6 +246,7 @@ class _Training:
         options = {name: getattr(self.options, name) for name in self.options.__slots__ if name not in intervals}
         options["learning_rate_multipliers"] = dict(self.options.learning_rate_multipliers)
         options["precision"] = self.precision
+        options |= {f"tuning.{name}": value for name, value in self.tuning.to_dict().items()}
         return {"seed": self.seed, "num_threads": torch.get_num_threads(), "options": options}
 
     def finish(self) -> TrainSummary:
