@@ -137,6 +137,44 @@ def train_policy(
         recompute_layers(model)
     model.to(world.device)
     objective = PolicyObjective(model, processor=processor, options=training.objective)
+    batches, measurement = _streams(
+        data, objective, training=training, is_trained=is_trained, is_held_out=is_held_out, seed=seed
+    )
+    report = TrainReport(events=events, stage=stage) if events is not None and world.is_first else None
+    with Prefetch(batches, num_updates=training.options.num_updates) as ahead:
+        # Every process makes the whole batch and trains on its rows; kept, because it may do so in several pieces.
+        batch_of = lru_cache(maxsize=1)(partial(_waited_for, ahead, report, interval=training.options.log_interval))
+        summary = train(
+            model,
+            loss=lambda update, piece: objective(batch_of(update), piece),
+            options=_options_of(training.options, model),
+            seed=seed,
+            work_dir=work_dir,
+            report=report,
+            evaluate=measurement,
+            between_updates=between_updates,
+            world=world,
+            distribution=distribution,
+            tuning=training.tuning,
+        )
+    settle(model)
+    if world.is_first:
+        directory.mkdir(parents=True, exist_ok=True)
+        save_policy(directory, model=model, processor=processor)
+    return summary
+
+
+def _streams(
+    data: PolicyData,
+    objective: PolicyObjective,
+    *,
+    training: PolicyTraining,
+    is_trained: np.ndarray,
+    is_held_out: np.ndarray,
+    seed: int,
+) -> tuple[Callable[[int], Batch], Measurement]:
+    """Return the batches that train and what measures on others."""
+    processor = objective.processor
     source = partial(
         BatchSource,
         data.table,
@@ -180,28 +218,7 @@ def train_policy(
         has_held_out=bool(is_held_out.any()),
         seed=seed,
     )
-    report = TrainReport(events=events, stage=stage) if events is not None and world.is_first else None
-    with Prefetch(batches, num_updates=training.options.num_updates) as ahead:
-        # Every process makes the whole batch and trains on its rows; kept, because it may do so in several pieces.
-        batch_of = lru_cache(maxsize=1)(partial(_waited_for, ahead, report, interval=training.options.log_interval))
-        summary = train(
-            model,
-            loss=lambda update, piece: objective(batch_of(update), piece),
-            options=_options_of(training.options, model),
-            seed=seed,
-            work_dir=work_dir,
-            report=report,
-            evaluate=measurement,
-            between_updates=between_updates,
-            world=world,
-            distribution=distribution,
-            tuning=training.tuning,
-        )
-    settle(model)
-    if world.is_first:
-        directory.mkdir(parents=True, exist_ok=True)
-        save_policy(directory, model=model, processor=processor)
-    return summary
+    return batches, measurement
 
 
 def _options_of(options: TrainOptions, model: VLA) -> TrainOptions:

@@ -17,9 +17,10 @@ from opentau.events import EventLog
 from opentau.runstate import iteration_of
 from opentau.training.distribution import ALONE, Loss, Piece, Share, World, clip_gradients
 from opentau.training.optimizer import build_optimizer
-from opentau.training.options import AUTO, BFLOAT16, DEFAULT_TUNING, FLOAT32, DistributionOptions, TrainOptions, TuningOptions
+from opentau.training.options import BFLOAT16, DEFAULT_TUNING, DistributionOptions, TrainOptions, TuningOptions
+from opentau.training.precision import require_autocast, resolve_precision
 from opentau.training.snapshot import Snapshot, newest_snapshot, restore, write_snapshot
-from opentau.training.tuning import require_autocast, start_training
+from opentau.training.tuning import start_training
 from opentau.types import derive_seed
 
 
@@ -139,6 +140,7 @@ class _Training:
         self.update = 0
         self.window: dict[str, list[float]] = {}
         self.metrics: dict[str, float] = {}
+        model.zero_grad(set_to_none=True)
         start_training(model)
 
     def is_due(self, interval: int) -> bool:
@@ -149,12 +151,13 @@ class _Training:
         learning_rate = self.options.learning_rate_at(self.update)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group["multiplier"]
-        self.optimizer.zero_grad(set_to_none=True)
         values = self.share.backward(self.update)
         self._require_finite(values, what="loss")
         norm = clip_gradients(self.parameters, max_norm=self.options.max_gradient_norm)
         self._require_finite(values | {"gradient_norm": norm}, what="gradient")
         self.optimizer.step()
+        # Not before the next pass: measurements and snapshots have their memory meanwhile.
+        self.optimizer.zero_grad(set_to_none=True)
         self.update += 1
         self._average()
         for name, value in (values | {"gradient_norm": norm, "learning_rate": learning_rate}).items():
@@ -270,25 +273,19 @@ class _Training:
 
     @contextmanager
     def _swapped_averages(self) -> Iterator[None]:
-        with torch.no_grad():
-            kept = {name: self.parameters[name].detach().clone() for name in self.averages}
-            for name, average in self.averages.items():
-                self.parameters[name].copy_(average)
-            try:
-                yield
-            finally:
-                for name, weight in kept.items():
-                    self.parameters[name].copy_(weight)
+        self._swap_averages()
+        try:
+            yield
+        finally:
+            self._swap_averages()
 
-
-def resolve_precision(precision: str, *, device_type: str) -> str:
-    """Return 'float32' or 'bfloat16'; 'auto' takes bfloat16 where the device multiplies in it."""
-    if precision != AUTO:
-        return precision
-    if device_type == "cuda":
-        return BFLOAT16 if torch.cuda.is_bf16_supported(including_emulation=False) else FLOAT32
-    instructions = torch.cpu.get_capabilities()
-    return BFLOAT16 if instructions.get("avx512_bf16") or instructions.get("amx_bf16") else FLOAT32
+    @torch.no_grad()
+    def _swap_averages(self) -> None:
+        """Exchange weights and averages, one at a time, so that no more than one is held twice."""
+        for name, average in self.averages.items():
+            weight = self.parameters[name].clone()
+            self.parameters[name].copy_(average)
+            average.copy_(weight)
 
 
 @contextmanager

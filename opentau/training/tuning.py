@@ -55,15 +55,6 @@ def start_training(model: nn.Module) -> None:
             module.eval()
 
 
-def require_autocast(options: TuningOptions, *, precision: str) -> None:
-    """Raise `OptionError` if weights are narrower than what a forward pass of this precision multiplies with."""
-    if options.frozen_precision == BFLOAT16 and precision != BFLOAT16:
-        raise OptionError(
-            f"tuning.frozen_precision is 'bfloat16', but the forward pass is in {precision!r}; set precision=bfloat16 "
-            "(sft.precision, update.precision), or tuning.frozen_precision=float32"
-        )
-
-
 def _narrow(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, MATRIX_LAYERS) and not module.weight.requires_grad:
