@@ -132,7 +132,7 @@ class _Training:
         self.work_dir, self.world, self.tuning = work_dir, world, tuning
         self.share = Share(model, self._seeded_loss, world=world, options=distribution, num_samples=options.batch_size)
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.optimizer = build_optimizer(dict(model.named_parameters()), options)
+        self.optimizer = build_optimizer(dict(model.named_parameters()), options, bits=tuning.optimizer_bits)
         self.averages = {name: p.detach().clone() for name, p in self.parameters.items()} if options.ema_decay else {}
         self.device_type = next(iter(self.parameters.values())).device.type
         self.precision = resolve_precision(options.precision, device_type=self.device_type)
