@@ -18,6 +18,7 @@ from opentau.data.labels import Labels
 from opentau.data.lerobot.dataset import Dataset
 from opentau.data.lerobot.hub import find_dataset
 from opentau.data.sampler import PositiveDraw
+from opentau.loop.memory import require_memory
 from opentau.loop.mixing import frame_cache, mixture_inputs, window_episodes
 from opentau.loop.options import BY_EPISODE, INDICATORS, LoopOptions
 from opentau.loop.run import Product, StageWork
@@ -49,6 +50,7 @@ def fine_tune(setting: Setting, demonstrations: Product) -> Product:
     start = setting.policy_start()
 
     def work(work: StageWork) -> None:
+        require_memory(options, setting.interface, stage="sft", num_processes=setting.run.crew.size)
         table = frame_table(setting, [demonstrations])
         data = PolicyData(
             table=table,
@@ -73,6 +75,7 @@ def update(setting: Setting, iteration: int, *, start: Product, episodes: Sequen
     options, stage = setting.options, f"update-{iteration}"
 
     def work(work: StageWork) -> None:
+        require_memory(options, setting.interface, stage="update", num_processes=setting.run.crew.size)
         table = frame_table(setting, episodes)
         aligned = Labels.read(labels.path / LABELS_FOLDER).aligned_with(table)
         data = PolicyData(

@@ -69,7 +69,7 @@ def _new_state(parameter: Tensor) -> dict[str, Tensor]:
             state[name] = torch.zeros(parameter.numel(), device=parameter.device)
             continue
         num_blocks = -(-parameter.numel() // BLOCK)
-        zero = int(code_values(is_signed=name == "exp_avg").eq(0).nonzero())
+        zero = code_values(is_signed=name == "exp_avg").index(0.0)
         state[name] = torch.full((num_blocks, BLOCK), zero, dtype=torch.uint8, device=parameter.device)
         state[f"{name}_scale"] = torch.zeros(num_blocks, device=parameter.device)
     return state
@@ -79,7 +79,7 @@ def _read(state: dict[str, Tensor], name: str, rows: slice) -> Tensor:
     """Return a moment as float32 in one row, of these blocks if it has any; it may be written into."""
     if f"{name}_scale" not in state:
         return state[name].clone()
-    values = code_values(is_signed=name == "exp_avg").to(state[name].device)
+    values = torch.tensor(code_values(is_signed=name == "exp_avg"), device=state[name].device)
     return decoded(state[name][rows], state[f"{name}_scale"][rows], values=values).flatten()
 
 
@@ -87,13 +87,13 @@ def _write(state: dict[str, Tensor], name: str, rows: slice, moment: Tensor) -> 
     if f"{name}_scale" not in state:
         state[name].copy_(moment)
         return
-    values = code_values(is_signed=name == "exp_avg").to(moment.device)
+    values = torch.tensor(code_values(is_signed=name == "exp_avg"), device=moment.device)
     blocks_KL = F.pad(moment, (0, -len(moment) % BLOCK)).view(-1, BLOCK)
     state[name][rows], state[f"{name}_scale"][rows] = encoded(blocks_KL, values=values)
 
 
 @lru_cache(maxsize=2)
-def code_values(*, is_signed: bool) -> Tensor:
+def code_values(*, is_signed: bool) -> tuple[float, ...]:
     """Return what the 256 codes stand for, ascending in [-1, 1] or [0, 1] (dynamic tree quantisation, section 1.3).
 
     Of every decade below 1 a code knows half as many numbers as of the one above it, evenly spaced.
@@ -101,10 +101,9 @@ def code_values(*, is_signed: bool) -> Tensor:
     values = [0.0, 1.0]
     for decade in range(NUM_DECADES):
         count = 2 ** (NUM_DECADES - decade - is_signed)
-        edges = torch.linspace(0.1, 1.0, count + 1, dtype=torch.float64)
-        middles = ((edges[:-1] + edges[1:]) / 2 * 10.0**-decade).tolist()
+        middles = [(0.1 + 0.9 * (index + 0.5) / count) * 10.0**-decade for index in range(count)]
         values += middles + ([-middle for middle in middles] if is_signed else [])
-    return torch.tensor(sorted(values), dtype=torch.float32)
+    return tuple(sorted(values))
 
 
 def encoded(blocks_KL: Tensor, *, values: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,12 @@ class DistributionOptions:
     checkpoint_activations: bool = False
     """Whether the backward pass computes every layer once more instead of keeping what is inside it (arXiv:1604.06174)."""
 
+    memory_gb: float | None = None
+    """What a process may take, of a GPU or of the machine; null for what is free, 0 for no check before a training loads."""
+
     def __post_init__(self) -> None:
+        if self.memory_gb is not None and self.memory_gb < 0:
+            raise OptionError(f"training.memory_gb is {self.memory_gb}; it must be at least 0, or null for what is free")
         if self.strategy not in STRATEGIES:
             raise OptionError(f"unknown training.strategy {self.strategy!r}.{near_matches(self.strategy, STRATEGIES)}")
         if self.accumulation < 1:

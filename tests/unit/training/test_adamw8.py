@@ -78,7 +78,7 @@ def test_small_tensors_move_as_torchs_adamw_moves_them() -> None:
 
 @pytest.mark.parametrize(("is_signed", "error"), [(True, 0.0071), (False, 0.0036)])
 def test_codes_are_near_what_they_stand_for_whatever_its_scale(is_signed: bool, error: float) -> None:
-    values = code_values(is_signed=is_signed)
+    values = torch.tensor(code_values(is_signed=is_signed))
     assert len(set(values.tolist())) == 256
     numbers = torch.linspace(-1 if is_signed else 0, 1, 8 * BLOCK).view(8, BLOCK) * 10.0 ** torch.arange(-4, 4)[:, None]
     back = decoded(*encoded(numbers, values=values), values=values)
@@ -89,5 +89,5 @@ def test_codes_are_near_what_they_stand_for_whatever_its_scale(is_signed: bool, 
 
 
 def test_a_block_of_zeros_stays_zero() -> None:
-    values = code_values(is_signed=True)
+    values = torch.tensor(code_values(is_signed=True))
     assert not decoded(*encoded(torch.zeros(2, BLOCK), values=values), values=values).any()
