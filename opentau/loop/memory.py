@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,19 +106,28 @@ def what_fits(
     singles = [Change(options=(change,), need=need_with([change])) for change in changes]
     if fitting := next((single for single in singles if single.need.total <= limit), None):
         return singles, fitting
-    together: dict[str, str] = {}
+    together: dict[str, str | None] = {}
     for change in changes:
-        # A later change of the same option takes the place of the one before; adapters come with what they freeze.
-        together = {
-            name: value for name, value in together.items() if not (change == "tuning=lora" and name == "tuning.freeze")
-        }
-        name, _, value = change.partition("=")
-        together[name] = value
-        options = tuple(f"{name}={value}" for name, value in together.items())
-        need = need_with(options)
-        if need.total <= limit:
-            return singles, Change(options=options, need=need)
-    return singles, None
+        option, _, given = change.partition("=")
+        together[option] = given  # in place of an earlier change of the same option
+        if need_with(_written(together)).total <= limit:
+            break
+    else:
+        return singles, None
+    # What came before the last change may no longer be needed: leave out what costs most first.
+    for name, value in reversed(list(together.items())):
+        weaker = [change.partition("=")[2] for change in changes if change.startswith(f"{name}=")]
+        for less in [None, *weaker[: weaker.index(str(value))]]:
+            tried = {**together, name: less}
+            if need_with(_written(tried)).total <= limit:
+                together = {each: kept for each, kept in tried.items() if kept is not None}
+                break
+    options = _written(together)
+    return singles, Change(options=options, need=need_with(options))
+
+
+def _written(options: Mapping[str, str | None]) -> tuple[str, ...]:
+    return tuple(f"{name}={value}" for name, value in options.items() if value is not None)
 
 
 def _trained(options: LoopOptions, stage: str) -> TrainOptions:

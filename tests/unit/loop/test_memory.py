@@ -49,15 +49,19 @@ def test_changes_are_tried_in_order_and_the_first_that_fits_alone_is_taken() -> 
     assert fitting.options == ("b=1",)
 
 
-def test_changes_that_do_not_fit_alone_are_joined_and_later_ones_replace_earlier_ones() -> None:
-    def need_with(further: Sequence[str]) -> MemoryNeed:
-        return needed(100 - 20 * len(further))
+def test_changes_that_do_not_fit_alone_are_joined_and_what_is_not_needed_is_left_out() -> None:
+    saved = {"pieces=2": 10, "pieces=16": 12, "bits=8": 3, "freeze=eyes": 5, "lora=yes": 30}
 
-    changes = ["training.accumulation=2", "training.accumulation=16", "tuning.freeze=[vision.*]", "tuning=lora"]
-    _, fitting = what_fits(changes, limit=60, need_with=need_with)
-    assert fitting is not None
-    assert fitting.options == ("training.accumulation=16", "tuning.freeze=[vision.*]")
-    assert what_fits(changes, limit=10, need_with=need_with)[1] is None
+    def need_with(further: Sequence[str]) -> MemoryNeed:
+        return needed(100 - sum(saved[change] for change in further))
+
+    for limit, options in ((60, ("pieces=2", "lora=yes")), (58, ("pieces=16", "lora=yes")), (85, ("pieces=16", "bits=8"))):
+        changes = [change for change in saved if limit < 80 or change != "lora=yes"]
+        _, fitting = what_fits(changes, limit=limit, need_with=need_with)
+        assert fitting is not None
+        assert fitting.options == options
+        assert fitting.need == need_with(options)
+    assert what_fits(list(saved), limit=10, need_with=need_with)[1] is None
 
 
 def test_what_is_done_already_is_not_proposed() -> None:
