@@ -62,6 +62,8 @@ class Ours:
             has_camera_BC=torch.ones(batch, 2, dtype=torch.bool),
             prompt_BP=torch.randint(0, sizes["vocabulary"], (batch, prompt)),
             has_prompt_BP=torch.ones(batch, prompt, dtype=torch.bool),
+            worded_BVP=torch.zeros(batch, 0, prompt, dtype=torch.int64),
+            has_worded_BVP=torch.zeros(batch, 0, prompt, dtype=torch.bool),
             state_BS=torch.zeros(batch, 8),
             has_state_B=torch.ones(batch, dtype=torch.bool),
             indicator_B=torch.full((batch,), -1),

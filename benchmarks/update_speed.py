@@ -22,7 +22,8 @@ from opentau.policies.text_tokenizer import TextTokenizer
 from opentau.policies.vla import VLA
 from opentau.training.objectives import PolicyObjective
 from opentau.training.options import AUTO, BFLOAT16, FLOAT32, ObjectiveOptions, TrainOptions
-from opentau.training.trainer import resolve_precision, train
+from opentau.training.precision import resolve_precision
+from opentau.training.trainer import train
 from opentau.types import Indicator, Interface
 
 CAMERAS = ("agentview", "wrist")

@@ -19,6 +19,10 @@ from opentau.cli.compose import parser
 from opentau.config import cache_dir, locate, runs_dir
 from opentau.errors import OpenTauError
 
+DESCRIPTION = """Check rendering, packages, cores, memory and disk of this machine; with --memory, whether a training fits.
+  opentau doctor
+  opentau doctor --memory policy=pi05 --limit-gb 24         what π0.5 needs, and what makes it fit a GPU of 24 GB
+  opentau doctor --memory policy=pi05 tuning=lora sft.batch_size=16 training.checkpoint_activations=true"""
 MIN_FREE_GB = 4.0
 EXTRAS = {
     "train": ("torch", "tokenizers", "safetensors", "pyarrow"),
@@ -41,7 +45,25 @@ class Check:
 
 def main(argv: Sequence[str]) -> int:
     """Print the checks; exit 1 when something needs mending."""
-    parser("doctor", "Check rendering, packages, cores, memory and disk of this machine.", takes_options=False).parse_args(argv)
+    arguments = parser("doctor", DESCRIPTION)
+    arguments.add_argument("--memory", action="store_true", help="predict the memory of a training with these options")
+    arguments.add_argument("--limit-gb", type=float, help="with --memory: what there is (this GPU's, else this machine's)")
+    arguments.add_argument("--stage", choices=("sft", "update"), default="sft", help="with --memory: which training (sft)")
+    arguments.add_argument("--processes", type=int, default=1, help="with --memory: over so many processes (1)")
+    arguments.add_argument("--json", action="store_true", help="with --memory: one line")
+    parsed = arguments.parse_args(argv)
+    if parsed.memory:
+        return int(
+            locate("opentau.cli.doctor_memory:show_memory")(
+                parsed.options,
+                stage=parsed.stage,
+                limit_gb=parsed.limit_gb,
+                num_processes=parsed.processes,
+                as_json=parsed.json,
+            )
+        )
+    if parsed.options:
+        arguments.error("options are for --memory: opentau doctor --memory " + " ".join(parsed.options))
     checks = [_python(), _cores(), *_packages(), *_pins(), _rendering(), _disk(runs_dir()), _disk(cache_dir())]
     table = Table("", "check", "found", "fix")
     for check in checks:

@@ -18,6 +18,7 @@ from opentau.data.labels import Labels
 from opentau.data.lerobot.dataset import Dataset
 from opentau.data.lerobot.hub import find_dataset
 from opentau.data.sampler import PositiveDraw
+from opentau.loop.memory import require_memory
 from opentau.loop.mixing import frame_cache, mixture_inputs, window_episodes
 from opentau.loop.options import BY_EPISODE, LoopOptions
 from opentau.loop.run import Product, StageWork
@@ -50,6 +51,7 @@ def fine_tune(setting: Setting, demonstrations: Product) -> Product:
     start = setting.policy_start()
 
     def work(work: StageWork) -> None:
+        require_memory(options, setting.interface, stage="sft", num_processes=setting.run.crew.size)
         table = frame_table(setting, [demonstrations])
         data = PolicyData(
             table=table,
@@ -74,6 +76,7 @@ def update(setting: Setting, iteration: int, *, start: Product, episodes: Sequen
     options, stage = setting.options, f"update-{iteration}"
 
     def work(work: StageWork) -> None:
+        require_memory(options, setting.interface, stage="update", num_processes=setting.run.crew.size)
         table = frame_table(setting, episodes)
         aligned = Labels.read(labels.path / LABELS_FOLDER).aligned_with(table)
         data = PolicyData(
@@ -212,6 +215,7 @@ def _train(
     training = PolicyTraining(
         options=options,
         objective=replace(setting.options.objective, text_weight=setting.options.mixture.text_weight),
+        tuning=setting.options.tuning,
         augmentation=Augmentation(shift_share=batch.shift_share, state_noise=batch.state_noise),
         human_share=batch.human_share,
         positives=_positive_draw(setting.options),
@@ -285,6 +289,7 @@ def _training_inputs(setting: Setting, options: TrainOptions) -> dict[str, Any]:
         "batch": asdict(settings.batch),
         "objective": asdict(settings.objective),
         "seed": settings.seed,
+        **({"tuning": tuning} if (tuning := settings.tuning.to_dict()) else {}),
         **mixture_inputs(settings.mixture),
     }
 

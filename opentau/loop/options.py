@@ -11,7 +11,7 @@ from opentau.data.options import MixtureOptions
 from opentau.errors import OptionError
 from opentau.loop.gate import GateOptions
 from opentau.policies.options import FAST, InferenceOptions, identifying, require_indicator
-from opentau.training.options import DistributionOptions, ObjectiveOptions, TrainOptions
+from opentau.training.options import DistributionOptions, ObjectiveOptions, TrainOptions, TuningOptions
 from opentau.types import Interface, content_hash
 from opentau.value.options import ValueOptions
 
@@ -208,6 +208,7 @@ class LoopOptions:
     batch: BatchOptions = field(default_factory=BatchOptions)
     sft: TrainOptions
     update: TrainOptions
+    tuning: TuningOptions = field(default_factory=TuningOptions)
     training: DistributionOptions = field(default_factory=DistributionOptions)
     inference: InferenceOptions = field(default_factory=InferenceOptions)
     value: ValueOptions = field(default_factory=ValueOptions)
@@ -266,11 +267,14 @@ def options_id(config: Mapping[str, Any]) -> str:
 
     Estimates of what it costs are no part of it, nor is how a mixture would be made that is not used, nor over which processes
     trainings are spread (any number of them goes on from what another left, with the same numbers up to rounding), nor options
-    of inference that are newer than others and at their defaults.
+    of inference that are newer than others and at their defaults. Of which weights are trained it holds what differs from all.
     """
+    config = {**config, "tuning": options_from(TuningOptions, config.get("tuning", {}), where="loop.tuning").to_dict()}
     mixture = config.get("mixture", {})
     is_used = any(mixture.get(name) for name in ("parts", "subtask_weight", "cache_gb"))
     unused = {"cost", "training"} if is_used else {"cost", "training", "mixture"}
+    if not config["tuning"]:
+        unused.add("tuning")
     env = {name: value for name, value in config["env"].items() if name != "cost"}
     used = {name: value for name, value in config.items() if name not in unused}
     return content_hash({**used, "env": env, "inference": identifying(config["inference"])})

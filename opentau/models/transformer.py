@@ -14,6 +14,7 @@ from opentau.models.attention import Attention, KeysValues, Rotation
 from opentau.models.config import TransformerConfig
 from opentau.models.mlp import GatedMLP
 from opentau.models.norms import AdaptiveRMSNorm, RMSNorm
+from opentau.models.recomputing import Recomputation
 
 
 def _norm(config: TransformerConfig) -> RMSNorm | AdaptiveRMSNorm:
@@ -78,6 +79,7 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
+        self.call = Recomputation()
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.depth))
         self.norm = _norm(config)
 
@@ -92,7 +94,7 @@ class Transformer(nn.Module):
         """
         offered = []
         for layer in self.layers[:-1]:
-            x_BTW, seen = layer(x_BTW, rotation=rotation, mask_B1TC=mask_B1TC)
+            x_BTW, seen = self.call(layer, x_BTW, rotation=rotation, mask_B1TC=mask_B1TC)
             offered.append(seen)
         last = self.layers[-1]
         assert isinstance(last, Layer)
@@ -110,7 +112,8 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Return the normed stream after all layers, [B, T, W]; layer i attends to context[i] and to itself."""
         for index, layer in enumerate(self.layers):
-            x_BTW, _ = layer(
+            x_BTW, _ = self.call(
+                layer,
                 x_BTW,
                 rotation=rotation,
                 mask_B1TC=mask_B1TC,

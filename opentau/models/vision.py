@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from opentau.models.attention import Attention
 from opentau.models.config import ConvTowerConfig, VisionConfig, ViTTowerConfig
 from opentau.models.mlp import MLP
+from opentau.models.recomputing import Recomputation
 
 
 def scaled_pixels(images_MYXR: Tensor) -> Tensor:
@@ -24,6 +25,7 @@ class ConvTower(nn.Module):
 
     def __init__(self, config: ConvTowerConfig, *, width: int) -> None:
         super().__init__()
+        self.call = Recomputation()
         sizes = (3, *config.channels)
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(sizes):
@@ -37,7 +39,8 @@ class ConvTower(nn.Module):
 
     def forward(self, pixels_MRYX: Tensor) -> Tensor:
         """Return tokens, [M, P, W], from pixels in [-1, 1]."""
-        return self.layers(pixels_MRYX).flatten(2).transpose(1, 2) + self.position_embedding
+        tokens_MWYX = self.call(self.layers, pixels_MRYX)
+        return tokens_MWYX.flatten(2).transpose(1, 2) + self.position_embedding
 
 
 class ViTLayer(nn.Module):
@@ -64,6 +67,7 @@ class ViTTower(nn.Module):
 
     def __init__(self, config: ViTTowerConfig, *, width: int) -> None:
         super().__init__()
+        self.call = Recomputation()
         self.patch_embedding = nn.Conv2d(3, config.width, kernel_size=config.patch_size, stride=config.patch_size)
         self.position_embedding = nn.Parameter(torch.zeros(config.num_tokens, config.width))
         self.layers = nn.ModuleList(ViTLayer(config) for _ in range(config.depth))
@@ -74,7 +78,7 @@ class ViTTower(nn.Module):
         """Return tokens, [M, P, W], from pixels in [-1, 1]."""
         x_MPV = self.patch_embedding(pixels_MRYX).flatten(2).transpose(1, 2) + self.position_embedding
         for layer in self.layers:
-            x_MPV = layer(x_MPV)
+            x_MPV = self.call(layer, x_MPV)
         return self.projection(self.post_layernorm(x_MPV))
 
 

@@ -227,5 +227,5 @@ class VLA(nn.Module):
         return tokens_MPW.masked_scatter(has_camera_M[:, None, None], seen_NPW).unflatten(0, inputs.has_camera_BC.shape)
 
     def _embed_text(self, token_BF: Tensor) -> Tensor:
-        """Return embedded tokens, scaled to unit size per dimension as Gemma does."""
-        return self.text_embedding(token_BF) * math.sqrt(self.text_embedding.embedding_dim)
+        """Return embedded tokens, float32, scaled to unit size per dimension as Gemma does."""
+        return self.text_embedding(token_BF).float() * math.sqrt(self.text_embedding.embedding_dim)

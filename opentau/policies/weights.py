@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from opentau.checkpoint import storage_errors
@@ -22,6 +23,20 @@ WEIGHTS_FILE = "model.safetensors"
 INDICATOR = "expert.indicator_embedding.weight"
 """The only weights that a policy may have beyond those of the checkpoint it starts from."""
 MAX_ROWS = 20
+DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""What a safetensors file calls them (https://github.com/huggingface/safetensors#format)."""
+HEADER_ALIGNMENT = 8
+"""Bytes; the header is filled up with spaces."""
 
 
 def save_policy(directory: Path, *, model: VLA, processor: Processor) -> None:
@@ -32,11 +47,22 @@ def save_policy(directory: Path, *, model: VLA, processor: Processor) -> None:
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write tensors as one safetensors file; a full disk is a `StorageError`."""
-    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    with storage_errors(path):
-        # Written by Python, so that a full disk is an OSError, which `storage_errors` explains.
-        path.write_bytes(save(stored))
+    """Write tensors as one safetensors file, one after another, without a copy of all; a full disk is a `StorageError`.
+
+    The library's own writers either copy everything first, or give a file that only its owner may read and a full disk as an
+    error without a number.
+    """
+    ordered = sorted(weights.items(), key=lambda item: (-item[1].element_size(), item[0]))
+    header, end = {}, 0
+    for name, tensor in ordered:
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % HEADER_ALIGNMENT)
+    with storage_errors(path), path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, tensor in ordered:
+            file.write(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
 
 
 def load_model(directory: Path) -> tuple[VLA, Processor]:

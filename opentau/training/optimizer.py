@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
 
-from opentau.errors import OptionError, near_matches
+from opentau.training.adamw8 import AdamW8
 from opentau.training.options import TrainOptions
+from opentau.training.patterns import last_matches
 
 
-def build_optimizer(parameters: Mapping[str, nn.Parameter], options: TrainOptions) -> torch.optim.AdamW:
+def build_optimizer(
+    parameters: Mapping[str, nn.Parameter], options: TrainOptions, *, bits: int = 32
+) -> torch.optim.AdamW | AdamW8:
     """Return AdamW with one group per (multiplier, decays or not) and its moments allocated.
 
-    A pattern that matches no parameter raises `OptionError`; of several that match, the last wins.
+    A pattern that matches no parameter raises `OptionError`; of several that match, the last wins. Frozen parameters may be
+    given and named, but get nothing.
     """
-    for pattern in options.learning_rate_multipliers:
-        if not any(fnmatchcase(name, pattern) for name in parameters):
-            raise OptionError(
-                f"learning_rate_multipliers: no parameter matches {pattern!r}.{near_matches(pattern, parameters)}"
-            )
+    named = last_matches(options.learning_rate_multipliers, parameters, option="learning_rate_multipliers")
+    parameters = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
-        multipliers = [value for pattern, value in options.learning_rate_multipliers.items() if fnmatchcase(name, pattern)]
-        groups.setdefault((multipliers[-1] if multipliers else 1.0, parameter.ndim >= 2), []).append(parameter)
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": members, "multiplier": multiplier, "weight_decay": options.weight_decay if decays else 0.0}
-            for (multiplier, decays), members in groups.items()
-        ],
-        lr=options.learning_rate,
-        betas=(options.beta1, options.beta2),
-        fused=True,
-    )
+        multiplier = options.learning_rate_multipliers[named[name]] if name in named else 1.0
+        groups.setdefault((multiplier, parameter.ndim >= 2), []).append(parameter)
+    described = [
+        {"params": members, "multiplier": multiplier, "weight_decay": options.weight_decay if decays else 0.0}
+        for (multiplier, decays), members in groups.items()
+    ]
+    betas = (options.beta1, options.beta2)
+    if bits == 8:
+        return AdamW8(described, lr=options.learning_rate, betas=betas)
+    optimizer = torch.optim.AdamW(described, lr=options.learning_rate, betas=betas, fused=True)
     for parameter in parameters.values():
         optimizer.state[parameter] = {
             "step": torch.zeros((), dtype=torch.float32, device=parameter.device),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from opentau.errors import OptionError, near_matches
 
@@ -12,6 +13,7 @@ AUTO, FLOAT32, BFLOAT16 = "auto", "float32", "bfloat16"
 PRECISIONS = (AUTO, FLOAT32, BFLOAT16)
 DDP, FSDP = "ddp", "fsdp"
 STRATEGIES = (DDP, FSDP)
+OPTIMIZER_BITS = (32, 8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +24,64 @@ class DistributionOptions:
     """With several processes: 'ddp' holds all weights in each, 'fsdp' shards weights, gradients, averages and moments."""
     accumulation: int = 1
     """Pieces in which a process does its samples of an update, one after another; more need less memory at a time."""
+    checkpoint_activations: bool = False
+    """Whether the backward pass computes every layer once more instead of keeping what is inside it (arXiv:1604.06174)."""
+
+    memory_gb: float | None = None
+    """What a process may take, of a GPU or of the machine; null for what is free, 0 for no check before a training loads."""
 
     def __post_init__(self) -> None:
+        if self.memory_gb is not None and self.memory_gb < 0:
+            raise OptionError(f"training.memory_gb is {self.memory_gb}; it must be at least 0, or null for what is free")
         if self.strategy not in STRATEGIES:
             raise OptionError(f"unknown training.strategy {self.strategy!r}.{near_matches(self.strategy, STRATEGIES)}")
         if self.accumulation < 1:
             raise OptionError(f"training.accumulation is {self.accumulation}; it must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterOptions:
+    """Low-rank adapters (LoRA, arXiv:2106.09685) that are trained in place of linear layers."""
+
+    layers: str
+    """Pattern of the layers' names, such as 'backbone.*'."""
+    rank: int
+    """0 leaves layers as they are that an earlier pattern would adapt."""
+    scale: float = 1.0
+    """What the adapters are multiplied by: LoRA's alpha / rank."""
+
+    def __post_init__(self) -> None:
+        if self.rank < 0:
+            raise OptionError(f"tuning.adapt: the rank of {self.layers!r} is {self.rank}; it must be at least 0")
+        if self.scale <= 0:
+            raise OptionError(f"tuning.adapt: the scale of {self.layers!r} is {self.scale}; it must be greater than 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningOptions:
+    """Which weights a training changes, and how closely it keeps the rest; all of them by default."""
+
+    freeze: tuple[str, ...] = ()
+    """Patterns of parameter names, such as 'vision.*', that stay as they are."""
+    adapt: tuple[AdapterOptions, ...] = ()
+    """Layers that get adapters, and stay themselves; of several patterns that match, the last one counts."""
+    frozen_precision: str = FLOAT32
+    """Of the matrices that are not trained: 'float32', or 'bfloat16' for half of their memory."""
+    optimizer_bits: int = 32
+    """Of each of the optimiser's two numbers per trained weight: 32, or 8 in blocks (arXiv:2110.02861)."""
+
+    def __post_init__(self) -> None:
+        if self.frozen_precision not in (FLOAT32, BFLOAT16):
+            raise OptionError(f"tuning.frozen_precision is {self.frozen_precision!r}; choose '{FLOAT32}' or '{BFLOAT16}'")
+        if self.optimizer_bits not in OPTIMIZER_BITS:
+            raise OptionError(f"tuning.optimizer_bits is {self.optimizer_bits}; choose 32 or 8")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is not as by default: what a training's identity holds of it."""
+        return {name: value for name, value in asdict(self).items() if value != getattr(DEFAULT_TUNING, name)}
+
+
+DEFAULT_TUNING = TuningOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

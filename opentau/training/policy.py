@@ -20,6 +20,7 @@ from opentau.data.sampler import PositiveDraw
 from opentau.data.window import Window
 from opentau.errors import OptionError
 from opentau.events import EventLog
+from opentau.models.recomputing import recompute_layers
 from opentau.policies.config import PolicyConfig
 from opentau.policies.fast_tokenizer import FastTokenizer
 from opentau.policies.pretrained import Pretrained, start_config
@@ -40,8 +41,9 @@ from opentau.training.mixing import (
     trained_rows,
 )
 from opentau.training.objectives import PolicyObjective
-from opentau.training.options import DistributionOptions, ObjectiveOptions, TrainOptions
+from opentau.training.options import DistributionOptions, ObjectiveOptions, TrainOptions, TuningOptions
 from opentau.training.trainer import TrainReport, TrainSummary, train
+from opentau.training.tuning import settle, tune
 from opentau.types import Indicator, Interface, derive_seed
 
 # Shapes: F frames, E episodes, N chunks, H actions of a chunk, A action dimensions.
@@ -80,6 +82,8 @@ class PolicyTraining:
 
     options: TrainOptions
     objective: ObjectiveOptions = field(default_factory=ObjectiveOptions)
+    tuning: TuningOptions = field(default_factory=TuningOptions)
+    """Which weights are trained."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     human_share: float = 0.5
     """Share of demonstrations and interventions in a batch, where the table has autonomous frames as well."""
@@ -126,8 +130,49 @@ def train_policy(
     is_held_out = episodes_held_out(data.table, share=training.held_out_share) & data.is_eligible
     is_trained = data.is_eligible & ~is_held_out
     model, processor = _start(start, data, training=training, is_trained=is_trained, seed=seed)
+    tune(model, training.tuning, seed=derive_seed(seed, "adapters"))
+    if distribution.checkpoint_activations:
+        recompute_layers(model)
     model.to(world.device)
     objective = PolicyObjective(model, processor=processor, options=training.objective)
+    batches, measurement = _streams(
+        data, objective, training=training, is_trained=is_trained, is_held_out=is_held_out, seed=seed
+    )
+    report = TrainReport(events=events, stage=stage) if events is not None and world.is_first else None
+    with Prefetch(batches, num_updates=training.options.num_updates) as ahead:
+        # Every process makes the whole batch and trains on its rows; kept, because it may do so in several pieces.
+        batch_of = lru_cache(maxsize=1)(partial(_waited_for, ahead, report, interval=training.options.log_interval))
+        summary = train(
+            model,
+            loss=lambda update, piece: objective(batch_of(update), piece),
+            options=_options_of(training.options, model),
+            seed=seed,
+            work_dir=work_dir,
+            report=report,
+            evaluate=measurement,
+            between_updates=between_updates,
+            world=world,
+            distribution=distribution,
+            tuning=training.tuning,
+        )
+    settle(model)
+    if world.is_first:
+        directory.mkdir(parents=True, exist_ok=True)
+        save_policy(directory, model=model, processor=processor)
+    return summary
+
+
+def _streams(
+    data: PolicyData,
+    objective: PolicyObjective,
+    *,
+    training: PolicyTraining,
+    is_trained: np.ndarray,
+    is_held_out: np.ndarray,
+    seed: int,
+) -> tuple[Callable[[int], Batch], Measurement]:
+    """Return the batches that train and what measures on others."""
+    processor = objective.processor
     source = partial(
         BatchSource,
         data.table,
@@ -149,26 +194,7 @@ def train_policy(
     measured = source(seed=derive_seed(seed, "measure"), eligible=is_held_out if has_held_out else is_trained)
     mixture = data.mixture or MixtureData()
     measurement = _measurement(objective, measured, mixture, fit=fit, training=training, has_held_out=has_held_out, seed=seed)
-    report = TrainReport(events=events, stage=stage) if events is not None and world.is_first else None
-    with Prefetch(batches, num_updates=training.options.num_updates) as ahead:
-        # Every process makes the whole batch and trains on its rows; kept, because it may do so in several pieces.
-        batch_of = lru_cache(maxsize=1)(partial(_waited_for, ahead, report, interval=training.options.log_interval))
-        summary = train(
-            model,
-            loss=lambda update, piece: objective(batch_of(update), piece),
-            options=_options_of(training.options, model),
-            seed=seed,
-            work_dir=work_dir,
-            report=report,
-            evaluate=measurement,
-            between_updates=between_updates,
-            world=world,
-            distribution=distribution,
-        )
-    if world.is_first:
-        directory.mkdir(parents=True, exist_ok=True)
-        save_policy(directory, model=model, processor=processor)
-    return summary
+    return batches, measurement
 
 
 def _training_batches(

@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from opentau.checkpoint import building, is_complete, partial_path, read_manifest, storage_errors, write_json
+from opentau.checkpoint import building, is_complete, partial_path, read_manifest, write_json
 from opentau.errors import TrainingError
+from opentau.policies.weights import save_weights
 from opentau.training.distribution import ALONE, World, own_rows
 
 TENSORS_FILE = "tensors.safetensors"
@@ -67,18 +67,12 @@ def write_snapshot(work_dir: Path, snapshot: Snapshot, *, world: World = ALONE) 
 
 def _write_tensors(folder: Path, tensors: Mapping[str, Tensor], *, world: World) -> None:
     """Write this process's rows of sharded tensors; the first one's file has the others too, and is alone without shards."""
-    own = {
-        name: own_rows(tensor)[0].contiguous()
-        for name, tensor in tensors.items()
-        if isinstance(tensor, DTensor) or world.is_first
-    }
+    own = {name: own_rows(tensor)[0] for name, tensor in tensors.items() if isinstance(tensor, DTensor) or world.is_first}
     if not own:
         return
     is_sharded = any(isinstance(tensor, DTensor) for tensor in tensors.values())
     name = SHARD_FILE.format(rank=world.rank, size=world.size) if is_sharded else TENSORS_FILE
-    with storage_errors(folder):
-        # Written by Python, so that a full disk is an OSError, which is explained.
-        (folder / name).write_bytes(save(own))
+    save_weights(folder / name, own)
 
 
 class StoredTensors(Mapping[str, Tensor]):

@@ -17,8 +17,10 @@ from opentau.events import EventLog
 from opentau.runstate import iteration_of
 from opentau.training.distribution import ALONE, Loss, Piece, Share, World, clip_gradients
 from opentau.training.optimizer import build_optimizer
-from opentau.training.options import AUTO, BFLOAT16, FLOAT32, DistributionOptions, TrainOptions
+from opentau.training.options import BFLOAT16, DEFAULT_TUNING, DistributionOptions, TrainOptions, TuningOptions
+from opentau.training.precision import require_autocast, resolve_precision
 from opentau.training.snapshot import Snapshot, newest_snapshot, restore, write_snapshot
+from opentau.training.tuning import start_training
 from opentau.types import derive_seed
 
 
@@ -73,6 +75,7 @@ def train(
     between_updates: Callable[[], None] | None = None,
     world: World = ALONE,
     distribution: DistributionOptions = DistributionOptions(),
+    tuning: TuningOptions = DEFAULT_TUNING,
 ) -> TrainSummary:
     """Optimise `model` in place and return what to remember; on return it holds the averaged weights, in eval mode.
 
@@ -82,12 +85,20 @@ def train(
     is not finite raises `TrainingError`.
 
     All processes of `world` make the same call; each computes its pieces of an update, and all return the same. Only the
-    first one reports. A snapshot can be resumed under any other world and distribution.
+    first one reports. A snapshot can be resumed under any other world and distribution. What `tuning` changes of the model
+    is the caller's (`opentau.training.tuning`).
     """
     report = report if world.is_first else None
     with _threads(options.num_threads), torch.random.fork_rng():
         training = _Training(
-            model, loss=loss, options=options, seed=seed, work_dir=work_dir, world=world, distribution=distribution
+            model,
+            loss=loss,
+            options=options,
+            seed=seed,
+            work_dir=work_dir,
+            world=world,
+            distribution=distribution,
+            tuning=tuning,
         )
         training.resume()
         while training.update < options.num_updates:
@@ -115,19 +126,22 @@ class _Training:
         work_dir: Path,
         world: World,
         distribution: DistributionOptions,
+        tuning: TuningOptions,
     ) -> None:
         self.model, self.loss, self.options, self.seed = model, loss, options, seed
-        self.work_dir, self.world = work_dir, world
+        self.work_dir, self.world, self.tuning = work_dir, world, tuning
         self.share = Share(model, self._seeded_loss, world=world, options=distribution, num_samples=options.batch_size)
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.optimizer = build_optimizer(self.parameters, options)
+        self.optimizer = build_optimizer(dict(model.named_parameters()), options, bits=tuning.optimizer_bits)
         self.averages = {name: p.detach().clone() for name, p in self.parameters.items()} if options.ema_decay else {}
         self.device_type = next(iter(self.parameters.values())).device.type
         self.precision = resolve_precision(options.precision, device_type=self.device_type)
+        require_autocast(tuning, precision=self.precision)
         self.update = 0
         self.window: dict[str, list[float]] = {}
         self.metrics: dict[str, float] = {}
-        model.train()
+        model.zero_grad(set_to_none=True)
+        start_training(model)
 
     def is_due(self, interval: int) -> bool:
         return self.update % interval == 0 or self.update == self.options.num_updates
@@ -137,12 +151,13 @@ class _Training:
         learning_rate = self.options.learning_rate_at(self.update)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group["multiplier"]
-        self.optimizer.zero_grad(set_to_none=True)
         values = self.share.backward(self.update)
         self._require_finite(values, what="loss")
         norm = clip_gradients(self.parameters, max_norm=self.options.max_gradient_norm)
         self._require_finite(values | {"gradient_norm": norm}, what="gradient")
         self.optimizer.step()
+        # Not before the next pass: measurements and snapshots have their memory meanwhile.
+        self.optimizer.zero_grad(set_to_none=True)
         self.update += 1
         self._average()
         for name, value in (values | {"gradient_norm": norm, "learning_rate": learning_rate}).items():
@@ -190,7 +205,7 @@ class _Training:
         self.model.eval()
         with self._swapped_averages(), self.share.gathered(), torch.no_grad(), self._autocast():
             measured = dict(evaluate())
-        self.model.train()
+        start_training(self.model)
         self.metrics |= measured
         if report is not None and measured:
             report.metrics(self.update, measured)
@@ -216,9 +231,8 @@ class _Training:
 
     def _snapshot(self) -> Snapshot:
         """Return views of everything that the next update depends on; writing into the tensors restores them."""
-        buffers = {
-            name: tensor for name, tensor in self.model.state_dict().items() if name not in dict(self.model.named_parameters())
-        }
+        names = dict(self.model.named_parameters())
+        buffers = {name: tensor for name, tensor in self.model.state_dict().items() if name not in names}
         tensors = {f"weight.{name}": p.detach() for name, p in self.parameters.items()}
         tensors |= {f"buffer.{name}": tensor for name, tensor in buffers.items()}
         tensors |= {f"average.{name}": tensor for name, tensor in self.averages.items()}
@@ -235,6 +249,7 @@ class _Training:
         options = {name: getattr(self.options, name) for name in self.options.__slots__ if name not in intervals}
         options["learning_rate_multipliers"] = dict(self.options.learning_rate_multipliers)
         options["precision"] = self.precision
+        options |= {f"tuning.{name}": value for name, value in self.tuning.to_dict().items()}
         return {"seed": self.seed, "num_threads": torch.get_num_threads(), "options": options}
 
     def finish(self) -> TrainSummary:
@@ -258,25 +273,19 @@ class _Training:
 
     @contextmanager
     def _swapped_averages(self) -> Iterator[None]:
-        with torch.no_grad():
-            kept = {name: self.parameters[name].detach().clone() for name in self.averages}
-            for name, average in self.averages.items():
-                self.parameters[name].copy_(average)
-            try:
-                yield
-            finally:
-                for name, weight in kept.items():
-                    self.parameters[name].copy_(weight)
+        self._swap_averages()
+        try:
+            yield
+        finally:
+            self._swap_averages()
 
-
-def resolve_precision(precision: str, *, device_type: str) -> str:
-    """Return 'float32' or 'bfloat16'; 'auto' takes bfloat16 where the device multiplies in it."""
-    if precision != AUTO:
-        return precision
-    if device_type == "cuda":
-        return BFLOAT16 if torch.cuda.is_bf16_supported(including_emulation=False) else FLOAT32
-    instructions = torch.cpu.get_capabilities()
-    return BFLOAT16 if instructions.get("avx512_bf16") or instructions.get("amx_bf16") else FLOAT32
+    @torch.no_grad()
+    def _swap_averages(self) -> None:
+        """Exchange weights and averages, one at a time, so that no more than one is held twice."""
+        for name, average in self.averages.items():
+            weight = self.parameters[name].clone()
+            self.parameters[name].copy_(average)
+            average.copy_(weight)
 
 
 @contextmanager

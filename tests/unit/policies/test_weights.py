@@ -7,11 +7,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save
 
 from opentau.checkpoint import building
 from opentau.errors import CheckpointError
 from opentau.policies.policy import VLAPolicy
-from opentau.policies.weights import WEIGHTS_FILE, load_model, save_policy
+from opentau.policies.weights import DTYPES, WEIGHTS_FILE, load_model, save_policy, save_weights
 from tests.unit.policies.parts import model, nano_like, pi05_like, processor, request
 
 
@@ -93,3 +94,17 @@ def test_saving_keeps_the_weights_bits(checkpoint):
     loaded, _ = load_model(checkpoint)
     wanted = model(nano_like()).state_dict()
     assert all(torch.equal(tensor, wanted[name]) for name, tensor in loaded.state_dict().items())
+
+
+def test_weights_are_written_byte_for_byte_as_the_library_writes_them(tmp_path):
+    weights = {**model(nano_like()).state_dict(), "é": torch.zeros(()), "none": torch.zeros(0, 3)}
+    save_weights(tmp_path / "ours.safetensors", weights)
+    assert (tmp_path / "ours.safetensors").read_bytes() == save(weights)
+
+
+def test_tensors_of_every_type_come_back(tmp_path):
+    tensors = {str(kind): torch.arange(-3, 4).to(kind).reshape(7, 1).T for kind in DTYPES}
+    save_weights(tmp_path / "all.safetensors", tensors)
+    stored = load_file(tmp_path / "all.safetensors")
+    assert stored.keys() == tensors.keys()
+    assert all(torch.equal(stored[name], tensor) and stored[name].dtype == tensor.dtype for name, tensor in tensors.items())

@@ -18,7 +18,7 @@ from opentau.policies.config import nano
 from opentau.policies.policy import VLAPolicy
 from opentau.policies.vla import VLA
 from opentau.policies.weights import load_model
-from opentau.training.options import ObjectiveOptions, TrainOptions
+from opentau.training.options import AdapterOptions, DistributionOptions, ObjectiveOptions, TrainOptions, TuningOptions
 from opentau.training.policy import PolicyData, PolicyTraining, train_policy, whole_chunks
 from opentau.training.trainer import TrainSummary
 from opentau.types import Episode, Indicator, Observation, Outcome, PolicyRequest, Source
@@ -82,7 +82,16 @@ def data() -> PolicyData:
     )
 
 
-def run(data: PolicyData, directory: Path, *, training: PolicyTraining = TRAINING, start=CONFIG, stop_at: int = -1, log=None):
+def run(
+    data: PolicyData,
+    directory: Path,
+    *,
+    training: PolicyTraining = TRAINING,
+    start=CONFIG,
+    stop_at: int = -1,
+    log=None,
+    **others,
+):
     calls = 0
 
     def between_updates() -> None:
@@ -101,6 +110,7 @@ def run(data: PolicyData, directory: Path, *, training: PolicyTraining = TRAININ
         events=log,
         stage="sft-0",
         between_updates=between_updates,
+        **others,
     )
 
 
@@ -267,3 +277,32 @@ def test_the_indicator_is_found_by_its_pattern() -> None:
 def test_shares_that_cannot_work_are_refused(bad: dict) -> None:
     with pytest.raises(OptionError):
         PolicyTraining(options=OPTIONS, **bad)
+
+
+def test_a_policy_trained_by_adapters_is_a_plain_checkpoint_of_which_all_else_stayed(data, tmp_path):
+    run(data, tmp_path / "base")
+    start = tmp_path / "base"
+    tuning = TuningOptions(
+        freeze=("vision.*", "text_embedding.*"),
+        adapt=(AdapterOptions(layers="backbone.*", rank=2), AdapterOptions(layers="expert.*", rank=2)),
+        frozen_precision="bfloat16",
+    )
+    training = replace(TRAINING, tuning=tuning, options=replace(OPTIONS, precision="bfloat16"))
+    with building(tmp_path / "tuned", {}) as partial:
+        summary = run(data, partial, training=training, start=start)
+    before, after = (load_model(folder)[0].state_dict() for folder in (start, tmp_path / "tuned"))
+    assert before.keys() == after.keys()
+    assert summary.num_parameters < sum(tensor.numel() for tensor in before.values()) / 2
+    assert {tensor.dtype for tensor in after.values()} == {torch.float32}
+    is_kept = {name: torch.allclose(tensor, before[name], rtol=2**-8, atol=0) for name, tensor in after.items()}
+    assert all(is_kept[name] for name in is_kept if name.startswith(("vision.", "text_embedding.")))
+    assert not any(is_kept[name] for name in is_kept if name.startswith("expert.") and name.endswith(".weight"))
+    assert VLAPolicy.load(tmp_path / "tuned").model.config == CONFIG
+
+
+def test_a_policy_whose_layers_are_recomputed_is_the_same_to_the_bit(data, tmp_path):
+    run(data, tmp_path / "kept")
+    distribution = DistributionOptions(checkpoint_activations=True)
+    run(data, tmp_path / "recomputed", distribution=distribution)
+    kept, recomputed = (load_model(tmp_path / name)[0].state_dict() for name in ("kept", "recomputed"))
+    assert all(torch.equal(tensor, recomputed[name]) for name, tensor in kept.items())
