@@ -13,10 +13,13 @@ import psutil
 import pytest
 
 PROGRAM = """
+import signal
 from opentau.rollout.session import RolloutSession
 from tests.fakes import ScriptedPolicy
 from tests.unit.rollout.sessions import options, plan
 
+# Started in the background, a shell has its programs ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with RolloutSession(options(env={"step_s": 0.01}), policies={"p": ScriptedPolicy()}) as session:
     session.run([plan(i) for i in range(500)], on_episode=lambda result, episode: print("episode", flush=True))
 """
