@@ -14,7 +14,7 @@ from opentau.training.distribution import ALONE, WHOLE, Piece, Share, joined
 from opentau.training.objectives import PolicyObjective
 from opentau.training.options import DistributionOptions, ObjectiveOptions
 from opentau.training.snapshot import SHARD_FILE, StoredTensors, restore
-from tests.dist.worker import batch_of
+from tests.distributed.worker import batch_of
 from tests.unit.policies.parts import model, nano_like, processor
 
 

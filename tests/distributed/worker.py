@@ -59,7 +59,7 @@ class Job:
 
 
 def batch_of(update: int) -> Batch:
-    """Five samples that act, some with padding and with weights, and three questions at the end; every third has no question."""
+    """Five samples that act, some padded and weighted, and three questions at the end; every third batch has no question."""
     acting = fitted(batch(NUM_ACTING, seed=update, num_padded=2), SIZES, part=0)
     acting = replace(acting, weight=np.linspace(0.5, 1.5, NUM_ACTING, dtype=np.float32))
     if update % 3 == 2:

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from opentau.events import TRAIN_METRICS, EventReader
 from opentau.training.distribution import ALONE
 from opentau.training.options import DDP, FSDP, DistributionOptions
-from tests.dist.launching import torchrun, two_ranks, wait
-from tests.dist.worker import WEIGHTS_FILE, Job, run
+from tests.distributed.launching import torchrun, two_ranks, wait
+from tests.distributed.worker import WEIGHTS_FILE, Job, run
 
 pytestmark = pytest.mark.dist
 

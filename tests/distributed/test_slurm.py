@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from opentau.events import RUN_STARTED, RUN_STOPPED, TRAIN_METRICS, EventReader
-from tests.dist.launching import ROOT, TIMEOUT_S, free_port, wait
-from tests.dist.test_commands import OPTIONS
+from tests.distributed.launching import ROOT, TIMEOUT_S, free_port, wait
+from tests.distributed.test_commands import OPTIONS
 
 pytestmark = pytest.mark.dist
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from opentau.events import RUN_STARTED, STAGE_FINISHED, TRAIN_METRICS, EventReader
-from tests.dist.launching import ROOT, TIMEOUT_S, agent, free_port, torchrun, two_ranks, wait
-from tests.dist.test_training import TOLERANCE, curve
+from tests.distributed.launching import ROOT, TIMEOUT_S, agent, free_port, torchrun, two_ranks, wait
+from tests.distributed.test_training import TOLERANCE, curve
 
 pytestmark = pytest.mark.dist
 
