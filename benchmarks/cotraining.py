@@ -2,7 +2,7 @@
 
 Two policies see equally many LIBERO samples, of two tasks at 64 and of two at 128 pixels. One sees beside them a robot of
 other cameras, rate and dimensions, and questions that the simulator answers. Both play the same 200 official starts.
-Takes about an hour and a half on two cores; every step goes on where an earlier call of the same --work left it.
+Takes about two hours on two cores; every step goes on where an earlier call of the same --work left it.
 """
 
 from __future__ import annotations

@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HfHubHTTPError,
-    HFValidationError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
-
+from opentau.data.hub import REPOSITORY, fetched
 from opentau.data.lerobot import layout
 from opentau.errors import DataError
-
-REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
 
 def lerobot_home() -> Path:
@@ -45,19 +34,4 @@ def find_dataset(reference: str, *, cache_dir: Path | None = None) -> Path:
     kept = lerobot_home() / name
     if not revision and (kept / layout.INFO_PATH).is_file():
         return kept
-    try:
-        return Path(snapshot_download(name, repo_type="dataset", revision=revision or None, cache_dir=cache_dir))
-    except (
-        RepositoryNotFoundError,
-        EntryNotFoundError,
-        OfflineModeIsEnabled,
-        HfHubHTTPError,
-        HFValidationError,
-        OSError,
-    ) as error:
-        reason = str(error).strip().splitlines()
-        raise DataError(
-            f"dataset {reference} is no folder, not in the hub's cache and cannot be fetched "
-            f"({reason[0] if reason else type(error).__name__}). Check the name and the connection, unset HF_HUB_OFFLINE, or "
-            "fetch it elsewhere and give its folder."
-        ) from error
+    return fetched(reference, repo_type="dataset", error=DataError, cache_dir=cache_dir)

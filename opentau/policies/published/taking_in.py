@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HfHubHTTPError,
-    HFValidationError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
-
 from opentau.checkpoint import building, read_manifest
+from opentau.data.hub import REPOSITORY, fetched
 from opentau.data.options import MAIN
 from opentau.errors import CheckpointError, OptionError
 from opentau.policies.embodiment import Embodiment
@@ -27,7 +18,6 @@ from opentau.policies.published_tokenizer import PublishedTokenizer
 from opentau.policies.weights import WEIGHTS_FILE, save_weights
 from opentau.types import Indicator, Interface
 
-REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 UNUSED_FILE = "unused.safetensors"
 """Weights of the published checkpoint that nothing reads; an export needs them to be complete."""
 TOKENIZER_FILE = "tokenizer.json"
@@ -100,23 +90,7 @@ def find_repository(reference: str, *, patterns: tuple[str, ...]) -> Path:
         raise CheckpointError(
             f"there is no folder {reference}; give one, or a name on the hub: 'owner/name', 'owner/name@revision'"
         )
-    name, _, revision = reference.partition("@")
-    try:
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(patterns)))
-    except (
-        RepositoryNotFoundError,
-        EntryNotFoundError,
-        OfflineModeIsEnabled,
-        HfHubHTTPError,
-        HFValidationError,
-        OSError,
-    ) as error:
-        reason = str(error).strip().splitlines()
-        raise CheckpointError(
-            f"{reference} is no folder, not in the hub's cache and cannot be fetched "
-            f"({reason[0] if reason else type(error).__name__}). Check the name, the connection and your access, unset "
-            "HF_HUB_OFFLINE, or fetch it elsewhere and give its folder."
-        ) from error
+    return fetched(reference, repo_type="model", error=CheckpointError, patterns=patterns)
 
 
 def _tokenizer(reference: str) -> PublishedTokenizer:
