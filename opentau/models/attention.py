@@ -1,6 +1,7 @@
 """The one attention: grouped queries, rotary positions, an optional context of keys and values computed elsewhere."""
 
-# Shapes: B batch, T tokens, C tokens attended to, W width, N query heads, G key/value heads, D head size, E = D / 2 angles.
+# Shapes: B batch, T tokens, C tokens attended to, W width, N query heads, G key/value heads, D head size, E = D / 2 angles,
+# M = T N / G tokens of all heads that share keys.
 
 from __future__ import annotations
 
@@ -94,11 +95,29 @@ class Attention(nn.Module):
 def _attend(queries_BNTD: Tensor, keys_values: KeysValues, *, mask_B1TC: Tensor | None, is_grouped: bool) -> Tensor:
     """Return what the queries read, [B, N, T, D].
 
-    On a CPU in float32 also under autocast: there the products gain from bfloat16, this loses (`benchmarks/update_speed.py`).
+    On a CPU under autocast, heads that share keys, and whole images, are read by plain products in bfloat16, which with their
+    backward pass take half the time of the fused kernel in float32. Small heads of their own gain nothing and stay in float32
+    (`benchmarks/update_speed.py`).
     """
     keys_BGTD, values_BGTD = keys_values
     attend = partial(F.scaled_dot_product_attention, attn_mask=mask_B1TC, enable_gqa=is_grouped)
     if queries_BNTD.device.type != "cpu":
         return attend(queries_BNTD, keys_BGTD, values_BGTD)
+    is_half = torch.is_autocast_enabled("cpu")
     with torch.autocast("cpu", enabled=False):
+        if is_half and (is_grouped or mask_B1TC is None):
+            return _attend_by_products(queries_BNTD, keys_values, mask_B1TC=mask_B1TC)
         return attend(queries_BNTD.float(), keys_BGTD.float(), values_BGTD.float())
+
+
+def _attend_by_products(queries_BNTD: Tensor, keys_values: KeysValues, *, mask_B1TC: Tensor | None) -> Tensor:
+    """Return what `_attend` does, by two products in bfloat16 in which the heads that share keys are rows of one matrix."""
+    keys_BGCD, values_BGCD = (tensor.bfloat16() for tensor in keys_values)
+    num_tokens, head_dim = queries_BNTD.shape[2:]
+    scaled_BNTD = (queries_BNTD * head_dim**-0.5).bfloat16()
+    rows_BGMD = scaled_BNTD.unflatten(1, (keys_BGCD.shape[1], -1)).flatten(2, 3)
+    scores_BGMC = rows_BGMD @ keys_BGCD.mT
+    if mask_B1TC is not None:
+        scores_BGMC.unflatten(2, (-1, num_tokens)).add_(mask_B1TC[:, :, None].bfloat16())
+    read_BGMD = scores_BGMC.softmax(dim=-1) @ values_BGCD
+    return read_BGMD.unflatten(2, (-1, num_tokens)).flatten(1, 2)
