@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import importlib
 import inspect
 import os
@@ -14,6 +15,8 @@ from typing import Any, TypeVar
 from opentau.errors import OptionError, near_matches
 
 T = TypeVar("T")
+
+_IS_LATER = "is_later"
 
 
 def runs_dir() -> Path:
@@ -76,6 +79,27 @@ def options_from(kind: type[T], plain: Mapping[str, Any], *, where: str) -> T:
         return kind(**values)
     except TypeError as error:
         raise OptionError(f"{where}: {error}") from error
+
+
+def later(default: Any) -> Any:
+    """Return the default of an option that came later; left out of plain data, so that older choices stay the same there."""
+    return dataclasses.field(default=default, metadata={_IS_LATER: True})
+
+
+def plain_from(options: Any) -> Any:
+    """Return options as plain data with tuples as lists, as JSON and yaml read it back."""
+    if dataclasses.is_dataclass(options) and not isinstance(options, type):
+        kept = [
+            field
+            for field in dataclasses.fields(options)
+            if not (field.metadata.get(_IS_LATER) and getattr(options, field.name) == field.default)
+        ]
+        return {field.name: plain_from(getattr(options, field.name)) for field in kept}
+    if isinstance(options, enum.Enum):
+        return options.value
+    if isinstance(options, Mapping):
+        return {key: plain_from(value) for key, value in options.items()}
+    return [plain_from(value) for value in options] if isinstance(options, list | tuple) else options
 
 
 def _convert(hint: Any, value: Any, *, where: str) -> Any:

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from opentau.models.norms import RMSNorm
+
 
 class KeysValues(NamedTuple):
     """What one layer offers to be attended to; keys are already rotated."""
@@ -32,10 +34,10 @@ class Rotation(NamedTuple):
     """Every sine twice, first negative, then positive."""
 
     @classmethod
-    def at(cls, positions_BT: Tensor, *, head_dim: int, theta: float) -> Rotation:
-        """Return the rotation of positions [B, T] (RoPE, arXiv:2104.09864), float32."""
+    def at(cls, positions_BT: Tensor, *, head_dim: int, theta: float, scale: float = 1.0) -> Rotation:
+        """Return the rotation of positions [B, T] divided by `scale` (RoPE, arXiv:2104.09864), float32."""
         half = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions_BT.device) / head_dim
-        angles_B1TE = positions_BT[:, None, :, None].float() * theta**-half
+        angles_B1TE = positions_BT[:, None, :, None].float() / scale * theta**-half
         cos, sin = angles_B1TE.cos(), angles_B1TE.sin()
         return cls(torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1))
 
@@ -48,7 +50,17 @@ class Rotation(NamedTuple):
 class Attention(nn.Module):
     """Attention whose keys and values can be taken apart from its queries, so that another stream can attend to them."""
 
-    def __init__(self, width: int, *, num_heads: int, num_kv_heads: int, head_dim: int, has_bias: bool = False) -> None:
+    def __init__(
+        self,
+        width: int,
+        *,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        has_bias: bool = False,
+        norm_eps: float | None = None,
+    ) -> None:
+        """`norm_eps` puts norms over every head's queries and keys."""
         super().__init__()
         self.head_dim = head_dim
         self.is_grouped = num_heads != num_kv_heads
@@ -56,10 +68,13 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(width, num_kv_heads * head_dim, bias=has_bias)
         self.v_proj = nn.Linear(width, num_kv_heads * head_dim, bias=has_bias)
         self.o_proj = nn.Linear(num_heads * head_dim, width, bias=has_bias)
+        self.q_norm = None if norm_eps is None else RMSNorm(head_dim, eps=norm_eps)
+        self.k_norm = None if norm_eps is None else RMSNorm(head_dim, eps=norm_eps)
 
     def keys_values(self, x_BTW: Tensor, rotation: Rotation | None) -> KeysValues:
         """Return what this layer's tokens offer, [B, G, T, D] each."""
         keys_BGTD = self._split(self.k_proj(x_BTW))
+        keys_BGTD = self.k_norm(keys_BGTD) if self.k_norm else keys_BGTD
         return KeysValues(rotation(keys_BGTD) if rotation else keys_BGTD, self._split(self.v_proj(x_BTW)))
 
     def forward(
@@ -67,6 +82,7 @@ class Attention(nn.Module):
     ) -> Tensor:
         """Return what the tokens read from `keys_values`, [B, T, W]; the mask is added to the scores."""
         queries_BNTD = self._split(self.q_proj(x_BTW))
+        queries_BNTD = self.q_norm(queries_BNTD) if self.q_norm else queries_BNTD
         queries_BNTD = rotation(queries_BNTD) if rotation else queries_BNTD
         read_BNTD = _attend(queries_BNTD, keys_values, mask_B1TC=mask_B1TC, is_grouped=self.is_grouped)
         return self.o_proj(read_BNTD.transpose(1, 2).flatten(2))

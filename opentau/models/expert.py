@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from opentau.models.attention import KeysValues, Rotation
+from opentau.models.attention import KeysValues
 from opentau.models.config import TransformerConfig
 from opentau.models.flow import time_features
 from opentau.models.masks import additive, attention_mask, block_ids
-from opentau.models.transformer import Transformer
+from opentau.models.transformer import Rotations, Transformer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class ExpertContext:
     """The backbone's keys and values of every layer."""
     mask_B1TC: Tensor
     """Over the context, then the expert's tokens."""
-    rotation: Rotation
+    rotations: Rotations
     indicator_B1W: Tensor | None
     """Added to every action; None where the expert has no indicator embedding."""
     state_B1W: Tensor | None
@@ -75,7 +75,7 @@ class ActionExpert(nn.Module):
         return ExpertContext(
             offered=offered,
             mask_B1TC=additive(allowed_BTC),
-            rotation=self.transformer.rotation(positions_BT),
+            rotations=self.transformer.rotations(positions_BT),
             indicator_B1W=indicator_B1W,
             state_B1W=state_B1W,
         )
@@ -91,7 +91,7 @@ class ActionExpert(nn.Module):
                 condition_BXW = torch.cat((condition_BXW[:, -1:], condition_BXW), dim=1)
         read_BTW = self.transformer(
             tokens_BTW,
-            rotation=context.rotation,
+            rotations=context.rotations,
             mask_B1TC=context.mask_B1TC,
             context=context.offered,
             condition_BTZ=condition_BXW,

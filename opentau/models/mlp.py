@@ -4,23 +4,25 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class GatedMLP(nn.Module):
-    """down(gelu(gate(x)) · up(x)), without biases (GeGLU, arXiv:2002.05202)."""
+    """down(activation(gate(x)) · up(x)), without biases (GeGLU and SwiGLU, arXiv:2002.05202)."""
 
-    def __init__(self, width: int, *, mlp_dim: int, gelu: str) -> None:
+    def __init__(self, width: int, *, mlp_dim: int, activation: str, gelu: str) -> None:
         super().__init__()
-        self.gelu = gelu
+        self.activation = F.silu if activation == "silu" else partial(F.gelu, approximate=gelu)
         self.gate_proj = nn.Linear(width, mlp_dim, bias=False)
         self.up_proj = nn.Linear(width, mlp_dim, bias=False)
         self.down_proj = nn.Linear(mlp_dim, width, bias=False)
 
     def forward(self, x_BTW: Tensor) -> Tensor:
         """Return [B, T, W]."""
-        return self.down_proj(F.gelu(self.gate_proj(x_BTW), approximate=self.gelu) * self.up_proj(x_BTW))
+        return self.down_proj(self.activation(self.gate_proj(x_BTW)) * self.up_proj(x_BTW))
 
 
 class MLP(nn.Module):

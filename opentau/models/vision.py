@@ -1,6 +1,6 @@
 """Vision towers: from pixels to tokens of the backbone's width."""
 
-# Shapes: M images, Y and X rows and columns, R channels, P tokens of an image, V width of the tower, W width of the backbone.
+# Shapes: M images, Y and X rows and columns, R channels, P tokens and Q patches of an image, V and W width of tower and stream.
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from opentau.models.attention import Attention
 from opentau.models.config import ConvTowerConfig, VisionConfig, ViTTowerConfig
 from opentau.models.efficientnet import EfficientNetLiteTower
 from opentau.models.mlp import MLP
+from opentau.models.norms import RMSNorm
 from opentau.models.recomputing import Recomputation
 
 
@@ -55,32 +56,46 @@ class ViTLayer(nn.Module):
         self.layer_norm2 = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.mlp = MLP(config.width, mlp_dim=config.mlp_dim)
 
-    def forward(self, x_MPV: Tensor) -> Tensor:
-        """Return [M, P, V]; every token sees every other of its image."""
-        normed_MPV = self.layer_norm1(x_MPV)
-        own = self.self_attn.keys_values(normed_MPV, None)
-        x_MPV = x_MPV + self.self_attn(normed_MPV, own, rotation=None)
-        return x_MPV + self.mlp(self.layer_norm2(x_MPV))
+    def forward(self, x_MQV: Tensor) -> Tensor:
+        """Return [M, Q, V]; every patch sees every other of its image."""
+        normed_MQV = self.layer_norm1(x_MQV)
+        own = self.self_attn.keys_values(normed_MQV, None)
+        x_MQV = x_MQV + self.self_attn(normed_MQV, own, rotation=None)
+        return x_MQV + self.mlp(self.layer_norm2(x_MQV))
 
 
 class ViTTower(nn.Module):
-    """Patches, learned positions, encoder layers, a norm and the projection into the backbone (SigLIP, arXiv:2303.15343)."""
+    """Patches, learned positions, encoder layers, a norm and the projection into the backbone (SigLIP, arXiv:2303.15343).
+
+    Gemma 3 (arXiv:2503.19786) averages neighbouring patches into one token before the projection.
+    """
 
     def __init__(self, config: ViTTowerConfig, *, width: int) -> None:
         super().__init__()
+        self.config = config
         self.call = Recomputation()
         self.patch_embedding = nn.Conv2d(3, config.width, kernel_size=config.patch_size, stride=config.patch_size)
-        self.position_embedding = nn.Parameter(torch.zeros(config.num_tokens, config.width))
+        self.position_embedding = nn.Parameter(torch.zeros(config.num_patches, config.width))
         self.layers = nn.ModuleList(ViTLayer(config) for _ in range(config.depth))
         self.post_layernorm = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.projection = nn.Linear(config.width, width)
+        self.pool = nn.AvgPool2d(config.pool_size) if config.pool_size > 1 else None
+        is_normed = config.projector == "normed"
+        self.projection_norm = RMSNorm(config.width, eps=config.norm_eps) if is_normed else None
+        self.projection = nn.Linear(config.width, width, bias=not is_normed)
 
     def forward(self, pixels_MRYX: Tensor) -> Tensor:
         """Return tokens, [M, P, W], from pixels in [-1, 1]."""
-        x_MPV = self.patch_embedding(pixels_MRYX).flatten(2).transpose(1, 2) + self.position_embedding
+        x_MQV = self.patch_embedding(pixels_MRYX).flatten(2).transpose(1, 2) + self.position_embedding
         for layer in self.layers:
-            x_MPV = self.call(layer, x_MPV)
-        return self.projection(self.post_layernorm(x_MPV))
+            x_MQV = self.call(layer, x_MQV)
+        return self.project(self.post_layernorm(x_MQV))
+
+    def project(self, x_MQV: Tensor) -> Tensor:
+        """Return tokens, [M, P, W], from the stream of the patches."""
+        if self.pool is not None:
+            rows = self.config.num_rows
+            x_MQV = self.pool(x_MQV.transpose(1, 2).unflatten(2, (rows, rows))).flatten(2).transpose(1, 2)
+        return self.projection(x_MQV if self.projection_norm is None else self.projection_norm(x_MQV))
 
 
 VisionTower = ConvTower | ViTTower | EfficientNetLiteTower

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from opentau.config import options_from
+from opentau.config import later, options_from, plain_from
 from opentau.errors import OptionError, near_matches
 from opentau.models.config import ConvTowerConfig, EfficientNetLiteConfig, TransformerConfig, VisionConfig, ViTTowerConfig
 
@@ -90,6 +90,8 @@ CHOICES: dict[str, type[enum.StrEnum]] = {
     "text_head": TextHead,
     "indicator_place": IndicatorPlace,
 }
+SHARED_SIZES = ("depth", "num_kv_heads", "head_dim", "rope_theta", "rope_scale", "local_rope_theta", "num_local_layers")
+"""What the expert has in common with the backbone, so that it can attend to it layer by layer."""
 NUM_RESERVED_IDS = 128
 """Of the end of the text's vocabulary, which action tokens in it leave alone (PaliGemma's segmentation tokens)."""
 
@@ -105,7 +107,7 @@ class PolicyConfig:
     backbone: TransformerConfig
     """Reads images, text and state."""
     expert: TransformerConfig
-    """Reads the backbone's keys and values; its depth, key/value heads and head size are the backbone's."""
+    """Reads the backbone's keys and values; its depth, key/value heads, head size and rotary positions are the backbone's."""
     state_dim: int
     """S."""
     action_dim: int
@@ -134,7 +136,7 @@ class PolicyConfig:
     """Whether a learned vector per camera is added to its tokens."""
     has_indicator_text: bool = True
     """Whether the indicator is written as text."""
-    indicator_place: IndicatorPlace = IndicatorPlace.BLOCK
+    indicator_place: IndicatorPlace = later(IndicatorPlace.BLOCK)
     """Where that text stands."""
     has_indicator_embedding: bool = True
     """Whether the indicator is added to the expert's actions, from zero at initialisation."""
@@ -152,6 +154,8 @@ class PolicyConfig:
     """How the states and actions of data that it is trained on are scaled: 'quantile' or 'zscore'."""
     lowest_state_bin: int = 0
     """What is written for a state below the bins: 0, the first of them, or -1 (openpi)."""
+    has_scaled_words: bool = later(True)
+    """Whether embedded words are multiplied by the root of the backbone's width, as in Gemma."""
 
     def __post_init__(self) -> None:
         for name in COUNTS:
@@ -159,7 +163,7 @@ class PolicyConfig:
                 raise OptionError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not self.cameras or len(set(self.cameras)) != len(self.cameras):
             raise OptionError(f"cameras are {self.cameras}; name at least one camera, each once")
-        for name in ("depth", "num_kv_heads", "head_dim"):
+        for name in SHARED_SIZES:
             ours, theirs = getattr(self.backbone, name), getattr(self.expert, name)
             if ours != theirs:
                 raise OptionError(
@@ -204,13 +208,8 @@ class PolicyConfig:
         return self.backbone.width * (len(self.cameras) + 1 + (self.state_input is StateInput.TOKEN))
 
     def to_dict(self) -> dict[str, Any]:
-        plain = dataclasses.asdict(self)
-        plain["vision"] = {"kind": self.vision.kind, **plain["vision"]}
-        plain |= {name: getattr(self, name).value for name in CHOICES}
-        if self.indicator_place is IndicatorPlace.BLOCK:
-            # Policies from before there was a choice keep their identity.
-            del plain["indicator_place"]
-        return _listed(plain)
+        plain = plain_from(self)
+        return {**plain, "vision": {"kind": self.vision.kind, **plain["vision"]}}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> PolicyConfig:
@@ -289,10 +288,3 @@ def _vision_from(plain: Mapping[str, Any]) -> VisionConfig:
         raise OptionError(f"unknown vision.kind {kind!r}.{near_matches(str(kind), TOWERS)}")
     sizes = {key: value for key, value in plain.items() if key != "kind"}
     return options_from(TOWERS[kind], sizes, where="policy.vision")
-
-
-def _listed(plain: Any) -> Any:
-    """Return plain data with tuples as lists, as JSON and yaml read it back."""
-    if isinstance(plain, Mapping):
-        return {key: _listed(value) for key, value in plain.items()}
-    return [_listed(value) for value in plain] if isinstance(plain, list | tuple) else plain

@@ -128,7 +128,7 @@ class VLA(nn.Module):
         blocks_T = block_ids(lengths, device=embedded_BTW.device)
         allowed_BTT = attention_mask(query_blocks_Q=blocks_T, key_blocks_K=blocks_T, key_valid_BK=has_token_BT)
         offered, stream_BTW = self.backbone.offer(
-            embedded_BTW, rotation=self.backbone.rotation(positions_of(has_token_BT)), mask_B1TC=additive(allowed_BTT)
+            embedded_BTW, rotations=self.backbone.rotations(positions_of(has_token_BT)), mask_B1TC=additive(allowed_BTT)
         )
         return Prefix(
             offered=offered,
@@ -170,7 +170,7 @@ class VLA(nn.Module):
         positions_BF = seen.has_token_BT.sum(dim=1, keepdim=True) + torch.arange(length, device=token_BF.device)
         stream_BFW, offered = self.backbone.extend(
             self._embed_text(token_BF),
-            rotation=self.backbone.rotation(positions_BF),
+            rotations=self.backbone.rotations(positions_BF),
             mask_B1TC=additive(allowed_BFK),
             context=seen.offered,
         )
@@ -227,5 +227,6 @@ class VLA(nn.Module):
         return tokens_MPW.masked_scatter(has_camera_M[:, None, None], seen_NPW).unflatten(0, inputs.has_camera_BC.shape)
 
     def _embed_text(self, token_BF: Tensor) -> Tensor:
-        """Return embedded tokens, float32, scaled to unit size per dimension as Gemma does."""
-        return self.text_embedding(token_BF).float() * math.sqrt(self.text_embedding.embedding_dim)
+        """Return embedded tokens, float32; scaled as Gemma does, they have unit size per dimension."""
+        embedded_BFW = self.text_embedding(token_BF).float()
+        return embedded_BFW * math.sqrt(self.text_embedding.embedding_dim) if self.config.has_scaled_words else embedded_BFW

@@ -80,7 +80,7 @@ def test_an_adaptive_transformer_with_zero_gates_starts_as_the_identity_up_to_it
     x = torch.randn(2, 5, 32)
     read = model(
         x,
-        rotation=model.rotation(torch.arange(5).expand(2, -1)),
+        rotations=model.rotations(torch.arange(5).expand(2, -1)),
         mask_B1TC=_full_mask(2, 5, 5),
         condition_BTZ=torch.randn(2, 1, 32),
     )
@@ -93,9 +93,9 @@ def test_reading_a_prefix_through_its_keys_and_values_equals_one_joint_pass():
     positions = torch.arange(9).expand(2, -1)
     blocks = block_ids([5, 1, 1, 1, 1])
     joint_mask = attention_mask(query_blocks_Q=blocks, key_blocks_K=blocks, key_valid_BK=torch.ones(2, 9, dtype=torch.bool))
-    joint = model(x, rotation=model.rotation(positions), mask_B1TC=additive(joint_mask))
-    offered, _ = model.offer(x[:, :5], rotation=model.rotation(positions[:, :5]), mask_B1TC=additive(joint_mask[:, :5, :5]))
-    later = model(x[:, 5:], rotation=model.rotation(positions[:, 5:]), mask_B1TC=additive(joint_mask[:, 5:]), context=offered)
+    joint = model(x, rotations=model.rotations(positions), mask_B1TC=additive(joint_mask))
+    offered, _ = model.offer(x[:, :5], rotations=model.rotations(positions[:, :5]), mask_B1TC=additive(joint_mask[:, :5, :5]))
+    later = model(x[:, 5:], rotations=model.rotations(positions[:, 5:]), mask_B1TC=additive(joint_mask[:, 5:]), context=offered)
     assert torch.allclose(later, joint[:, 5:], atol=1e-5)
 
 
@@ -106,8 +106,8 @@ def test_keys_and_values_are_joined_in_order():
 
 def test_dropout_acts_in_training_only():
     model = _transformer(_config(dropout=0.5))
-    x, rotation = torch.randn(1, 4, 32), model.rotation(torch.arange(4)[None])
-    arguments = {"rotation": rotation, "mask_B1TC": _full_mask(1, 4, 4)}
+    x, rotations = torch.randn(1, 4, 32), model.rotations(torch.arange(4)[None])
+    arguments = {"rotations": rotations, "mask_B1TC": _full_mask(1, 4, 4)}
     assert torch.equal(model(x, **arguments), model(x, **arguments))
     model.train()
     assert not torch.equal(model(x, **arguments), model(x, **arguments))

@@ -20,6 +20,9 @@ PALIGEMMA_3B, PALIGEMMA_WORDS = 2_923_466_480, 257_216
 """Parameters and words of google/paligemma-3b-pt-224; openpi cuts the last words off."""
 GEMMA_300M_IN_MILLIONS = 311
 """Of openpi's gemma_300m, without words and with plain norms."""
+GEMMA3_4B, GEMMA3_PATCHES, SIGLIP_WIDTH = 4_300_079_472, 4096, 1152
+"""Parameters of google/gemma-3-4b-pt, and patches of its images, which each have a position."""
+PI06_EXPERT_IN_MILLIONS = 860
 
 
 def built(config) -> VLA:
@@ -47,6 +50,15 @@ def test_pi05s_expert_adds_a_modulation_to_every_norm():
     width, num_norms = 1024, 2 * 18 + 1
     plain, modulated = (count(built(member(**SIZES)), "expert.transformer.") for member in (family.pi0, family.pi05))
     assert modulated - plain == num_norms * ((width + 1) * 3 * width - width)
+
+
+def test_pi06_reads_with_the_parameters_of_gemma_3_4b_and_acts_with_860_million():
+    config = family.pi06(**SIZES)
+    model = built(config)
+    cut = (GEMMA3_PATCHES - config.vision.num_patches) * SIGLIP_WIDTH
+    assert count(model, "vision.", "text_embedding.", "backbone.") + cut == GEMMA3_4B
+    assert count(model, "expert.") / 1e6 == pytest.approx(PI06_EXPERT_IN_MILLIONS, rel=0.002)
+    assert config.vision.num_tokens == 256
 
 
 def test_pi05s_names_are_those_of_lerobots_checkpoint_at_its_depths():
