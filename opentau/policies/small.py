@@ -64,7 +64,7 @@ def small(
     sizes = described["sizes"]
     if not 1 <= depth <= sizes["depth"]:
         raise OptionError(f"policy.args.depth is {depth}; {described['name']} has {sizes['depth']} layers: choose 1 to that")
-    backbone = TransformerConfig(**sizes | {"depth": depth}, dropout=dropout)
+    backbone = TransformerConfig(**sizes | {"depth": depth}, activation="silu", dropout=dropout)
     expert = dataclasses.replace(backbone, width=expert_width, mlp_dim=4 * expert_width, is_adaptive=True, gate_offset=1.0)
     config = PolicyConfig(
         cameras=tuple(cameras),
@@ -85,6 +85,7 @@ def small(
         indicator_place=chosen(IndicatorPlace, indicator_place, name="indicator_place"),
         words=Words.PUBLISHED,
         fast_ids=FastIds.VOCABULARY,
+        has_scaled_words=False,
     )
     is_random = chosen(Weights, weights, name="policy.args.weights") is Weights.RANDOM
     return Pretrained(
