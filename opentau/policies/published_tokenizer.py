@@ -1,4 +1,4 @@
-"""The text tokenizer of a published model, as it comes with the weights: PaliGemma's for the π family, SmolLM2's for `small`."""
+"""The text tokenizer of a published model, as it comes with the weights: PaliGemma's, or SmolLM2's for `small`."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ class PublishedTokenizer:
     def _markers(self) -> list[int]:
         """Return the ids of padding, begin and end."""
         for names in MARKERS:
-            ids = [self._tokenizer.token_to_id(name) for name in names]
-            if None not in ids:
+            ids = [found for name in names if (found := self._tokenizer.token_to_id(name)) is not None]
+            if len(ids) == len(names):
                 return ids
         known = ", or ".join(" ".join(names) for names in MARKERS)
         raise CheckpointError(f"the text tokenizer lacks the tokens {known}; give the one that belongs to the weights")

@@ -119,7 +119,8 @@ def load_weights(path: Path, *, names: Collection[str] | None = None) -> dict[st
         if names is None:
             return {name: tensor.clone() for name, tensor in load_file(path).items()}
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name).clone() for name in file.keys() if name in names}
+            held = set(file.keys())
+            return {name: file.get_tensor(name).clone() for name in names if name in held}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"{path} cannot be read: {error}. The file is missing or truncated; fetch the checkpoint again, "

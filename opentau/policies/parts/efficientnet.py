@@ -12,7 +12,11 @@ from opentau.models.efficientnet import STAGES
 NORM_EPS = 1e-3
 """Of its batch norms."""
 STEM = ("_conv_stem", "_bn0")
-CONVOLUTIONS = {"expand": ("_expand_conv", "_bn0"), "depthwise": ("_depthwise_conv", "_bn1"), "project": ("_project_conv", "_bn2")}
+CONVOLUTIONS = {
+    "expand": ("_expand_conv", "_bn0"),
+    "depthwise": ("_depthwise_conv", "_bn1"),
+    "project": ("_project_conv", "_bn2"),
+}
 """Ours to theirs, each with the norm behind it."""
 TOWER = "vision"
 

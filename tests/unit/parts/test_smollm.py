@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
 
 from opentau.errors import CheckpointError
 from opentau.models.config import TransformerConfig
@@ -19,6 +18,7 @@ from opentau.policies.parts.gguf import Gguf
 from opentau.policies.parts.smollm import language_sizes, language_tokenizer, language_weights
 from opentau.policies.parts.store import PARTS_FILE, parts_dir
 from opentau.policies.published_tokenizer import PublishedTokenizer
+from opentau.policies.weights import load_weights
 from tests.unit.parts.gguf_files import MARKERS, llama, random_llama, words, write_gguf
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -98,8 +98,7 @@ def test_words_without_known_markers_are_refused(tmp_path):
 @WITH_PARTS
 def test_the_fetched_language_model_says_what_it_says_in_transformers():
     sizes = json.loads((PARTS / PARTS_FILE).read_text())["language"]["sizes"]
-    with safe_open(PARTS / "model.safetensors", framework="pt") as file:
-        weights = {name: file.get_tensor(name).float() for name in file.keys() if not name.startswith("vision.")}
+    weights = {name: weight.float() for name, weight in load_weights(PARTS / "model.safetensors").items()}
     tokenizer = PublishedTokenizer.from_json((PARTS / "tokenizer.json").read_text(encoding="utf-8"))
     with np.load(GOLDEN / "smollm2.npz", allow_pickle=False) as golden:
         for number in range(3):
