@@ -51,7 +51,8 @@ def main() -> int:
     file = parser.parse_args().file
     generator = torch.Generator().manual_seed(0)
     text = drawn(Gemma3TextModel(TEXT), generator=generator)
-    config = Gemma3Config(text_config=TEXT, vision_config=VISION, mm_tokens_per_image=POOLED_ROWS**2)
+    # A copy: the whole model's configuration takes attention, and with it the causal mask, from its parts.
+    config = Gemma3Config(text_config=TEXT.to_dict(), vision_config=VISION, mm_tokens_per_image=POOLED_ROWS**2)
     projector = drawn(Gemma3MultiModalProjector(config), generator=generator)
     tokens = torch.randn((2, NUM_TOKENS, TEXT.hidden_size), generator=generator)
     patches = torch.randn((2, ROWS**2, VISION["hidden_size"]), generator=generator)

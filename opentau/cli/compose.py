@@ -11,7 +11,7 @@ from typing import Any
 from hydra import compose, initialize_config_module
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from opentau.errors import OptionError, near_matches
 
@@ -38,6 +38,8 @@ def compose_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
             return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
     except MissingConfigException as error:
         raise OptionError(_unknown_member(error)) from error
+    except MissingMandatoryValue as error:
+        raise OptionError(f"{error.full_key} must be given: {error.full_key}=…") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise OptionError(_unknown_key(error, name)) from error
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from opentau.cli.compose import compose_config, parser
 from opentau.cli.following import crew_of_command, follow
+from opentau.cli.plan import DRY_RUN_HELP, print_plan
 from opentau.cli.progress import StageProgress
 from opentau.config import locate, runs_dir
 from opentau.loop.budget import estimate
@@ -28,14 +29,14 @@ the same command resumes."""
 def main(argv: Sequence[str]) -> int:
     """Run the loop, or print its plan."""
     arguments = parser("loop", DESCRIPTION)
-    arguments.add_argument("--dry-run", action="store_true", help="print the plan, its CPU-minutes and its disk, and stop")
+    arguments.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
     arguments.add_argument("--tui", action="store_true", help="run it in the background and open the screen on it")
     parsed = arguments.parse_args(argv)
     config = compose_config("loop", parsed.options)
     options = LoopOptions.from_config(config)
     directory = runs_dir() / (options.run_id or options.default_run_id(config))
     if parsed.dry_run:
-        _print_plan(options, directory)
+        print_plan(options, directory)
         return 0
     if parsed.tui:
         return _run_behind_screen(parsed.options, directory)
@@ -73,19 +74,6 @@ def _print_result(console: Console, directory: Path) -> None:
     console.print(table)
     console.print(f"CPU time of this process and its children: {cpu_seconds() / 60:.1f} minutes (user + system)")
     console.print(f"report: {directory / 'report.html'}", highlight=False)
-
-
-def _print_plan(options: LoopOptions, directory: Path) -> None:
-    table = Table("stage", "work", "CPU min", "disk MB")
-    costs = estimate(options)
-    for cost in costs:
-        table.add_row(cost.stage, cost.work, f"{cost.cpu_s / 60:.1f}", f"{cost.disk_bytes / 1e6:.0f}")
-    total_cpu, total_disk = sum(cost.cpu_s for cost in costs), sum(cost.disk_bytes for cost in costs)
-    table.add_row("total", "", f"{total_cpu / 60:.0f}", f"{total_disk / 1e6:.0f}")
-    console = Console()
-    console.print(table)
-    state = "resumes" if directory.exists() else "would be made"
-    console.print(f"run directory: {directory} ({state})", highlight=False)
 
 
 def _run_behind_screen(overrides: Sequence[str], directory: Path) -> int:

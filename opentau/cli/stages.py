@@ -11,6 +11,7 @@ from rich.console import Console
 from opentau.checkpoint import read_manifest
 from opentau.cli.compose import compose_config, parser
 from opentau.cli.following import crew_of_command, follow
+from opentau.cli.plan import DRY_RUN_HELP, print_plan
 from opentau.cli.progress import StageProgress
 from opentau.config import locate, runs_dir
 from opentau.loop.budget import estimate
@@ -59,6 +60,7 @@ def run_until(command: str, argv: Sequence[str], *, description: str, stage: str
     if has_iteration:
         arguments.add_argument("--iteration", type=int, default=1, help="iteration of the stage (default 1)")
     arguments.add_argument("--json", action="store_true", help="print path and summary of the stage in one line")
+    arguments.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
     parsed = arguments.parse_args(argv)
     config = compose_config("loop", parsed.options)
     options = LoopOptions.from_config(config)
@@ -67,6 +69,9 @@ def run_until(command: str, argv: Sequence[str], *, description: str, stage: str
     if name not in expected_s:
         arguments.error(f"the run has no stage {name}; it plans {options.iterations} iterations (iterations=N)")
     directory = runs_dir() / (options.run_id or options.default_run_id(config))
+    if parsed.dry_run:
+        print_plan(options, directory, last_stage=name)
+        return 0
     crew = crew_of_command()
     if not crew.leads:
         return follow(directory, options, crew=crew, last_stage=name)

@@ -19,7 +19,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x_BTW: Tensor) -> Tensor:
         """Return the normed stream, [B, T, W]."""
-        return F.rms_norm(x_BTW, (x_BTW.shape[-1],), 1.0 + self.weight, self.eps)
+        return F.rms_norm(x_BTW, (x_BTW.shape[-1],), (1.0 + self.weight).to(x_BTW.dtype), self.eps)
 
 
 class AdaptiveRMSNorm(nn.Module):

@@ -62,6 +62,27 @@ def test_every_experiment_has_valid_options(experiment: str) -> None:
     assert f"-{experiment}-" in options.default_run_id(config)
 
 
+@pytest.mark.parametrize(
+    ("command", "experiment", "work"),
+    [
+        ("sft", "pi05_libero", "30000 updates"),
+        ("loop", "pi05_recap", "4096 episodes"),
+        ("sft", "so101", "10000 updates"),
+    ],
+)
+def test_runs_for_a_gpu_are_planned_without_one(command: str, experiment: str, work: str, capsys) -> None:
+    options = [f"experiment={experiment}", "policy.args.checkpoint=checkpoints/pi05"]
+    if experiment == "so101":
+        options.append("data.datasets=[lerobot/svla_so101_pickplace]")
+    assert main([command, *options, "--dry-run"]) == 0
+    assert work in capsys.readouterr().out
+
+
+def test_an_option_that_has_no_default_is_asked_for_by_its_whole_name() -> None:
+    with pytest.raises(OptionError, match=r"policy\.args\.checkpoint must be given"):
+        compose_config("loop", ["policy=pretrained"])
+
+
 def test_the_same_options_name_the_same_run_and_others_another() -> None:
     configs = [compose_config("loop", overrides) for overrides in ([], [], ["seed=1"])]
     names = [LoopOptions.from_config(config).default_run_id(config) for config in configs]
