@@ -54,7 +54,7 @@ def small(
     weights: str = Weights.PARTS,
     parts: str | None = None,
 ) -> Pretrained:
-    """Return a start of about sixty million parameters that knows words and pictures before it sees a robot.
+    """Return a start of about seventy million parameters that knows words and pictures before it sees a robot.
 
     `depth` counts SmolLM2's layers, from the first on. `parts` is a folder of parts, by default the cache's; the words come
     from there even where the weights are random. Missing parts raise `CheckpointError`, a depth beyond them `OptionError`.
