@@ -31,7 +31,7 @@ from opentau.study.statistics import Interval, student_interval
 from opentau.training.objectives import PolicyObjective
 from opentau.training.options import AUTO, PRECISIONS, ObjectiveOptions, TrainOptions
 from opentau.training.policy import PolicyData, PolicyTraining, train_policy
-from opentau.types import Interface, derive_seed
+from opentau.types import Interface, content_hash, derive_seed
 
 ARMS = tuple(weights.value for weights in Weights)
 HELD_OUT_SHARE, NUM_MEASURED, MEASURED_BATCH, MEASURED_DRAWS = 0.25, 128, 32, 4
@@ -132,7 +132,7 @@ def results(parsed: argparse.Namespace) -> Results:
             print(f"training from {arm}, seed {seed}", file=sys.stderr)
             if table is None:
                 table = FrameTable.from_datasets([dataset], image_size=parsed.image_size)
-            folder = parsed.work / f"{arm}-{seed}"
+            folder = parsed.work / f"{arm}-{seed}-{content_hash(identity)[:8]}"
             measured = arm_of(arm, int(seed), table=table, interface=dataset.interface, settings=settings, work=folder)
             kept = {"settings": identity, "measured": measured}
             write_json(path, kept)
