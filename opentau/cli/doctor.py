@@ -15,9 +15,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from opentau.checkpoint import is_complete
 from opentau.cli.compose import parser
 from opentau.config import cache_dir, locate, runs_dir
 from opentau.errors import OpenTauError
+from opentau.policies.parts.store import COMMAND, parts_dir
 
 DESCRIPTION = """Check rendering, packages, cores, memory and disk of this machine; with --memory, whether a training fits.
   opentau doctor
@@ -64,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
         )
     if parsed.options:
         arguments.error("options are for --memory: opentau doctor --memory " + " ".join(parsed.options))
-    checks = [_python(), _cores(), *_packages(), *_pins(), _rendering(), _disk(runs_dir()), _disk(cache_dir())]
+    checks = [_python(), _cores(), *_packages(), *_pins(), _rendering(), _parts(), _disk(runs_dir()), _disk(cache_dir())]
     table = Table("", "check", "found", "fix")
     for check in checks:
         table.add_row("[green]✓[/]" if check.is_good else "[red]✗[/]", check.name, check.finding, check.fix)
@@ -128,6 +130,13 @@ def _rendering() -> Check:
         return Check(name="rendering", is_good=True, finding=str(locate("envs.rendering:describe_backend")()))
     except (RuntimeError, OpenTauError) as error:
         return Check(name="rendering", is_good=False, finding="no usable OpenGL", fix=str(error))
+
+
+def _parts() -> Check:
+    """Say whether the parts of `policy=small` are there; nothing else needs them."""
+    folder = parts_dir()
+    finding = str(folder) if is_complete(folder) else f"not fetched; policy=small needs them: {COMMAND}"
+    return Check(name="pre-trained parts", is_good=True, finding=finding)
 
 
 def _disk(folder: Path) -> Check:

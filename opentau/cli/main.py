@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "update": ("opentau.cli.stages:update", "update a policy on labelled episodes"),
     "data": ("opentau.cli.data:main", "look at datasets, check, mix and export them; make visual questions"),
     "checkpoint": ("opentau.cli.checkpoint:main", "take published π0 and π0.5 in, write LeRobot's layout"),
+    "parts": ("opentau.cli.parts:main", "fetch the pre-trained parts of policy=small into the cache"),
     "study": ("opentau.cli.study:main", "compare variants over seeds and tasks; resumable"),
     "eval": ("opentau.cli.evaluate:main", "score a checkpoint; --json for scripts"),
     "status": ("opentau.cli.status:main", "where a run stands; --json for scripts"),

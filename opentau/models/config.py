@@ -154,4 +154,24 @@ class ViTTowerConfig:
         return (self.num_rows // self.pool_size) ** 2
 
 
-VisionConfig = ConvTowerConfig | ViTTowerConfig
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EfficientNetLiteConfig:
+    """The first stages of EfficientNet-Lite0, with a linear projection into the backbone."""
+
+    kind: ClassVar[str] = "efficientnet_lite"
+    stride: ClassVar[int] = 16
+    """Pixels between neighbouring tokens."""
+    image_size: int
+    """Rows and columns of an image, pixels."""
+
+    def __post_init__(self) -> None:
+        if self.image_size < 1 or self.image_size % self.stride:
+            raise OptionError(f"image_size is {self.image_size}; it must be a multiple of {self.stride}")
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of one image."""
+        return (self.image_size // self.stride) ** 2
+
+
+VisionConfig = ConvTowerConfig | ViTTowerConfig | EfficientNetLiteConfig

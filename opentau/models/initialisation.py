@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from opentau.models.expert import ActionExpert
 from opentau.models.norms import AdaptiveRMSNorm
 from opentau.models.transformer import Layer, Transformer
-from opentau.models.vision import ConvTower, ViTTower
+from opentau.models.vision import VisionTower
 
 POSITION_STD = 0.02
 
@@ -30,7 +30,7 @@ def initialise(model: nn.Module, *, seed: int) -> None:
                 module.bias.zero_()
         elif isinstance(module, nn.Embedding):
             module.weight.normal_(std=module.embedding_dim**-0.5, generator=generator)
-        elif isinstance(module, ConvTower | ViTTower):
+        elif isinstance(module, VisionTower):
             module.position_embedding.normal_(std=POSITION_STD, generator=generator)
     for module in model.modules():
         if isinstance(module, Transformer):

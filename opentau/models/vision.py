@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from opentau.models.attention import Attention
 from opentau.models.config import ConvTowerConfig, VisionConfig, ViTTowerConfig
+from opentau.models.efficientnet import EfficientNetLiteTower
 from opentau.models.mlp import MLP
 from opentau.models.norms import RMSNorm
 from opentau.models.recomputing import Recomputation
@@ -97,6 +98,11 @@ class ViTTower(nn.Module):
         return self.projection(x_MQV if self.projection_norm is None else self.projection_norm(x_MQV))
 
 
-def vision_tower(config: VisionConfig, *, width: int) -> ConvTower | ViTTower:
+VisionTower = ConvTower | ViTTower | EfficientNetLiteTower
+
+
+def vision_tower(config: VisionConfig, *, width: int) -> VisionTower:
     """Return the tower that a configuration describes, with tokens of this width."""
-    return ConvTower(config, width=width) if isinstance(config, ConvTowerConfig) else ViTTower(config, width=width)
+    if isinstance(config, ConvTowerConfig):
+        return ConvTower(config, width=width)
+    return ViTTower(config, width=width) if isinstance(config, ViTTowerConfig) else EfficientNetLiteTower(config, width=width)

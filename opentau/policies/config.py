@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from opentau.config import later, options_from, plain_from
 from opentau.errors import OptionError, near_matches
-from opentau.models.config import ConvTowerConfig, TransformerConfig, VisionConfig, ViTTowerConfig
+from opentau.models.config import ConvTowerConfig, EfficientNetLiteConfig, TransformerConfig, VisionConfig, ViTTowerConfig
 
-TOWERS: dict[str, type[ConvTowerConfig] | type[ViTTowerConfig]] = {
-    config.kind: config for config in (ConvTowerConfig, ViTTowerConfig)
+TOWERS: dict[str, type[VisionConfig]] = {
+    config.kind: config for config in (ConvTowerConfig, ViTTowerConfig, EfficientNetLiteConfig)
 }
 COUNTS = (
     "state_dim",

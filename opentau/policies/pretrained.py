@@ -22,9 +22,12 @@ class Pretrained:
     config: PolicyConfig
     checkpoint: Path
     checkpoint_id: str
+    fresh: tuple[str, ...] = ()
+    """Patterns of the weights that start at random, of a checkpoint that holds parts of a policy only."""
 
     def to_dict(self) -> dict[str, Any]:
-        return {"checkpoint": self.checkpoint_id, "config": self.config.to_dict()}
+        plain = {"checkpoint": self.checkpoint_id, "config": self.config.to_dict()}
+        return plain | {"fresh": list(self.fresh)} if self.fresh else plain
 
 
 def pretrained(

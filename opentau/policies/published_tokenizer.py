@@ -1,4 +1,4 @@
-"""The text tokenizer of a published model, as it comes with the weights: PaliGemma's for the π family."""
+"""The text tokenizer of a published model, as it comes with the weights: PaliGemma's, or SmolLM2's for `small`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from opentau.errors import CheckpointError
 from opentau.policies.config import PolicyConfig, Words
 from opentau.policies.text_tokenizer import TextTokenizer
 
-PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
+MARKERS = (("<pad>", "<bos>", "<eos>"), ("<|endoftext|>", "<|im_start|>", "<|im_end|>"))
+"""Padding, begin and end of a text, as PaliGemma and as SmolLM2 write them."""
 LINE_BREAK = "\n"
 
 
@@ -18,14 +19,14 @@ class PublishedTokenizer:
     """Text to ids and back by a Hugging Face `tokenizer.json`; it tells case, spaces and locations apart by itself.
 
     A sequence of action tokens is opened by the begin of a text, an answer by a line break, which is what parts PaliGemma's
-    questions from its answers.
+    questions from its answers. Locations are single tokens to PaliGemma, and characters to SmolLM2.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         # A prompt that happens to hold '<eos>' says five characters, not a marker.
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
-        self.pad_id, self.bos_id, self.eos_id = (self._special(name) for name in (PAD, BOS, EOS))
+        self.pad_id, self.bos_id, self.eos_id = self._markers()
         self.action_id = self.bos_id
         self.answer_id = self.encode(LINE_BREAK)[-1]
 
@@ -56,11 +57,14 @@ class PublishedTokenizer:
         """Return the text of ids; special tokens are left out."""
         return str(self._tokenizer.decode(list(ids))).strip()
 
-    def _special(self, name: str) -> int:
-        found = self._tokenizer.token_to_id(name)
-        if found is None:
-            raise CheckpointError(f"the text tokenizer has no token {name}; it is not PaliGemma's, give the one of the weights")
-        return int(found)
+    def _markers(self) -> list[int]:
+        """Return the ids of padding, begin and end."""
+        for names in MARKERS:
+            ids = [found for name in names if (found := self._tokenizer.token_to_id(name)) is not None]
+            if len(ids) == len(names):
+                return ids
+        known = ", or ".join(" ".join(names) for names in MARKERS)
+        raise CheckpointError(f"the text tokenizer lacks the tokens {known}; give the one that belongs to the weights")
 
 
 def read_tokenizer(text: str, *, config: PolicyConfig) -> TextTokenizer | PublishedTokenizer:

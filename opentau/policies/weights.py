@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -80,30 +81,46 @@ def load_model(directory: Path) -> tuple[VLA, Processor]:
     return model, processor
 
 
-def start_model(start: Pretrained) -> tuple[VLA, TextTokenizer | PublishedTokenizer]:
+def start_model(start: Pretrained, *, seed: int) -> tuple[VLA, TextTokenizer | PublishedTokenizer]:
     """Return the model that training starts from and the words it reads; weights that do not fit are listed in a table.
 
-    The indicator's embedding is zero where the checkpoint has none, which is no indicator; one that is not wanted is left out.
+    What the start calls fresh is a function of the seed, everything else is the checkpoint's. The indicator's embedding is zero
+    where the checkpoint has none, which is no indicator; one that is not wanted is left out.
     """
-    weights = load_weights(start.checkpoint / WEIGHTS_FILE)
-    with torch.device("meta"):
-        model = VLA(start.config)
-    wanted = model.state_dict()
+    if start.fresh:
+        model = VLA.create(start.config, seed=seed)
+    else:
+        with torch.device("meta"):
+            model = VLA(start.config)
+    wanted = {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if not any(fnmatchcase(name, pattern) for pattern in start.fresh)
+    }
+    # A checkpoint of parts holds more than one policy takes of it.
+    weights = load_weights(start.checkpoint / WEIGHTS_FILE, names=wanted if start.fresh else None)
     if INDICATOR in wanted:
         weights.setdefault(INDICATOR, torch.zeros(wanted[INDICATOR].shape))
     else:
         weights.pop(INDICATOR, None)
     require_same_weights(weights, wanted=wanted, source=str(start.checkpoint))
-    model.load_state_dict(weights, assign=True)
+    if start.fresh:
+        model.load_state_dict(weights, strict=False)
+    else:
+        model.load_state_dict(weights, assign=True)
     text = (start.checkpoint / TEXT_FILE).read_text(encoding="utf-8")
     return model, read_tokenizer(text, config=start.config)
 
 
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file; a missing or truncated one raises `CheckpointError`."""
+def load_weights(path: Path, *, names: Collection[str] | None = None) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file, or those of some names; a missing or truncated one raises `CheckpointError`."""
     try:
         # Copies lie on the allocator's boundaries; in a file they do not, and there equal weights give other last bits.
-        return {name: tensor.clone() for name, tensor in load_file(path).items()}
+        if names is None:
+            return {name: tensor.clone() for name, tensor in load_file(path).items()}
+        with safe_open(path, framework="pt") as file:
+            held = set(file.keys())
+            return {name: file.get_tensor(name).clone() for name in names if name in held}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"{path} cannot be read: {error}. The file is missing or truncated; fetch the checkpoint again, "

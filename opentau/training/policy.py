@@ -300,10 +300,11 @@ def _fresh(
     embodiments = fitted_embodiments(
         data.table, data.interface, mixture, held_out_share=training.held_out_share, codec=config.codec
     )
+    weights_seed = derive_seed(seed, "weights")
     if isinstance(start, Pretrained):
-        model, text_tokenizer = start_model(start)
+        model, text_tokenizer = start_model(start, seed=weights_seed)
     else:
-        model = VLA.create(config, seed=derive_seed(seed, "weights"))
+        model = VLA.create(config, seed=weights_seed)
         text_tokenizer = TextTokenizer.shipped(num_locations=config.num_locations)
     fast_tokenizer = None
     if training.objective.fast_weight:
