@@ -41,7 +41,7 @@ def bind(context: zmq.Context[zmq.Socket[bytes]], plane: Plane, *, host: str, po
 
     Raises `LinkError` for a busy port and for any address but a loopback one: links between machines need keys.
     """
-    if not ipaddress.ip_address(host).is_loopback:
+    if not _is_loopback(host):
         raise LinkError(f"the bridge was asked to listen on {host}; without keys it listens on 127.0.0.1 only")
     socket = context.socket(zmq.ROUTER)
     _configure(socket, plane)
@@ -68,6 +68,13 @@ def dial(context: zmq.Context[zmq.Socket[bytes]], plane: Plane, *, endpoint: str
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2_000)
     socket.connect(endpoint)
     return socket
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, which may mean any machine
+        return False
 
 
 def _configure(socket: zmq.Socket[bytes], plane: Plane) -> None:

@@ -17,6 +17,7 @@ from opentau.cli.following import crew_of_command, follow
 from opentau.cli.progress import StageProgress
 from opentau.config import locate, runs_dir
 from opentau.loop.budget import estimate
+from opentau.loop.lerobot_options import require_improvable
 from opentau.loop.options import LoopOptions
 from opentau.loop.run import RunStopped, cpu_seconds, open_run
 
@@ -33,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
     parsed = arguments.parse_args(argv)
     config = compose_config("loop", parsed.options)
     options = LoopOptions.from_config(config)
+    require_improvable(options)
     directory = runs_dir() / (options.run_id or options.default_run_id(config))
     if parsed.dry_run:
         _print_plan(options, directory)
