@@ -18,6 +18,8 @@ INTERFACE_FILE = "opentau_interface.json"
 """Beside policies that were trained here: the robot that they were trained for, with units and rate."""
 FEATURES = ("input_features", "output_features")
 STATE, ACTION = "observation.state", "action"
+OFFERED = "of these options"
+"""What errors call the robot that a policy is compared with."""
 IMAGE_PREFIXES = ("observation.images.", "observation.")
 
 
@@ -93,12 +95,11 @@ class LeRobotFolder:
         if self.action_dim != offered.action_dim:
             rows.append(("action dimensions", self.action_dim, offered.action_dim))
         if rows:
-            raise InterfaceMismatch(station_id="", rows=rows)
+            raise InterfaceMismatch(station_id=OFFERED, rows=rows)
         used = dataclasses.replace(offered, cameras={name: offered.cameras[name] for name in keys})
         if self.recorded is not None:
-            named = {renamed.get(name, name): shape for name, shape in self.recorded.cameras.items()}
-            wanted = dataclasses.replace(self.recorded, cameras=named)
-            require_same_interface(policy=wanted, station=used, station_id="")
+            wanted = dataclasses.replace(self.recorded, cameras=used.cameras)  # compared above
+            require_same_interface(policy=wanted, station=used, station_id=OFFERED)
         return used, keys
 
 
