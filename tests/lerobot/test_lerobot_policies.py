@@ -6,9 +6,11 @@ They run where that environment is (`make lerobot-env`, or OPENTAU_LEROBOT_PYTHO
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -17,14 +19,13 @@ from opentau.errors import OptionError
 from opentau.events import EPISODE_FINISHED, NOTE, STATION, EventReader
 from opentau.policies.lerobot.folder import LeRobotFolder
 from opentau.rollout.lerobot_environment import lerobot_python
-from tests.loop.driving import finish, opentau
 
 try:
     lerobot_python()
 except OptionError as error:
     pytestmark = [pytest.mark.lerobot, pytest.mark.skip(reason=str(error))]
 else:
-    pytestmark = [pytest.mark.lerobot, pytest.mark.timeout(1800)]
+    pytestmark = [pytest.mark.lerobot, pytest.mark.timeout(3000)]
 
 SMALL = (
     "policy.args.options={chunk_size: 16, n_action_steps: 16, dim_model: 64, n_heads: 4, dim_feedforward: 128, "
@@ -35,6 +36,20 @@ LIBERO_STEPS = 280
 """Control steps of a LIBERO object episode that does not succeed."""
 
 
+def opentau(runs: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    environment = {**os.environ, "OPENTAU_RUNS": str(runs), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-P", "-m", "opentau.cli.main", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1500, check=False)
+
+
+def answer(runs: Path, *arguments: str) -> dict[str, Any]:
+    """Run a command that must succeed and return its line of JSON."""
+    done = opentau(runs, *arguments, "--json")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
 def events(runs: Path, name: str) -> list[dict]:
     (run,) = [path for path in runs.glob(name) if path.is_dir()]
     return EventReader(run).read_new()
@@ -42,10 +57,10 @@ def events(runs: Path, name: str) -> list[dict]:
 
 @pytest.mark.libero
 def test_an_act_policy_plays_a_full_libero_episode_with_no_late_or_malformed_chunk(tmp_path):
-    trained = opentau(tmp_path, "sft", "policy=lerobot", SMALL, "env=libero/object", *FEW)
+    trained = answer(tmp_path, "sft", "policy=lerobot", SMALL, "env=libero/object", *FEW)
     folder = LeRobotFolder.read(Path(trained["path"]))
     assert (folder.type, folder.id, folder.recorded.control_hz) == ("act", trained["id"], 20.0)
-    score = opentau(tmp_path, "eval", trained["path"], "env=libero/object", "--episodes", "1")
+    score = answer(tmp_path, "eval", trained["path"], "env=libero/object", "--episodes", "1")
     assert (score["policy"], score["episodes"], score["errors"]) == (trained["id"], 1, 0)
     assert score["successes"] == 1 or score["mean_steps"] == LIBERO_STEPS
     seen = events(tmp_path, "eval-*")
@@ -62,7 +77,8 @@ def test_filtered_behaviour_cloning_improves_an_act_policy_and_only_that_does(tm
     options += ["iterations=1", "data.demonstrations=4"]
     options += ["update.num_updates=4", "update.batch_size=4", "collect.episodes=4", "evaluation.episodes=0"]
     options += ["evaluation.final_states=1", "gate.looks=[1]", "gate.levels=[0.01]", "improve=filtered_bc"]
-    finish(tmp_path, options)
+    done = opentau(tmp_path, "loop", *options)
+    assert done.returncode == 0, done.stderr[-3000:]
     state = json.loads((tmp_path / "bc" / "state.json").read_text())["stages"]
     assert list(state) == ["demonstrations-0", "sft-0", "collect-1", "update-1", "gate-1", "final-0", "final-1"]
     kinds = {
@@ -71,12 +87,6 @@ def test_filtered_behaviour_cloning_improves_an_act_policy_and_only_that_does(tm
     assert kinds["sft-0"].id != kinds["update-1"].id
     assert (tmp_path / "bc" / "report.html").is_file()
     assert not [p for p in psutil.Process().children(recursive=True) if "lerobot_side" in " ".join(p.cmdline())]
-    refused = subprocess.run(
-        [sys.executable, "-P", "-m", "opentau.cli.main", "loop", *options, "improve=recap"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    refused = opentau(tmp_path, "loop", *options, "improve=recap")
     assert refused.returncode == 2
     assert "Possible is improve=filtered_bc" in refused.stderr
