@@ -14,6 +14,7 @@ from opentau.loop.plans import CANDIDATE
 from opentau.loop.run import open_run
 from opentau.rollout.evaluation import evaluation_plans
 from opentau.types import Episode, EpisodeResult, content_hash
+from robot_bridge.link import require_loopback
 
 STAGE = "serve"
 DESCRIPTION = """Serve a policy to stations that dial in and play episodes of the environment given, until all are played.
@@ -33,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
     parsed = arguments.parse_intermixed_args(argv)
     if parsed.stations < 1 or parsed.episodes < 1:
         arguments.error("--stations and --episodes are at least 1")
+    require_loopback(parsed.host)
     policy, config = checkpoint_and_config(parsed.options, command=STAGE)
     options = LoopOptions.from_config(config)
     run_id = f"{STAGE}-{policy.id[:8]}-{content_hash([config, parsed.episodes])[:6]}"
