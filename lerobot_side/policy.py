@@ -53,6 +53,8 @@ class LeRobotPolicy:
         self._preprocess, self._postprocess = make_pre_post_processors(
             config, pretrained_path=str(folder), preprocessor_overrides=on_device, postprocessor_overrides=on_device
         )
+        # Kinds that may read several steps are trained on frames with a dimension for them, and want it even for one.
+        self._leading = (1,) if config.observation_delta_indices is None else (1, 1)
         self._has_state = any(feature.type is FeatureType.STATE for feature in config.input_features.values())
         self.interface = interface
         self.policy_version = policy_version
@@ -78,13 +80,11 @@ class LeRobotPolicy:
         return ActionChunk(actions=actions_HA.float().cpu().numpy(), policy_version=self.policy_version)
 
     def _frame(self, observation: Observation) -> dict[str, Any]:
-        """Return an observation as LeRobot's datasets give a frame: images float32 [3, Y, X] in 0 to 1."""
-        frame: dict[str, Any] = {
-            key: torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32) / 255)
-            for key, pixels in observation.images.items()
-        }
+        """Return an observation as a batch of LeRobot's datasets: images float32 [1, 3, Y, X] or [1, 1, 3, Y, X] in 0 to 1."""
+        arrays = {key: pixels.transpose(2, 0, 1).astype(np.float32) / 255 for key, pixels in observation.images.items()}
         if self._has_state:
-            frame[STATE] = torch.from_numpy(observation.state.astype(np.float32))
+            arrays[STATE] = observation.state.astype(np.float32)
+        frame = {key: torch.from_numpy(array).reshape(*self._leading, *array.shape) for key, array in arrays.items()}
         return {**frame, "task": observation.prompt, "robot_type": ""}
 
     def _measured_horizon(self) -> int:
