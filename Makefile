@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-# LeRobot lives in an environment of its own, for the benchmarks that compare with it. LEROBOT_TORCH takes any arguments of
+# LeRobot lives in an environment of its own, for its policies (docs/lerobot.md) and for comparisons. LEROBOT_TORCH takes any arguments of
 # pip install, so that a CPU build can be had from where there is one.
 LEROBOT_PYTHON ?= python3.12
 LEROBOT_TORCH  ?= torch==2.11.0 torchvision==0.26.0 torchcodec==0.11.1
@@ -26,17 +26,17 @@ loop: setup  ## set up, then run the improvement loop: make loop experiment=quic
 	$(BIN)/opentau loop $(if $(experiment),experiment=$(experiment)) $(ARGS)
 
 test: check  ## set up, check, the tabletop loop with kills, one LIBERO task
-	$(BIN)/pytest -m "(loop or libero) and not faults and not sims" tests
+	$(BIN)/pytest -m "(loop or libero) and not faults and not sims and not lerobot" tests
 
-test-full: setup  ## what takes longer: every simulator, many faults, driven screens, several processes
-	$(BIN)/pytest -m "sims or faults or tui or dist" tests
+test-full: setup  ## what takes longer: simulators, faults, driven screens, several processes; LeRobot where it is
+	$(BIN)/pytest -m "sims or faults or tui or dist or lerobot" tests
 
 check: setup  ## format, lint, types, import contracts, fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2 -m "not loop and not libero and not sims and not faults and not tui and not dist" tests
+	$(BIN)/pytest -n 2 -m "not loop and not libero and not sims and not faults and not tui and not dist and not lerobot" tests
 
 setup: $(READY)  ## make .venv from the lock file
 
@@ -49,7 +49,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
-lerobot-env: $(LEROBOT_READY)  ## make .venv-lerobot with LeRobot 0.6.1, for the benchmarks beside it
+lerobot-env: $(LEROBOT_READY)  ## make .venv-lerobot with LeRobot 0.6.1, for policy=lerobot and the benchmarks beside it
 
 $(LEROBOT_READY): benchmarks/lerobot_side/requirements.lock
 	@$(LEROBOT_PYTHON) -c 'import sys; sys.exit(not (3, 12) <= sys.version_info < (3, 14))' 2>/dev/null || { \

@@ -24,8 +24,10 @@ STAGE_STARTED = "stage_started"  # stage, iteration
 STAGE_PROGRESS = "stage_progress"  # stage, iteration, done, total, unit
 STAGE_FINISHED = "stage_finished"  # stage, iteration, seconds, cpu_seconds?, is_reused, summary: {name: number or text}
 TRAIN_METRICS = "train_metrics"  # stage, update, metrics: {"train/loss": x, …}
-# num_fallbacks counts the chunks of an episode that stood in for action tokens which spelled none.
-EPISODE_FINISHED = "episode_finished"  # stage, episode_id, outcome, num_steps, num_intervention_steps, station, num_fallbacks?
+# num_fallbacks counts the chunks of an episode that stood in for action tokens which spelled none, num_refused_chunks those
+# that came too late or answered something else.
+EPISODE_FINISHED = "episode_finished"  # stage, episode_id, outcome, num_steps, num_intervention_steps, station, num_fallbacks?,
+# num_refused_chunks?
 EVALUATED = "evaluated"  # stage, iteration, role, policy, episodes, successes, interval: [low, high], eval_spec, simulated_s?
 VERDICT = "verdict"  # iteration, verdict, pairs, wins, losses, p_value, text, promoted
 STATION = "station"  # station, state: started|connected|lost|replaced|stopped, text

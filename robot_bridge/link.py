@@ -41,8 +41,7 @@ def bind(context: zmq.Context[zmq.Socket[bytes]], plane: Plane, *, host: str, po
 
     Raises `LinkError` for a busy port and for any address but a loopback one: links between machines need keys.
     """
-    if not ipaddress.ip_address(host).is_loopback:
-        raise LinkError(f"the bridge was asked to listen on {host}; without keys it listens on 127.0.0.1 only")
+    require_loopback(host)
     socket = context.socket(zmq.ROUTER)
     _configure(socket, plane)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -68,6 +67,16 @@ def dial(context: zmq.Context[zmq.Socket[bytes]], plane: Plane, *, endpoint: str
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2_000)
     socket.connect(endpoint)
     return socket
+
+
+def require_loopback(host: str) -> None:
+    """Raise `LinkError` for any address but a loopback one; a name may mean any machine, and is refused too."""
+    try:
+        is_loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        raise LinkError(f"the bridge was asked to listen on {host}; without keys it listens on 127.0.0.1 only")
 
 
 def _configure(socket: zmq.Socket[bytes], plane: Plane) -> None:

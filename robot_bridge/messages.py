@@ -59,6 +59,14 @@ class Welcome(Message, frozen=True, kw_only=True, tag="WELCOME"):
     """Server to station: you fit; wait for plans."""
 
 
+class Offer(Message, frozen=True, kw_only=True, tag="OFFER"):
+    """Policy in a process of its own, to who said hello: I answer such observations, and this is what I answer with."""
+
+    policy_version: Text
+    action_horizon: Count
+    """Actions of a chunk."""
+
+
 class Reject(Message, frozen=True, kw_only=True, tag="REJECT"):
     """Server to station: you do not fit, and why in words."""
 
@@ -111,6 +119,8 @@ class Upload(Message, frozen=True, kw_only=True, tag="EPISODE", omit_defaults=Tr
     num_clipped_actions: Count
     num_fallbacks: Count = 0
     """Chunks that stood in for what the policy could not say."""
+    num_refused_chunks: Count = 0
+    """Chunks that came too late or answered something else, and were not played."""
     subtasks: Annotated[tuple[tuple[Text, Count], ...], msgspec.Meta(max_length=MAX_SUBTASKS)] = ()
     """What the acting agent was about, in words, each with the number of frames it lasted; empty where nobody said."""
 
@@ -133,7 +143,7 @@ class Bye(Message, frozen=True, kw_only=True, tag="BYE"):
 
 
 ControlMessage: TypeAlias = Hello | Welcome | Reject | Assign | Upload | UploadAck | Heartbeat | Bye
-InferenceMessage: TypeAlias = Obs | Chunk
+InferenceMessage: TypeAlias = Obs | Chunk | Offer
 AnyMessage: TypeAlias = ControlMessage | InferenceMessage
 
 _encoder = msgspec.msgpack.Encoder()

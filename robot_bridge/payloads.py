@@ -40,6 +40,8 @@ class PlayedEpisode:
     """Actions outside the action space, which were clipped to it."""
     num_fallbacks: int = 0
     """Chunks that stood in for what the policy could not say (`ActionChunk.fallback`)."""
+    num_refused_chunks: int = 0
+    """Chunks that came too late or answered something else, and were not played."""
 
 
 def request_arrays(request: PolicyRequest) -> dict[str, np.ndarray]:
@@ -85,6 +87,7 @@ def played_from(message: Upload, arrays: Mapping[str, np.ndarray]) -> PlayedEpis
         env_id=message.env_id,
         num_clipped_actions=message.num_clipped_actions,
         num_fallbacks=message.num_fallbacks,
+        num_refused_chunks=message.num_refused_chunks,
     )
 
 

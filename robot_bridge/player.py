@@ -109,6 +109,7 @@ class EpisodePlayer:
             env_id=self._env.env_id,
             num_clipped_actions=self._track.num_clipped_actions,
             num_fallbacks=self._track.num_fallbacks,
+            num_refused_chunks=self._executor.num_refused,
         )
 
     def _must_observe(self) -> bool:

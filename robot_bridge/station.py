@@ -5,8 +5,6 @@ Simulators now, robots the same way: it loads an environment, an expert, a super
 
 from __future__ import annotations
 
-import ctypes
-import os
 import signal
 import sys
 import traceback
@@ -21,6 +19,7 @@ from opentau.types import EpisodePlan, EpisodeResult, Interface, Outcome, requir
 from robot_bridge.config import StationConfig
 from robot_bridge.link import Plane
 from robot_bridge.messages import MAX_HEADER_BYTES
+from robot_bridge.parents import die_with_parent
 from robot_bridge.payloads import PlayedEpisode
 from robot_bridge.player import EpisodePlayer
 from robot_bridge.station_link import Dismissed, StationLink
@@ -28,7 +27,6 @@ from robot_bridge.station_link import Dismissed, StationLink
 EXIT_DONE, EXIT_LINK_LOST, EXIT_UNUSABLE = 0, 1, 2
 """Exit codes; a station that is unusable (options, rendering) would fail again, so nobody restarts it."""
 
-_PR_SET_PDEATHSIG = 1
 _MESSAGE_LENGTH = 2_000
 
 
@@ -128,15 +126,6 @@ def _failed(plan: EpisodePlan, error: Exception) -> PlayedEpisode:
         message=message,
     )
     return PlayedEpisode(result=result, episode=None, prompt="", env_id="", num_clipped_actions=0)
-
-
-def die_with_parent(parent_pid: int | None) -> None:
-    """Have the kernel kill this process when its parent dies (Linux; elsewhere the link's checks end it)."""
-    if parent_pid is None or not sys.platform.startswith("linux"):
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent_pid:
-        sys.exit(EXIT_DONE)
 
 
 def main() -> int:

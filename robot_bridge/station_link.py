@@ -83,6 +83,7 @@ class StationLink:
             env_id=played.env_id,
             num_clipped_actions=played.num_clipped_actions,
             num_fallbacks=played.num_fallbacks,
+            num_refused_chunks=played.num_refused_chunks,
             subtasks=subtask_runs(played.episode),
         )
         columns = {} if played.episode is None else played.episode.columns()

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
-from opentau.checkpoint import read_manifest
-from opentau.cli.compose import compose_config, parser
+from opentau.cli.checkpoints import checkpoint_and_config
+from opentau.cli.compose import parser
 from opentau.cli.progress import StageProgress
 from opentau.config import locate, runs_dir
 from opentau.loop.options import LoopOptions
-from opentau.loop.run import Product, open_run
+from opentau.loop.run import open_run
 from opentau.policies.options import identifying
 from opentau.types import content_hash
 
 DESCRIPTION = """Score a checkpoint with the environment and inference options given; prints successes and their 95 % interval.
   opentau eval runs/RUN/stages/sft-0-… env=libero/object task_id=0 --official
+  opentau eval policy=lerobot policy.args.checkpoint=FOLDER env=libero/object   ACT, diffusion … of LeRobot's (docs/lerobot.md)
 Scored episodes are kept: an interrupted evaluation goes on, a finished one is printed again."""
 KEYS = ("policy", "episodes", "successes", "interval", "tasks", "errors", "mean_steps", "eval_spec")
 
@@ -30,12 +30,8 @@ def main(argv: Sequence[str]) -> int:
     arguments.add_argument("--official", action="store_true", help="start from the official initial states ")
     arguments.add_argument("--json", action="store_true", help="one line: {policy, episodes, successes, interval, tasks, …}")
     parsed = arguments.parse_intermixed_args(argv)
-    if not parsed.options:
-        arguments.error("name the checkpoint directory first, for example runs/RUN/stages/sft-0-…")
-    checkpoint, *overrides = parsed.options
-    config = compose_config("loop", overrides)
+    policy, config = checkpoint_and_config(parsed.options, command="eval")
     options = LoopOptions.from_config(config)
-    policy = Product(stage="checkpoint", path=Path(checkpoint), id=read_manifest(Path(checkpoint))["id"], summary={})
     asked = [config | {"inference": identifying(config["inference"])}, parsed.episodes, parsed.official]
     run_id = f"eval-{policy.id[:8]}-{content_hash(asked)[:6]}"
     console = Console(stderr=True)

@@ -18,6 +18,7 @@ from opentau.cli.plan import DRY_RUN_HELP, print_plan
 from opentau.cli.progress import StageProgress
 from opentau.config import locate, runs_dir
 from opentau.loop.budget import estimate
+from opentau.loop.lerobot_options import require_improvable
 from opentau.loop.options import LoopOptions
 from opentau.loop.run import RunStopped, cpu_seconds, open_run
 
@@ -34,6 +35,7 @@ def main(argv: Sequence[str]) -> int:
     parsed = arguments.parse_args(argv)
     config = compose_config("loop", parsed.options)
     options = LoopOptions.from_config(config)
+    require_improvable(options)
     directory = runs_dir() / (options.run_id or options.default_run_id(config))
     if parsed.dry_run:
         print_plan(options, directory)

@@ -15,6 +15,7 @@ from opentau.cli.plan import DRY_RUN_HELP, print_plan
 from opentau.cli.progress import StageProgress
 from opentau.config import locate, runs_dir
 from opentau.loop.budget import estimate
+from opentau.loop.lerobot_options import require_improvable
 from opentau.loop.options import LoopOptions
 from opentau.loop.run import STAGES_FOLDER, STATE_FILE, RunStopped, open_run
 
@@ -64,6 +65,8 @@ def run_until(command: str, argv: Sequence[str], *, description: str, stage: str
     parsed = arguments.parse_args(argv)
     config = compose_config("loop", parsed.options)
     options = LoopOptions.from_config(config)
+    if has_iteration:
+        require_improvable(options)
     name = f"{stage}-{parsed.iteration if has_iteration else 0}"
     expected_s = {cost.stage: cost.expected_s for cost in estimate(options)}
     if name not in expected_s:

@@ -42,7 +42,7 @@ def _demonstrate(setting: Setting, work: StageWork) -> None:
     wanted = options.data.demonstrations * len(setting.tasks)
     successes = planned = 0
     if wanted:
-        writer = _writer(setting, work.output)
+        writer = dataset_writer(setting, work.output)
         with setting.session("demonstrations-0", 0, policies={}) as session:
             # Attempts are added in numbers that depend on outcomes alone, so that every machine makes the same ones.
             while successes < wanted:
@@ -59,16 +59,16 @@ def _demonstrate(setting: Setting, work: StageWork) -> None:
     work.summary.update(demonstrations=successes, attempts=planned, given=len(options.data.datasets))
 
 
-def collect(setting: Setting, iteration: int, *, policy: Product, critic: Product, critic_eyes: Product) -> Product:
+def collect(setting: Setting, iteration: int, *, policy: Product, critic: Product | None, critic_eyes: Product) -> Product:
     """Record the autonomous episodes of an iteration; in some the expert may take over and hand back.
 
-    `critic_eyes` is the policy whose frozen features the critic reads.
+    `critic_eyes` is the policy whose frozen features the critic reads, if there is one.
     """
     options, stage = setting.options, f"collect-{iteration}"
     inputs = {
         **setting.env_inputs,
         "policy": policy.id,
-        "critic": critic.id,
+        "critic": critic.id if critic else None,
         "collect": {
             "episodes": options.collect.episodes,
             "supervised_share": options.collect.supervised_share,
@@ -85,7 +85,9 @@ def collect(setting: Setting, iteration: int, *, policy: Product, critic: Produc
     )
 
 
-def _collect(setting: Setting, iteration: int, policy: Product, critic: Product, critic_eyes: Product, work: StageWork) -> None:
+def _collect(
+    setting: Setting, iteration: int, policy: Product, critic: Product | None, critic_eyes: Product, work: StageWork
+) -> None:
     options, stage = setting.options, f"collect-{iteration}"
     plans = collection_plans(
         tasks=setting.task_ids,
@@ -94,10 +96,9 @@ def _collect(setting: Setting, iteration: int, policy: Product, critic: Product,
         supervised_share=options.collect.supervised_share if options.collect.supervisor else 0.0,
         seed=options.seed,
     )
-    writer = _writer(setting, work.output)
-    served = setting.load_policy(policy.path)
-    scorer = ServedCritic(load_critic(critic.path), policy=setting.load_policy(critic_eyes.path))
-    with setting.session(stage, iteration, policies={INCUMBENT: served}, critic=scorer) as session:
+    writer = dataset_writer(setting, work.output)
+    scorer = ServedCritic(load_critic(critic.path), policy=setting.load_policy(critic_eyes.path)) if critic else None
+    with setting.session(stage, iteration, policies={INCUMBENT: policy.path}, critic=scorer) as session:
         _record(setting, session, plans, writer)
     writer.finish()
     infos = Dataset(work.output).episodes
@@ -122,6 +123,7 @@ def _record(setting: Setting, session: RolloutSession, plans: list[EpisodePlan],
     raise StationError(f"{missing} episodes ended in an error {MAX_ATTEMPTS} times; the run's events say why")
 
 
-def _writer(setting: Setting, root: Path) -> DatasetWriter:
+def dataset_writer(setting: Setting, root: Path) -> DatasetWriter:
+    """Return a writer of episodes of the run's environment."""
     interface = setting.interface
     return DatasetWriter(root, interface=interface, fps=round(interface.control_hz), robot_type="panda", env_id=setting.env_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from opentau.loop import collecting, judging, learning
+from opentau.loop import collecting, judging, learning, lerobot
 from opentau.loop.run import Product
 from opentau.loop.setting import Setting
 
@@ -32,8 +32,12 @@ def run_loop(setting: Setting) -> LoopResult:
 
     # Iteration 0: demonstrations, supervised fine-tuning with the indicator positive, a critic of the demonstrations.
     demonstrations = collecting.demonstrate(setting)
-    first_policy = learning.fine_tune(setting, demonstrations)
-    first_critic = learning.fit_critic(setting, 0, policy=first_policy, episodes=[demonstrations])
+    first_critic = None
+    if options.is_lerobots:  # LeRobot's own trainer; a critic would read features that its policies do not have
+        first_policy = lerobot.fine_tune(setting, demonstrations)
+    else:
+        first_policy = learning.fine_tune(setting, demonstrations)
+        first_critic = learning.fit_critic(setting, 0, policy=first_policy, episodes=[demonstrations])
     if options.evaluation.episodes:
         judging.evaluate(setting, 0, policy=first_policy)
 
@@ -44,10 +48,13 @@ def run_loop(setting: Setting) -> LoopResult:
         episodes = [*episodes, rollouts]
 
         # Critic and candidate start from the pre-trained ones each time, which keeps iterations from drifting.
-        critic = learning.fit_critic(setting, iteration, policy=first_policy, episodes=episodes, start=first_critic)
-        labels = learning.label(setting, iteration, critic=critic, episodes=episodes)
         start = first_policy if options.improve.start == "pretrained" else incumbent
-        candidate = learning.update(setting, iteration, start=start, episodes=episodes, labels=labels)
+        if options.is_lerobots:
+            candidate = lerobot.update(setting, iteration, start=start, episodes=episodes)
+        else:
+            critic = learning.fit_critic(setting, iteration, policy=first_policy, episodes=episodes, start=first_critic)
+            labels = learning.label(setting, iteration, critic=critic, episodes=episodes)
+            candidate = learning.update(setting, iteration, start=start, episodes=episodes, labels=labels)
 
         # Both face the same placements; the candidate replaces the incumbent only on evidence.
         if judging.face(setting, iteration, incumbent=incumbent, candidate=candidate):

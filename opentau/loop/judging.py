@@ -37,7 +37,7 @@ def evaluate(
 
     def work(work: StageWork) -> None:
         ledger = Ledger(work.output / LEDGER_FILE)
-        with setting.session(stage, iteration, policies={CANDIDATE: setting.load_policy(policy.path)}) as session:
+        with setting.session(stage, iteration, policies={CANDIDATE: policy.path}) as session:
             results = _play(setting, session, plans, ledger)
         ledger.write_ordered(results)
         work.summary.update(_score(setting, policy, plans, results))
@@ -64,7 +64,7 @@ def face(setting: Setting, iteration: int, *, incumbent: Product, candidate: Pro
         return True
 
     def work(work: StageWork) -> None:
-        served = {INCUMBENT: setting.load_policy(incumbent.path), CANDIDATE: setting.load_policy(candidate.path)}
+        served = {INCUMBENT: incumbent.path, CANDIDATE: candidate.path}
         gate, ledger = Gate(options=options.gate), Ledger(work.output / LEDGER_FILE)
         with setting.session(stage, iteration, policies=served) as session:
             results, verdict = _play_until_decided(setting, session, iteration, gate, ledger)
@@ -147,8 +147,7 @@ def score_final(
             work.summary.update(known.summary)
             return
         ledger = Ledger(work.output / LEDGER_FILE)
-        served = setting.load_policy(policy.path, indicator=indicator)
-        with setting.session(stage, iteration, policies={CANDIDATE: served}) as session:
+        with setting.session(stage, iteration, policies={CANDIDATE: policy.path}, indicator=indicator) as session:
             results = _play(setting, session, plans, ledger)
         ledger.write_ordered(results)
         work.summary.update(_score(setting, policy, plans, results))

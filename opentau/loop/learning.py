@@ -57,7 +57,7 @@ def fine_tune(setting: Setting, demonstrations: Product) -> Product:
             table=table,
             interface=setting.interface,
             indicator=np.full(len(table), Indicator.POSITIVE, np.int8),
-            eligible=_is_worth_learning(table),
+            eligible=is_worth_learning(table),
             mixture=setting.mixture(),
             window_episodes=_window(setting, table),
         )
@@ -84,7 +84,7 @@ def update(setting: Setting, iteration: int, *, start: Product, episodes: Sequen
             interface=setting.interface,
             indicator=aligned.indicator,
             weight=aligned.weight,
-            eligible=_is_worth_learning(table) & (aligned.weight > 0),
+            eligible=is_worth_learning(table) & (aligned.weight > 0),
             mixture=setting.mixture(),
             window_episodes=_window(setting, table),
         )
@@ -192,7 +192,7 @@ def frame_table(setting: Setting, episodes: Sequence[Product], *, with_images: b
     folders = [find_dataset(reference) for reference in setting.options.data.datasets] + recorded
     datasets = [Dataset(folder, with_images=with_images) for folder in folders]
     cache = frame_cache(setting.options.mixture) if with_images else None
-    return FrameTable.from_datasets(datasets, image_size=setting.image_size, cache=cache)
+    return FrameTable.from_datasets(datasets, image_size=setting.image_size if with_images else None, cache=cache)
 
 
 def _window(setting: Setting, table: FrameTable) -> int | None:
@@ -294,7 +294,7 @@ def _training_inputs(setting: Setting, options: TrainOptions) -> dict[str, Any]:
     }
 
 
-def _is_worth_learning(table: FrameTable) -> np.ndarray:
+def is_worth_learning(table: FrameTable) -> np.ndarray:
     """Return which frames a policy may learn from, bool [F]: all but failed demonstrations."""
     is_success = np.array([record.is_success for record in table.episodes])
     return is_success[table.episode] | (table.source != Source.DEMONSTRATION)

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from opentau.config import check_args, options_from
+from opentau.config import check_args, locate, options_from
 from opentau.data.options import MixtureOptions
 from opentau.errors import OptionError
 from opentau.loop.gate import GateOptions
+from opentau.loop.lerobot_options import require_trainable
+from opentau.policies.lerobot.start import lerobot
 from opentau.policies.options import FAST, InferenceOptions, identifying, require_indicator
 from opentau.training.options import DistributionOptions, ObjectiveOptions, TrainOptions, TuningOptions
 from opentau.types import Interface, content_hash
@@ -142,6 +144,10 @@ class RolloutSettings:
     batch_size: int = 2
     """Rows of an inference batch; smaller ones are padded to it, so that company never changes a result."""
 
+    def __post_init__(self) -> None:
+        if self.num_stations < 1:
+            raise OptionError(f"rollout.num_stations is {self.num_stations}; it must be at least 1")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImproveOptions:
@@ -236,6 +242,11 @@ class LoopOptions:
             raise OptionError(f"iterations is {self.iterations}; it must be 0 or more")
 
     @property
+    def is_lerobots(self) -> bool:
+        """Whether the policy is LeRobot's: made, trained and served in LeRobot's own environment, without a critic."""
+        return locate(self.policy["target"]) is lerobot
+
+    @property
     def env_name(self) -> str:
         """Return what the environment is called: its suite, else its module."""
         return str(self.env.args.get("suite") or self.env.target.split(".")[1])
@@ -253,6 +264,8 @@ class LoopOptions:
         if options.collect.supervisor is not None:
             check_args(options.collect.supervisor, "max_steps")
         check_args(options.improve.spec, *LABEL_INPUTS)
+        if options.is_lerobots:
+            require_trainable(options)
         return options
 
     def default_run_id(self, config: Mapping[str, Any]) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ from opentau import events
 from opentau.loop.mixing import mixture_data
 from opentau.loop.options import LoopOptions
 from opentau.loop.run import Run
+from opentau.loop.serving import load_policy, served_policy
 from opentau.loop.starting import policy_start
 from opentau.policies.config import PolicyConfig
 from opentau.policies.options import identifying
 from opentau.policies.policy import VLAPolicy
 from opentau.policies.pretrained import Pretrained, start_config
-from opentau.protocols import Critic, Policy
+from opentau.protocols import Critic
 from opentau.rollout.options import RolloutOptions
 from opentau.rollout.session import RolloutSession
 from opentau.training.mixing import MixtureData
@@ -89,9 +90,9 @@ class Setting:
         """Return what trainings are mixed with, or None for nothing; reads all of it."""
         return mixture_data(self.options.mixture, main=self.interface, image_size=self.image_size)
 
-    def load_policy(self, checkpoint: Path, *, indicator: str | None = None) -> VLAPolicy:
-        """Load a checkpoint to be served with the options of `inference`; `indicator` stands above theirs."""
-        return load_policy(checkpoint, self.options, indicator=indicator)
+    def load_policy(self, checkpoint: Path) -> VLAPolicy:
+        """Load a checkpoint of ours with the options of `inference`."""
+        return load_policy(checkpoint, self.options)
 
     def rollout_options(self) -> RolloutOptions:
         """Return how stations are set up."""
@@ -110,27 +111,43 @@ class Setting:
 
     @contextmanager
     def session(
-        self, stage: str, iteration: int, *, policies: Mapping[str, Policy], critic: Critic | None = None
+        self,
+        stage: str,
+        iteration: int,
+        *,
+        policies: Mapping[str, Path],
+        critic: Critic | None = None,
+        indicator: str | None = None,
+        rollout: RolloutOptions | None = None,
     ) -> Iterator[RolloutSession]:
-        """Yield stations that play what they are given."""
-        with RolloutSession(
-            self.rollout_options(),
-            policies=policies,
-            critic=critic,
-            events=self.run.events,
-            stage=stage,
-            iteration=iteration,
-            log_dir=self.run.directory / "stations",
-        ) as session:
-            yield session
+        """Yield a session that serves these checkpoints, by policy id, to stations that play what they are given.
 
-
-def load_policy(checkpoint: Path, options: LoopOptions, *, indicator: str | None = None) -> VLAPolicy:
-    """Load a checkpoint to be served as the options say; without an indicator there is nothing to guide by."""
-    name = indicator or options.inference.indicator
-    guidance = options.inference.guidance if name != "absent" else 1.0
-    inference = replace(options.inference, indicator=name, guidance=guidance)
-    return VLAPolicy.load(checkpoint, options=inference, batch_size=options.rollout.batch_size)
+        `indicator` stands above the one of `inference`, `rollout` in place of `rollout_options`.
+        """
+        with ExitStack() as stack:
+            served = {
+                policy_id: stack.enter_context(
+                    served_policy(
+                        checkpoint,
+                        self.options,
+                        interface=self.interface,
+                        log=self.run.events,
+                        log_dir=self.run.directory / "policies",
+                        indicator=indicator,
+                    )
+                )
+                for policy_id, checkpoint in policies.items()
+            }
+            session = RolloutSession(
+                rollout or self.rollout_options(),
+                policies=served,
+                critic=critic,
+                events=self.run.events,
+                stage=stage,
+                iteration=iteration,
+                log_dir=self.run.directory / "stations",
+            )
+            yield stack.enter_context(session)
 
 
 def describe_tasks(options: LoopOptions, *, on_line: Callable[[str], None]) -> tuple[EnvDescription, ...]:

@@ -90,12 +90,14 @@ class LocalFleet:
             if slot.station_id == station_id:
                 slot.num_failed_starts = -1  # its own end will count one
 
-    def kill(self, station_id: str) -> None:
-        """End a station that does not answer; it then shows up among the departures."""
+    def kill(self, station_id: str) -> bool:
+        """End a station that does not answer; it then shows up among the departures. Return False for one that is not ours."""
         for slot in self._slots:
             if slot.station_id == station_id and slot.process is not None:
                 slot.process.kill()
                 slot.process.wait()
+                return True
+        return False
 
     def pids(self) -> dict[str, int]:
         """Return the process id of every running station."""

@@ -18,7 +18,7 @@ class RolloutOptions:
     tasks: Mapping[str, Mapping[str, Any]]
     """Task id to the arguments that are added to the environment's for this task."""
     num_stations: int = 2
-    """Stations run as processes of this machine; a run of fewer episodes starts fewer."""
+    """Stations run as processes of this machine; fewer episodes start fewer, 0 leaves the work to stations that dial in."""
     expert: Mapping[str, Any] | None = None
     """Spec of the expert that demonstrates and intervenes."""
     supervisor: Mapping[str, Any] | None = None
@@ -53,7 +53,9 @@ class RolloutOptions:
     """0 takes any that is free."""
 
     def __post_init__(self) -> None:
-        for name in ("num_stations", "execute_horizon", "batch_size", "max_losses", "max_open_envs"):
+        if self.num_stations < 0:
+            raise OptionError(f"num_stations is {self.num_stations}; it must be 0 or more")
+        for name in ("execute_horizon", "batch_size", "max_losses", "max_open_envs"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 <= self.delay_ticks < self.execute_horizon:

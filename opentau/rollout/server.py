@@ -76,6 +76,8 @@ ServerEvent: TypeAlias = Connected | Finished | Silent | Lost | Failed | Refused
 
 @dataclass(slots=True)
 class _Peer:
+    is_expected: bool = False
+    """Whether this session started it."""
     is_welcome: bool = False
     is_building: bool = True
     is_reported_silent: bool = False
@@ -168,7 +170,7 @@ class ControlServer(threading.Thread):
             self.events.put(Refused(f"{station_id}: {error}"))
 
     def _expect(self, station_id: str) -> None:
-        self._peers.setdefault(station_id, _Peer())
+        self._peer(station_id).is_expected = True
 
     def _peer(self, station_id: str) -> _Peer:
         return self._peers.setdefault(station_id, _Peer())
@@ -181,7 +183,9 @@ class ControlServer(threading.Thread):
                 require_same_interface(policy=interface, station=message.interface, station_id=station_id)
         except InterfaceMismatch as error:
             send_to(self._socket, station_id.encode(), Reject(session=self._session, text=str(error)))
-            self.events.put(Failed(error))
+            # A station of ours that does not fit means wrong options; one of others came to the wrong place.
+            is_ours = self._peer(station_id).is_expected
+            self.events.put(Failed(error) if is_ours else Refused(f"{station_id}: {error}"))
             return
         peer = self._peer(station_id)
         peer.is_welcome, peer.is_building = True, False

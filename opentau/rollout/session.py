@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import queue
 import secrets
 import tempfile
@@ -131,6 +132,10 @@ class RolloutSession:
             self._control.submit(PlanQueue(()))
         return [results[plan.episode_id] for plan in plans if plan.episode_id in results]
 
+    def station_config(self, station_id: str) -> StationConfig:
+        """Return what a station needs that is started elsewhere, by hand: `python -P -m robot_bridge.station FILE`."""
+        return dataclasses.replace(self._template, station_id=station_id)
+
     def station_pids(self) -> dict[str, int]:
         """Return the process id of every running station."""
         return self._fleet.pids()
@@ -157,7 +162,7 @@ class RolloutSession:
             on_error=lambda error: self._control.events.put(Failed(error)),
             on_refused=lambda text: self._control.events.put(Refused(text)),
         )
-        template = StationConfig(
+        self._template = StationConfig(
             session=session,
             station_id="",
             control_endpoint=control_endpoint,
@@ -173,7 +178,7 @@ class RolloutSession:
             answer_timeout_s=options.answer_timeout_s,
             server_silence_s=options.station_silence_s,
         )
-        self._fleet = LocalFleet(template, log_dir=log_dir)
+        self._fleet = LocalFleet(self._template, log_dir=log_dir)
         self._control.start()
         self._inference.start()
 
@@ -207,7 +212,9 @@ class RolloutSession:
             self._fleet.note_welcome(event.station_id)
             self._emit(STATION, station=event.station_id, state="connected", text="")
         elif isinstance(event, Silent):
-            self._fleet.kill(event.station_id)
+            if not self._fleet.kill(event.station_id):  # somebody else's: another one plays its episode
+                self._control.remove(event.station_id)
+                self._emit(STATION, station=event.station_id, state="lost", text="silent for too long")
         elif isinstance(event, Lost):
             self._require_few_losses(event.lost, event.station_id)
         elif isinstance(event, Refused):
@@ -267,6 +274,7 @@ class RolloutSession:
             station=event.station_id,
             num_clipped_actions=event.played.num_clipped_actions,
             num_fallbacks=event.played.num_fallbacks,
+            num_refused_chunks=event.played.num_refused_chunks,
         )
         self._emit(STAGE_PROGRESS, stage=self._stage, iteration=self._iteration, done=done, total=total, unit="episodes")
 

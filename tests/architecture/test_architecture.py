@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("opentau", "envs", "robot_bridge", "tui")
+PACKAGES = ("opentau", "envs", "robot_bridge", "lerobot_side", "tui")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 LIGHT_CORE = ("types", "protocols", "errors", "events", "control", "config", "checkpoint", "runstate", "runfold")
 

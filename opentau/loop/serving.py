@@ -1,0 +1,77 @@
+"""From a checkpoint to a policy that answers: ours in this process, LeRobot's in a process of its own environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from opentau import events
+from opentau.errors import OptionError
+from opentau.events import EventLog
+from opentau.loop.lerobot_options import require_askable
+from opentau.loop.options import LoopOptions
+from opentau.policies.lerobot.folder import LeRobotFolder, is_lerobot_folder
+from opentau.policies.policy import VLAPolicy
+from opentau.protocols import Policy
+from opentau.rollout.lerobot_environment import environment_variables, lerobot_python, module_command
+from opentau.rollout.policy_process import PolicyProcess
+from opentau.types import Interface
+
+SERVER = "lerobot_side.serve"
+
+
+@contextmanager
+def served_policy(
+    checkpoint: Path,
+    options: LoopOptions,
+    *,
+    interface: Interface,
+    log: EventLog,
+    log_dir: Path,
+    indicator: str | None = None,
+) -> Iterator[Policy]:
+    """Yield a policy to be served with the options of `inference`; `indicator` stands above theirs.
+
+    A process of LeRobot's is compared with the robot's interface before it starts, and gone when the block ends; what it says
+    is kept under `log_dir`.
+    """
+    if not is_lerobot_folder(checkpoint):
+        yield load_policy(checkpoint, options, indicator=indicator)
+        return
+    if indicator is not None:
+        raise OptionError(f"{checkpoint} is a policy of LeRobot's, which knows no indicator; leave evaluation.final_indicators")
+    require_askable(options)
+    with _lerobot_process(LeRobotFolder.read(checkpoint), options, interface=interface, log_dir=log_dir) as process:
+        horizon = process.action_horizon
+        text = f"policy {process.policy_version[:8]} answers from LeRobot's environment, {horizon} actions a chunk"
+        log.emit(events.NOTE, level="info", text=text)
+        yield process
+
+
+def load_policy(checkpoint: Path, options: LoopOptions, *, indicator: str | None = None) -> VLAPolicy:
+    """Load a checkpoint of ours to be served as the options say; without an indicator there is nothing to guide by."""
+    name = indicator or options.inference.indicator
+    guidance = options.inference.guidance if name != "absent" else 1.0
+    inference = replace(options.inference, indicator=name, guidance=guidance)
+    return VLAPolicy.load(checkpoint, options=inference, batch_size=options.rollout.batch_size)
+
+
+def _lerobot_process(folder: LeRobotFolder, options: LoopOptions, *, interface: Interface, log_dir: Path) -> PolicyProcess:
+    args = options.policy.get("args") or {} if options.is_lerobots else {}
+    used, camera_keys = folder.fit(interface, camera_names=args.get("camera_names"))
+    python = lerobot_python(args.get("python"))
+    own = [str(folder.path), "--device", str(args.get("device", "cpu"))]
+
+    def command(arguments: Sequence[str]) -> list[str]:
+        return module_command(python, SERVER, [*own, *arguments])
+
+    return PolicyProcess(
+        command,
+        interface=used,
+        camera_keys=camera_keys,
+        policy_version=folder.id,
+        environment=environment_variables,
+        log_path=log_dir / f"lerobot-{folder.id[:12]}.log",
+    )

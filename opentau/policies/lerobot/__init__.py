@@ -1,0 +1,1 @@
+"""LeRobot's policies as they lie on disk, read without LeRobot and without torch."""
