@@ -27,7 +27,7 @@ from opentau.policies.config import PolicyConfig
 from opentau.policies.options import INDICATORS
 from opentau.policies.pretrained import Pretrained
 from opentau.training.critic import CriticFit
-from opentau.training.distribution import joined
+from opentau.training.distribution import World, joined
 from opentau.training.options import TrainOptions
 from opentau.training.policy import PolicyData, PolicyTraining, train_policy
 from opentau.types import Indicator, Source, derive_seed
@@ -112,11 +112,14 @@ def fit_critic(
     options, stage = setting.options, f"value-{iteration}"
 
     def work(work: StageWork) -> None:
-        frames, fit = _critic_fit(setting, work, stage, policy=policy, episodes=episodes, start=start)
-        num_folds = options.value.fit.num_folds if iteration and options.value.fit.num_folds > 1 else 0
-        num_updates, num_fits = options.value.fit.num_updates, num_folds + 1
-        values = fit.out_of_fold(num_fits=num_fits) if num_folds else None
-        critic = fit.on_all(num_done=num_folds * num_updates, num_total=num_fits * num_updates)
+        with joined(stage) as world:
+            frames, fit = _critic_fit(setting, work, stage, policy=policy, episodes=episodes, start=start, world=world)
+            num_folds = options.value.fit.num_folds if iteration and options.value.fit.num_folds > 1 else 0
+            num_updates, num_fits = options.value.fit.num_updates, num_folds + 1
+            values = fit.out_of_fold(num_fits=num_fits) if num_folds else None
+            critic = fit.on_all(num_done=num_folds * num_updates, num_total=num_fits * num_updates)
+        if not world.is_first:
+            return
         save_critic(critic, work.output)
         work.summary.update(episodes=len(frames.episodes), frames=len(frames.table))
         if iteration:
@@ -138,7 +141,7 @@ def fit_critic(
         "takeover": options.value.takeover,
         "seed": options.seed,
     }
-    return setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work)
+    return setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work, is_joint=True)
 
 
 def label(setting: Setting, iteration: int, *, critic: Product, episodes: Sequence[Product]) -> Product:
@@ -247,7 +250,14 @@ def _train(
 
 
 def _critic_fit(
-    setting: Setting, work: StageWork, stage: str, *, policy: Product, episodes: Sequence[Product], start: Product | None
+    setting: Setting,
+    work: StageWork,
+    stage: str,
+    *,
+    policy: Product,
+    episodes: Sequence[Product],
+    start: Product | None,
+    world: World,
 ) -> tuple[ValueTable, CriticFit]:
     options = setting.options
     frames = ValueTable(table=frame_table(setting, episodes), max_steps=setting.max_steps)
@@ -257,7 +267,8 @@ def _critic_fit(
         prefix_dim=served.model.config.feature_dim, state_dim=setting.interface.state_dim, num_prompts=len(prompts)
     )
     config = CriticConfig(options=options.value.critic, sizes=sizes, prompts=prompts, policy_version=policy.id)
-    inputs = critic_inputs(frames.table, policy=served, config=config, cache_dir=setting.run.directory / FEATURES_FOLDER)
+    cache_dir = setting.run.directory / FEATURES_FOLDER
+    inputs = critic_inputs(frames.table, policy=served, config=config, cache_dir=cache_dir, company=world)
     fit = CriticFit(
         frames=frames,
         inputs=inputs,
@@ -269,6 +280,7 @@ def _critic_fit(
         events=setting.run.events,
         stage=stage,
         between_updates=setting.run.obey_commands,
+        world=world,
     )
     return frames, fit
 

@@ -1,4 +1,7 @@
-"""Fitting the critic: on all episodes for supervisors, and on all folds but one for the values that labels rest on."""
+"""Fitting the critic: on all episodes for supervisors, and on all folds but one for the values that labels rest on.
+
+With several processes whole fits are dealt out, and everybody gets what each has found: the bits are those of one process.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from torch import Tensor
 
 from opentau.errors import CheckpointError
 from opentau.events import EventLog
-from opentau.training.distribution import Loss, Piece
+from opentau.training.distribution import ALONE, Loss, Piece, World
 from opentau.training.options import TrainOptions
 from opentau.training.trainer import TrainReport, train
 from opentau.types import derive_seed
@@ -25,7 +28,10 @@ from opentau.value.table import ValueTable, assign_folds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CriticFit:
-    """How critics are fitted to one table; each fit starts anew from the same weights."""
+    """How critics are fitted to one table; each fit starts anew from the same weights.
+
+    All processes of `world` make the same calls, and all get the same.
+    """
 
     frames: ValueTable
     inputs: Mapping[str, np.ndarray]
@@ -41,6 +47,7 @@ class CriticFit:
     stage: str = "value"
     between_updates: Callable[[], None] | None = None
     """Called where nothing is half done; it may wait, or raise to stop."""
+    world: World = ALONE
 
     def __post_init__(self) -> None:
         if self.start is not None and self.start.config != self.config:
@@ -52,7 +59,9 @@ class CriticFit:
     def on_all(self, *, num_done: int = 0, num_total: int | None = None) -> Critic:
         """Return the critic fitted on every episode: the one that supervisors and later fits use."""
         everything = np.ones(len(self.frames.table), dtype=bool)
-        return self._fit("all", everything, num_done=num_done, num_total=num_total)
+        critic = self._fit("all", everything, num_done=num_done, num_total=num_total) if self.world.is_first else self._blank()
+        self.world.spread(critic.state_dict().values(), source=0)
+        return critic
 
     def out_of_fold(self, *, num_fits: int) -> np.ndarray:
         """Return V of every frame by a critic that was not fitted on its episode, float32 [F].
@@ -64,9 +73,15 @@ class CriticFit:
         fold_of_frame = assign_folds(self.frames, num_folds=num_folds, seed=self.seed)[self.frames.table.episode]
         values = np.empty(len(self.frames.table), dtype=np.float32)
         for fold in range(num_folds):
+            if self.world.owner(fold) != self.world.rank:
+                continue
             is_held_out = fold_of_frame == fold
             critic = self._fit(f"fold-{fold}", ~is_held_out, num_done=fold * num_updates, num_total=num_fits * num_updates)
             values[is_held_out] = critic.values({name: self.inputs[name][is_held_out] for name in critic.config.inputs})
+        for fold in range(num_folds):
+            found = torch.from_numpy(values[fold_of_frame == fold])
+            self.world.spread([found], source=self.world.owner(fold))
+            values[fold_of_frame == fold] = found.numpy()
         return values
 
     def _fit(self, name: str, is_fitted: np.ndarray, *, num_done: int, num_total: int | None) -> Critic:
@@ -85,6 +100,10 @@ class CriticFit:
             between_updates=self.between_updates,
         )
         return critic
+
+    def _blank(self) -> Critic:
+        """Return a critic whose weights another process will say."""
+        return new_critic(self.config, seed=self.seed).eval()
 
     def _initial(self, is_fitted: np.ndarray, *, seed: int) -> Critic:
         critic = new_critic(self.config, seed=seed)

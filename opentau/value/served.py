@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from opentau.checkpoint import storage_errors
 from opentau.data.frames import FrameTable
@@ -25,15 +28,50 @@ Reader = Callable[[], np.ndarray]
 """Makes one input, only if it is wanted."""
 
 
+class Company(Protocol):
+    """The processes that read the same frames, seen from one of them (`opentau.training.distribution.World`)."""
+
+    @property
+    def rank(self) -> int: ...
+
+    def owner(self, number: int, /) -> int:
+        """Return the rank that reads the piece of this number."""
+        ...
+
+    def spread(self, tensors: Iterable[Tensor], /, *, source: int) -> None:
+        """Overwrite tensors everywhere with those of one process."""
+        ...
+
+
+class _Alone:
+    """A company of one."""
+
+    rank = 0
+
+    def owner(self, number: int, /) -> int:
+        return 0
+
+    def spread(self, tensors: Iterable[Tensor], /, *, source: int) -> None: ...
+
+
+ALONE = _Alone()
+
+
 def critic_inputs(
-    table: FrameTable, *, policy: VLAPolicy, config: CriticConfig, cache_dir: Path | None = None
+    table: FrameTable,
+    *,
+    policy: VLAPolicy,
+    config: CriticConfig,
+    cache_dir: Path | None = None,
+    company: Company = ALONE,
 ) -> dict[str, np.ndarray]:
     """Return the arrays that a critic reads of every frame, each [F, ...].
 
-    A frozen policy's features are computed once per dataset and kept in `cache_dir`.
+    A frozen policy's features are computed once per dataset and kept in `cache_dir`; each process of a `company` computes a
+    part of them.
     """
     readers: dict[str, Reader] = {
-        "prefix": lambda: _prefix_features(table, policy=policy, cache_dir=cache_dir),
+        "prefix": lambda: _prefix_features(table, policy=policy, cache_dir=cache_dir, company=company),
         "state": lambda: policy.processor.codec.encode_state(table.state),
         "prompt": lambda: config.prompt_index([record.prompt for record in table.episodes])[table.episode],
     }
@@ -86,7 +124,7 @@ def _stacked_images(observations: Sequence[Observation], camera: str) -> np.ndar
     return np.stack([observation.images[camera] for observation in observations])
 
 
-def _prefix_features(table: FrameTable, *, policy: VLAPolicy, cache_dir: Path | None) -> np.ndarray:
+def _prefix_features(table: FrameTable, *, policy: VLAPolicy, cache_dir: Path | None, company: Company) -> np.ndarray:
     """Return the frozen policy's features of every frame, float32 [F, P], in the same batches whatever the cache holds."""
     dataset_ids = [record.dataset_id for record in table.episodes]
     features = np.empty((len(table), policy.model.config.feature_dim), dtype=np.float32)
@@ -95,11 +133,22 @@ def _prefix_features(table: FrameTable, *, policy: VLAPolicy, cache_dir: Path | 
         rows = np.flatnonzero(table.rows_of_episodes(members))
         key = content_hash([policy.policy_version, dataset_id, [table.episodes[position].episode_id for position in members]])
         path = cache_dir / f"features-{key[:16]}.npy" if cache_dir is not None else None
-        if path is not None and path.is_file():
-            features[rows] = np.load(path, allow_pickle=False)
+        is_kept = torch.tensor(path is not None and path.is_file())
+        company.spread([is_kept], source=0)  # all must take the same way, also while one of them writes the file
+        if is_kept:
+            found = torch.from_numpy(np.load(path, allow_pickle=False) if path and company.rank == 0 else features[rows])
+            company.spread([found], source=0)
+            features[rows] = found.numpy()
             continue
-        features[rows] = np.concatenate([_features_of(table, rows[i : i + CHUNK], policy) for i in range(0, len(rows), CHUNK)])
-        if path is not None:
+        pieces = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+        for number, piece in enumerate(pieces):
+            if company.owner(number) == company.rank:
+                features[piece] = _features_of(table, piece, policy)
+        for number, piece in enumerate(pieces):
+            found = torch.from_numpy(features[piece])
+            company.spread([found], source=company.owner(number))
+            features[piece] = found.numpy()
+        if path is not None and company.rank == 0:
             _keep(features[rows], path)
     return features
 
