@@ -16,8 +16,9 @@ from opentau.data.batches import Batch
 from opentau.errors import OptionError
 from opentau.models.flow import noisy_action, sample_time, target_velocity
 from opentau.policies.inputs import PrefixInputs, SpokenInputs
+from opentau.policies.prefix import Prefix
 from opentau.policies.processor import Processor
-from opentau.policies.vla import VLA, Prefix
+from opentau.policies.vla import VLA
 from opentau.training.distribution import WHOLE, Piece
 from opentau.training.options import ObjectiveOptions
 
