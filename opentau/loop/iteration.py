@@ -32,19 +32,23 @@ def run_loop(setting: Setting) -> LoopResult:
 
     # Iteration 0: demonstrations, supervised fine-tuning with the indicator positive, a critic of the demonstrations.
     demonstrations = collecting.demonstrate(setting)
-    first_policy = learning.fine_tune(setting, demonstrations)
-    first_critic = learning.fit_critic(setting, 0, policy=first_policy, episodes=[demonstrations])
+    first_policy = eyes = learning.fine_tune(setting, demonstrations)
+    first_critic = learning.fit_critic(setting, 0, policy=eyes, episodes=[demonstrations])
+    if options.value.labels.demonstration_share is not None:
+        # Pre-training with the indicator: demonstrations are told apart by what came of them.
+        labels = learning.label(setting, 0, critic=first_critic, episodes=[demonstrations])
+        first_policy = learning.update(setting, 0, start=first_policy, episodes=[demonstrations], labels=labels)
     if options.evaluation.episodes:
         judging.evaluate(setting, 0, policy=first_policy)
 
     incumbent, critic, episodes = first_policy, first_critic, [demonstrations]
     for iteration in range(1, options.iterations + 1):
         # Autonomous episodes with interventions join all that came before.
-        rollouts = collecting.collect(setting, iteration, policy=incumbent, critic=critic, critic_eyes=first_policy)
+        rollouts = collecting.collect(setting, iteration, policy=incumbent, critic=critic, critic_eyes=eyes)
         episodes = [*episodes, rollouts]
 
         # Critic and candidate start from the pre-trained ones each time, which keeps iterations from drifting.
-        critic = learning.fit_critic(setting, iteration, policy=first_policy, episodes=episodes, start=first_critic)
+        critic = learning.fit_critic(setting, iteration, policy=eyes, episodes=episodes, start=first_critic)
         labels = learning.label(setting, iteration, critic=critic, episodes=episodes)
         start = first_policy if options.improve.start == "pretrained" else incumbent
         candidate = learning.update(setting, iteration, start=start, episodes=episodes, labels=labels)

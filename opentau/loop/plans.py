@@ -69,7 +69,9 @@ def paired_plans(*, tasks: Sequence[str], iteration: int, num_pairs: int, seed: 
 
 def planned_stages(options: LoopOptions) -> list[str]:
     """Return the names of all stages of a loop in order."""
-    first = ["demonstrations-0", "sft-0", "value-0", *(["evaluate-0"] if options.evaluation.episodes else [])]
+    labelled = ["label-0", "update-0"] if options.value.labels.demonstration_share is not None else []
+    evaluated = ["evaluate-0"] if options.evaluation.episodes else []
+    first = ["demonstrations-0", "sft-0", "value-0", *labelled, *evaluated]
     work = ("collect", "value", "label", "update", *(() if options.gate.is_open else ("gate",)))
     cycle = [f"{name}-{iteration}" for iteration in range(1, options.iterations + 1) for name in work]
     scores = [score_stage(0)] + ([score_stage(options.iterations)] if options.iterations else [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -16,15 +17,18 @@ from opentau.checkpoint import storage_errors
 from opentau.data.frames import FrameTable
 from opentau.errors import CheckpointError, OptionError, near_matches
 from opentau.policies.policy import VLAPolicy
-from opentau.types import Observation, PolicyRequest, content_hash
-from opentau.value.critic import Critic, CriticConfig
+from opentau.types import Indicator, Observation, PolicyRequest, content_hash
+from opentau.value.critic import Column, Critic, CriticConfig, block_inputs
+from opentau.value.features import InputSizes
+from opentau.value.observed import Pixels, PromptTokens, has_cameras, request_columns
+from opentau.value.options import CriticOptions
 
 # Shapes: F frames, B requests, P features of a frozen policy, S state dimensions.
 
 IMAGES_PREFIX = "images."
 CHUNK = 128
 
-Reader = Callable[[], np.ndarray]
+Reader = Callable[[], Column]
 """Makes one input, only if it is wanted."""
 
 
@@ -64,8 +68,8 @@ def critic_inputs(
     config: CriticConfig,
     cache_dir: Path | None = None,
     company: Company = ALONE,
-) -> dict[str, np.ndarray]:
-    """Return the arrays that a critic reads of every frame, each [F, ...].
+) -> dict[str, Column]:
+    """Return what a critic reads of every frame, each [F, ...]; pixels and words only as they are asked for.
 
     A frozen policy's features are computed once per dataset and kept in `cache_dir`; each process of a `company` computes a
     part of them.
@@ -74,10 +78,23 @@ def critic_inputs(
         "prefix": lambda: _prefix_features(table, policy=policy, cache_dir=cache_dir, company=company),
         "state": lambda: policy.processor.codec.encode_state(table.state),
         "prompt": lambda: config.prompt_index([record.prompt for record in table.episodes])[table.episode],
+        "pixels": lambda: Pixels(images=table.images, cameras=policy.model.config.cameras, num_frames=len(table)),
+        "has_camera": lambda: has_cameras(table, policy.model.config.cameras),
+        "tokens": lambda: PromptTokens(table=table, processor=policy.processor),
     }
     every = np.arange(len(table))
     readers |= {IMAGES_PREFIX + camera: partial(column.__getitem__, every) for camera, column in table.images.items()}
     return _read(config.inputs, readers)
+
+
+def input_sizes(policy: VLAPolicy, options: CriticOptions, *, state_dim: int, num_prompts: int) -> InputSizes:
+    """Return what the feature block of a critic must know of a policy's inputs."""
+    config = policy.model.config
+    sizes = InputSizes(prefix_dim=config.feature_dim, state_dim=state_dim, num_prompts=num_prompts)
+    if "pixels" not in block_inputs(options):
+        return sizes
+    seen = {"num_cameras": len(config.cameras), "image_size": config.vision.image_size}
+    return replace(sizes, **seen, num_words=policy.processor.text_tokenizer.vocab_size)
 
 
 class ServedCritic:
@@ -98,26 +115,32 @@ class ServedCritic:
         if not requests:
             return np.zeros(0, np.float32)
         inputs = self._inputs(requests)
-        rows = [{name: array[row : row + 1] for name, array in inputs.items()} for row in range(len(requests))]
-        return np.concatenate([self.critic.values(row) for row in rows])
+        return np.concatenate([self.critic.values(inputs, rows=np.array([row])) for row in range(len(requests))])
 
-    def _inputs(self, requests: Sequence[PolicyRequest]) -> dict[str, np.ndarray]:
+    def _inputs(self, requests: Sequence[PolicyRequest]) -> dict[str, Column]:
         observations = [request.observation for request in requests]
         readers: dict[str, Reader] = {
             "prefix": lambda: self.policy.features(requests),
             "state": lambda: self.policy.processor.codec.encode_state(np.stack([seen.state for seen in observations])),
             "prompt": lambda: self.critic.config.prompt_index([seen.prompt for seen in observations]),
         }
+        if "pixels" in self.critic.config.inputs:
+            read = self.policy.processor.request_inputs(requests, indicator=Indicator.ABSENT)
+            readers |= {name: partial(_given, column) for name, column in request_columns(read).items()}
         for camera in observations[0].images:
             readers[IMAGES_PREFIX + camera] = partial(_stacked_images, observations, camera)
         return _read(self.critic.config.inputs, readers)
 
 
-def _read(names: Sequence[str], readers: Mapping[str, Reader]) -> dict[str, np.ndarray]:
+def _read(names: Sequence[str], readers: Mapping[str, Reader]) -> dict[str, Column]:
     for name in names:
         if name not in readers:
             raise OptionError(f"value.critic.features wants the input {name!r}.{near_matches(name, readers)}")
     return {name: readers[name]() for name in names}
+
+
+def _given(column: np.ndarray) -> np.ndarray:
+    return column
 
 
 def _stacked_images(observations: Sequence[Observation], camera: str) -> np.ndarray:
