@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from opentau.events import RUN_STARTED, STAGE_FINISHED, TRAIN_METRICS, EventReader
@@ -77,10 +78,18 @@ def test_two_agents_do_an_iteration_up_to_its_update(alone: Path, tmp_path: Path
     assert {stage for stage, number in processes.items() if number == 2} == {"sft-0", "update-1"}
 
 
-def test_two_ranks_fit_the_critics_of_one_process_to_the_bit(alone: Path, tmp_path: Path) -> None:
-    shutil.copytree(alone, tmp_path / "one" / "run")
-    finish(tmp_path / "one", "collect", OPTIONS)
-    shutil.copytree(tmp_path / "one", tmp_path / "two")
+@pytest.fixture(scope="module")
+def collected(alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that has collected episodes."""
+    runs = tmp_path_factory.mktemp("collected")
+    shutil.copytree(alone, runs / "run")
+    finish(runs, "collect", OPTIONS)
+    return runs
+
+
+def test_two_ranks_fit_the_critics_of_one_process_to_the_bit(collected: Path, tmp_path: Path) -> None:
+    for runs in ("one", "two"):
+        shutil.copytree(collected, tmp_path / runs)
     for folder in ("features", "work"):
         shutil.rmtree(tmp_path / "two" / "run" / folder, ignore_errors=True)
     shutil.rmtree(next((tmp_path / "two" / "run" / "stages").glob("value-0-*")))
@@ -93,6 +102,19 @@ def test_two_ranks_fit_the_critics_of_one_process_to_the_bit(alone: Path, tmp_pa
     assert "value-1" in made[1]
     features = [sorted(path.read_bytes() for path in (tmp_path / n / "run" / "features").iterdir()) for n in ("one", "two")]
     assert features[0] == features[1]
+
+
+def test_two_ranks_that_share_each_fit_have_the_values_of_one_process(collected: Path, tmp_path: Path) -> None:
+    options, log = (*OPTIONS, "+value.critic.dropout=0.0"), tmp_path / "log.txt"
+    for runs in ("one", "two"):
+        shutil.copytree(collected, tmp_path / runs)
+    finish(tmp_path / "one", "value", options)
+    shared = (*options, "training.shares_critics=true", "training.strategy=fsdp", "training.accumulation=2")
+    two = torchrun(two_ranks(program("value", shared)), log=log, runs=tmp_path / "two")
+    assert wait([two], timeout_s=300.0) == [0], log.read_text()[-3000:]
+    values = [np.load(next((tmp_path / runs / "run" / "stages").glob("value-1-*")) / "values.npy") for runs in ("one", "two")]
+    assert values[0].std() > 0
+    assert np.abs(values[1] - values[0]).max() < TOLERANCE * np.ptp(values[0])
 
 
 def test_torchrun_restarts_a_command_of_which_it_lost_a_process_and_it_goes_on(alone: Path, tmp_path: Path) -> None:
