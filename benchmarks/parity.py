@@ -20,6 +20,7 @@ from torch import Tensor
 
 from opentau.models.flow import integrate, noisy_action, target_velocity
 from opentau.policies.inputs import PrefixInputs
+from opentau.policies.prefix import embed_observation
 from opentau.policies.processor import Processor
 from opentau.policies.published.reading import ReadOptions
 from opentau.policies.published.taking_in import take_in
@@ -70,7 +71,7 @@ def differences(model: VLA, processor: Processor, numbers: Mapping[str, np.ndarr
 
 def _compare_model(model, processor, inputs, action_BHA, numbers, compare) -> None:
     """Compare what the model makes of the same inputs and the same noise."""
-    embedded_BTW, has_token_BT = model.embed_observation(inputs)
+    embedded_BTW, has_token_BT = embed_observation(model, inputs)
     num_text = inputs.prompt_BP.shape[1]
     num_images = embedded_BTW.shape[1] - num_text
     theirs = numbers["prefix_embs"][:, : num_images + num_text]

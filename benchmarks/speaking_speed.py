@@ -13,7 +13,8 @@ from opentau.models.config import TransformerConfig
 from opentau.policies.answering import most_likely
 from opentau.policies.config import PolicyConfig, nano
 from opentau.policies.inputs import PrefixInputs
-from opentau.policies.vla import VLA, Prefix
+from opentau.policies.prefix import Prefix
+from opentau.policies.vla import VLA
 
 CAMERAS = ("agentview", "wrist")
 NUM_PROMPT_TOKENS = 24

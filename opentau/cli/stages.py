@@ -47,7 +47,14 @@ def value(argv: Sequence[str]) -> int:
 
 def label(argv: Sequence[str]) -> int:
     """`opentau label`: label the episodes of an iteration."""
-    return run_until("label", argv, description="Label episodes with advantages and indicators." + COMMON, stage="label")
+    description = (
+        """Label episodes with advantages and indicators.
+With --iteration 0 it labels demonstrations alone, each frame by return minus value to the episode's end (N = T), the best
+30 % of every task positive; `opentau update --iteration 0` then pre-trains the policy with its indicator:
+  opentau label --iteration 0 data.datasets=[owner/name] data.demonstrations=0 +value.labels.demonstration_share=0.3"""
+        + COMMON
+    )
+    return run_until("label", argv, description=description, stage="label")
 
 
 def update(argv: Sequence[str]) -> int:
@@ -70,7 +77,9 @@ def run_until(command: str, argv: Sequence[str], *, description: str, stage: str
     name = f"{stage}-{parsed.iteration if has_iteration else 0}"
     expected_s = {cost.stage: cost.expected_s for cost in estimate(options)}
     if name not in expected_s:
-        arguments.error(f"the run has no stage {name}; it plans {options.iterations} iterations (iterations=N)")
+        fix = "label demonstrations with +value.labels.demonstration_share=0.3" if name in ("label-0", "update-0") else ""
+        fix = fix or f"it plans {options.iterations} iterations (iterations=N)"
+        arguments.error(f"the run has no stage {name}; {fix}")
     directory = runs_dir() / (options.run_id or options.default_run_id(config))
     if parsed.dry_run:
         print_plan(options, directory, last_stage=name)

@@ -34,17 +34,21 @@ def run_loop(setting: Setting) -> LoopResult:
     demonstrations = collecting.demonstrate(setting)
     first_critic = None
     if options.is_lerobots:  # LeRobot's own trainer; a critic would read features that its policies do not have
-        first_policy = lerobot.fine_tune(setting, demonstrations)
+        first_policy = eyes = lerobot.fine_tune(setting, demonstrations)
     else:
-        first_policy = learning.fine_tune(setting, demonstrations)
-        first_critic = learning.fit_critic(setting, 0, policy=first_policy, episodes=[demonstrations])
+        first_policy = eyes = learning.fine_tune(setting, demonstrations)
+        first_critic = learning.fit_critic(setting, 0, policy=eyes, episodes=[demonstrations])
+        if options.value.labels.demonstration_share is not None:
+            # Pre-training with the indicator: demonstrations are told apart by what came of them.
+            labels = learning.label(setting, 0, critic=first_critic, episodes=[demonstrations])
+            first_policy = learning.update(setting, 0, start=first_policy, episodes=[demonstrations], labels=labels)
     if options.evaluation.episodes:
         judging.evaluate(setting, 0, policy=first_policy)
 
     incumbent, critic, episodes = first_policy, first_critic, [demonstrations]
     for iteration in range(1, options.iterations + 1):
         # Autonomous episodes with interventions join all that came before.
-        rollouts = collecting.collect(setting, iteration, policy=incumbent, critic=critic, critic_eyes=first_policy)
+        rollouts = collecting.collect(setting, iteration, policy=incumbent, critic=critic, critic_eyes=eyes)
         episodes = [*episodes, rollouts]
 
         # Critic and candidate start from the pre-trained ones each time, which keeps iterations from drifting.
@@ -52,7 +56,7 @@ def run_loop(setting: Setting) -> LoopResult:
         if options.is_lerobots:
             candidate = lerobot.update(setting, iteration, start=start, episodes=episodes)
         else:
-            critic = learning.fit_critic(setting, iteration, policy=first_policy, episodes=episodes, start=first_critic)
+            critic = learning.fit_critic(setting, iteration, policy=eyes, episodes=episodes, start=first_critic)
             labels = learning.label(setting, iteration, critic=critic, episodes=episodes)
             candidate = learning.update(setting, iteration, start=start, episodes=episodes, labels=labels)
 

@@ -38,6 +38,7 @@ def require_trainable(options: LoopOptions) -> None:
         "tuning": options.tuning != TuningOptions(),
         "training": options.training != DistributionOptions(),
         "evaluation.final_indicators": bool(options.evaluation.final_indicators),
+        "value.labels.demonstration_share": options.value.labels.demonstration_share is not None,
     }
     for name, is_asked in foreign.items():
         if is_asked:

@@ -70,7 +70,9 @@ def paired_plans(*, tasks: Sequence[str], iteration: int, num_pairs: int, seed: 
 def planned_stages(options: LoopOptions) -> list[str]:
     """Return the names of all stages of a loop in order."""
     fitted, labelled = ((), ()) if options.is_lerobots else (("value-0",), ("value", "label"))
-    first = ["demonstrations-0", "sft-0", *fitted, *(["evaluate-0"] if options.evaluation.episodes else [])]
+    pretrained = ["label-0", "update-0"] if options.value.labels.demonstration_share is not None else []
+    evaluated = ["evaluate-0"] if options.evaluation.episodes else []
+    first = ["demonstrations-0", "sft-0", *fitted, *pretrained, *evaluated]
     work = ("collect", *labelled, "update", *(() if options.gate.is_open else ("gate",)))
     cycle = [f"{name}-{iteration}" for iteration in range(1, options.iterations + 1) for name in work]
     scores = [score_stage(0)] + ([score_stage(options.iterations)] if options.iterations else [])

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from opentau.policies.inputs import PrefixInputs
+from opentau.policies.prefix import Prefix, Said
 from opentau.policies.processor import Processor
-from opentau.policies.vla import VLA, Prefix, Said
+from opentau.policies.vla import VLA
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from opentau.policies.vla import Prefix
+from opentau.policies.prefix import Prefix
 
 
 class ChunkScorer(Protocol):

@@ -216,7 +216,7 @@ class PolicyConfig:
         """Build from `to_dict` or from a yaml group; unknown keys, values and types raise `OptionError`."""
         values = dict(plain)
         if isinstance(values.get("vision"), Mapping):
-            values["vision"] = _vision_from(values["vision"])
+            values["vision"] = vision_from(values["vision"], where="policy.vision")
         for name, choice in CHOICES.items():
             if isinstance(value := values.get(name), str):
                 values[name] = chosen(choice, value, name=name)
@@ -282,9 +282,10 @@ def nano(
     )
 
 
-def _vision_from(plain: Mapping[str, Any]) -> VisionConfig:
+def vision_from(plain: Mapping[str, Any], *, where: str) -> VisionConfig:
+    """Build a tower's sizes from plain data with its kind; unknown ones raise `OptionError`."""
     kind = plain.get("kind")
     if kind not in TOWERS:
-        raise OptionError(f"unknown vision.kind {kind!r}.{near_matches(str(kind), TOWERS)}")
+        raise OptionError(f"unknown {where}.kind {kind!r}.{near_matches(str(kind), TOWERS)}")
     sizes = {key: value for key, value in plain.items() if key != "kind"}
-    return options_from(TOWERS[kind], sizes, where="policy.vision")
+    return options_from(TOWERS[kind], sizes, where=where)

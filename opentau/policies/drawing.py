@@ -18,8 +18,9 @@ from opentau.models.continuing import Velocity, continuation_weights, continued
 from opentau.models.flow import integrate
 from opentau.policies.choosing import ChunkScorer, agreement, best
 from opentau.policies.options import GUIDED, InferenceOptions
+from opentau.policies.prefix import Prefix
 from opentau.policies.processor import Processor
-from opentau.policies.vla import VLA, Prefix
+from opentau.policies.vla import VLA
 from opentau.types import PolicyRequest, derive_seed
 
 

@@ -18,8 +18,9 @@ from opentau.policies.drawing import FlowDrawing
 from opentau.policies.holding import LastChunks
 from opentau.policies.inputs import PrefixInputs
 from opentau.policies.options import FAST, INDICATORS, InferenceOptions
+from opentau.policies.prefix import Prefix
 from opentau.policies.processor import Processor
-from opentau.policies.vla import VLA, Prefix
+from opentau.policies.vla import VLA
 from opentau.policies.weights import load_model
 from opentau.subtasks import QUESTION, with_subtask
 from opentau.types import ActionChunk, Fallback, Indicator, PolicyRequest

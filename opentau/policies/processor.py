@@ -199,6 +199,13 @@ class Processor:
             state_dim_B=np.full(len(requests), self.interface.state_dim),
         )
 
+    def prompt_tokens(self, prompts: Sequence[str], *, state_BS: np.ndarray) -> np.ndarray:
+        """Return the words of prompts under no indicator, int64 [B, P], -1 for padding, from encoded states [B, S]."""
+        prompt_BVP, has_prompt_BVP = self._writer.prompts(
+            prompts, states=list(state_BS), is_question_B=np.zeros(len(prompts), bool)
+        )
+        return prompt_BVP[:, 0].masked_fill(~has_prompt_BVP[:, 0], -1).numpy()
+
     def encode_state(self, state: np.ndarray) -> np.ndarray:
         """Return the policy's states, float32 [..., S], of the served embodiment's, [..., s] in its units."""
         return padded(self.codec.encode_state(state), self.config.state_dim)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -76,6 +76,16 @@ class World:
         total = torch.tensor([values[name] for name in values], dtype=torch.float64, device=self.device)
         dist.all_reduce(total)
         return dict(zip(values, total.tolist(), strict=True))
+
+    def spread(self, tensors: Iterable[Tensor], *, source: int) -> None:
+        """Overwrite tensors everywhere with what one process has in them, bit for bit; all must give the same shapes."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=source)
+
+    def owner(self, number: int) -> int:
+        """Return the rank that gets the thing of this number, of several that are dealt out one by one."""
+        return number % self.size
 
     def require_same(self, value: int, *, what: str) -> None:
         """Raise `TrainingError` unless all processes have the same number."""

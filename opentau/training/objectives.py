@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,10 +17,23 @@ from opentau.data.batches import Batch
 from opentau.errors import OptionError
 from opentau.models.flow import noisy_action, sample_time, target_velocity
 from opentau.policies.inputs import PrefixInputs, SpokenInputs
+from opentau.policies.prefix import Prefix
 from opentau.policies.processor import Processor
-from opentau.policies.vla import VLA, Prefix
+from opentau.policies.vla import VLA
 from opentau.training.distribution import WHOLE, Piece
 from opentau.training.options import ObjectiveOptions
+
+
+class Speaker(Protocol):
+    """A model that says words after a prefix."""
+
+    def continuation(self, prefix: Prefix, token_BF: Tensor) -> Tensor:
+        """Return the stream over words that follow, [B, F, W]."""
+        ...
+
+    def logits(self, stream_W: Tensor) -> Tensor:
+        """Return the next word's logits, [..., V]."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +83,7 @@ class PolicyObjective:
         if options.text_weight and (all_text := self.processor.text_inputs(whole.answer)):
             text = all_text if batch is whole else self.processor.text_inputs(batch.answer)
             weight_B = torch.ones(len(batch), device=loss.device)
-            metrics["train/text"] = self._spoken_loss(prefix, text, weight_B=weight_B) * _share(text, all_text)
+            metrics["train/text"] = spoken_loss(self.model, prefix, text, weight_B=weight_B) * share_of(text, all_text)
             loss = loss + options.text_weight * metrics["train/text"]
         acting = np.flatnonzero(~batch.is_question)
         if len(acting) < len(batch):
@@ -83,7 +97,7 @@ class PolicyObjective:
             fast = all_fast = self.processor.fast_inputs(batch.action, is_pad_BH=batch.action_is_pad)
             if len(batch) < num_acting:
                 all_fast = self.processor.fast_inputs(whole.action[is_acting_B], is_pad_BH=whole.action_is_pad[is_acting_B])
-            metrics["train/fast"] = self._spoken_loss(prefix, fast, weight_B=weight_B) * _share(fast, all_fast)
+            metrics["train/fast"] = spoken_loss(self.model, prefix, fast, weight_B=weight_B) * share_of(fast, all_fast)
             loss = loss + options.fast_weight * metrics["train/fast"]
         if options.flow_weight:
             seen = prefix.detached() if options.is_insulated else prefix
@@ -185,20 +199,22 @@ class PolicyObjective:
             return None
         return torch.from_numpy(batch.has_action_dim).float().repeat_interleave(draws, dim=0)[:, None]
 
-    def _spoken_loss(self, prefix: Prefix, said: SpokenInputs | None, *, weight_B: Tensor) -> Tensor:
-        """Return the mean weighted cross-entropy of what is said; 0 where no sample of the batch says anything."""
-        if said is None:
-            return torch.zeros((), device=self._device)
-        whole = prefix if len(said.row_M) == len(prefix.state_BS) else prefix.rows(said.row_M.to(self._device))
-        stream_MFW = self.model.continuation(whole, said.token_MF.to(self._device))
-        is_target_MF = said.is_target_MF.to(self._device)
-        logits_NV = self.model.logits(stream_MFW[is_target_MF])
-        loss_N = F.cross_entropy(logits_NV.float(), said.target_MF.to(self._device)[is_target_MF], reduction="none")
-        weight_MF = weight_B[said.row_M.to(self._device)][:, None].expand(is_target_MF.shape)
-        return (loss_N * weight_MF[is_target_MF]).mean()
+
+def spoken_loss(model: Speaker, prefix: Prefix, said: SpokenInputs | None, *, weight_B: Tensor) -> Tensor:
+    """Return the mean weighted cross-entropy of what is said; 0 where no sample of the batch says anything."""
+    device = weight_B.device
+    if said is None:
+        return torch.zeros((), device=device)
+    whole = prefix if len(said.row_M) == len(prefix.state_BS) else prefix.rows(said.row_M.to(device))
+    stream_MFW = model.continuation(whole, said.token_MF.to(device))
+    is_target_MF = said.is_target_MF.to(device)
+    logits_NV = model.logits(stream_MFW[is_target_MF])
+    loss_N = F.cross_entropy(logits_NV.float(), said.target_MF.to(device)[is_target_MF], reduction="none")
+    weight_MF = weight_B[said.row_M.to(device)][:, None].expand(is_target_MF.shape)
+    return (loss_N * weight_MF[is_target_MF]).mean()
 
 
-def _share(own: SpokenInputs | None, whole: SpokenInputs | None) -> float:
+def share_of(own: SpokenInputs | None, whole: SpokenInputs | None) -> float:
     """Return which share of the tokens to be said is a piece's own."""
     if own is whole or own is None or whole is None:
         return 1.0

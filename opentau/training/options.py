@@ -26,7 +26,9 @@ class DistributionOptions:
     """Pieces in which a process does its samples of an update, one after another; more need less memory at a time."""
     checkpoint_activations: bool = False
     """Whether the backward pass computes every layer once more instead of keeping what is inside it (arXiv:1604.06174)."""
-
+    shares_critics: bool = False
+    """Whether a critic's fits are spread like a policy's trainings, over processes and pieces: for one that is too large or too
+    slow for a device. By default whole fits are dealt out, which gives the bits of one process."""
     memory_gb: float | None = None
     """What a process may take, of a GPU or of the machine; null for what is free, 0 for no check before a training loads."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from opentau.checkpoint import write_json
-from opentau.config import build, locate, options_from
+from opentau.config import build, locate, options_from, plain_from
 from opentau.errors import CheckpointError
 from opentau.value.bins import expected_value, target_distribution
 from opentau.value.features import FeatureBlock, InputSizes
@@ -25,7 +25,21 @@ from opentau.value.options import CriticOptions
 
 WEIGHTS_FILE = "critic.safetensors"
 CONFIG_FILE = "critic.json"
-CHUNK = 4096
+
+
+class Column(Protocol):
+    """One input of a critic for many frames: an array, or what reads them when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
+        """Return [B, ...] at rows int64 [B]."""
+        ...
+
+
+def block_inputs(options: CriticOptions) -> tuple[str, ...]:
+    """Return the names of the arrays that the feature block reads."""
+    return cast(type[FeatureBlock], locate(options.features["target"])).inputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +61,10 @@ class CriticConfig:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Return the names of the arrays that the feature block reads."""
-        return cast(type[FeatureBlock], locate(self.options.features["target"])).inputs
+        return block_inputs(self.options)
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "prompts": list(self.prompts)}
+        return cast(dict[str, Any], plain_from(self))
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> CriticConfig:
@@ -85,17 +99,21 @@ class Critic(nn.Module):
         return nn.functional.cross_entropy(self(inputs), target_BN)
 
     @torch.no_grad()
-    def values(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return V of every frame, float32 [F] in [-1, 0]."""
+    def values(self, inputs: Mapping[str, Column], *, rows: np.ndarray | None = None) -> np.ndarray:
+        """Return V of some frames, rows int64 [F], or of all, float32 [F] in [-1, 0]; each is read once, in that order."""
         was_training = self.training
         self.eval()
-        num_frames = len(next(iter(inputs.values())))
+        if rows is None:
+            rows = np.arange(len(next(iter(inputs.values()))))
+        at_once = self.features.frames_at_once
+        pieces = [rows[start : start + at_once] for start in range(0, len(rows), at_once)]
+        device = next(self.parameters()).device
         chunks = [
-            expected_value(self({name: torch.tensor(inputs[name][i : i + CHUNK]) for name in self.config.inputs}))
-            for i in range(0, num_frames, CHUNK)
+            expected_value(self({name: torch.tensor(inputs[name][piece], device=device) for name in self.config.inputs}))
+            for piece in pieces
         ]
         self.train(was_training)
-        return torch.cat(chunks).clamp(-1.0, 0.0).numpy()
+        return torch.cat(chunks).clamp(-1.0, 0.0).cpu().numpy()
 
 
 def new_critic(config: CriticConfig, *, seed: int) -> Critic:
@@ -109,14 +127,19 @@ def save_critic(critic: Critic, directory: Path) -> None:
     """Write weights and configuration into a directory that is being built."""
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / CONFIG_FILE, critic.config.to_dict())
-    (directory / WEIGHTS_FILE).write_bytes(save({name: tensor.contiguous() for name, tensor in critic.state_dict().items()}))
+    (directory / WEIGHTS_FILE).write_bytes(
+        save({name: tensor.cpu().contiguous() for name, tensor in critic.state_dict().items()})
+    )
 
 
 def load_critic(directory: Path) -> Critic:
     """Return the critic of a checkpoint in eval mode; missing or foreign weights raise `CheckpointError`."""
     try:
-        critic = Critic(CriticConfig.from_dict(json.loads((directory / CONFIG_FILE).read_text())))
-        weights = load_file(directory / WEIGHTS_FILE)
+        config = CriticConfig.from_dict(json.loads((directory / CONFIG_FILE).read_text()))
+        with torch.device("meta"):
+            critic = Critic(config)
+        # Copies lie on the allocator's boundaries; in a file they do not, and there equal weights give other last bits.
+        weights = {name: tensor.clone() for name, tensor in load_file(directory / WEIGHTS_FILE).items()}
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{directory} holds no critic: {error.filename} is missing. Point to the output of a value stage."
@@ -126,5 +149,5 @@ def load_critic(directory: Path) -> Critic:
     if weights.keys() != critic.state_dict().keys():
         names = sorted(weights.keys() ^ critic.state_dict().keys())
         raise CheckpointError(f"the weights in {directory} are of another critic: {names[0]} is in one of them only")
-    critic.load_state_dict(weights)
+    critic.load_state_dict(weights, assign=True)
     return critic.eval()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+
+from opentau.config import later
 
 # Shapes: B batch, P features of a frozen policy, S state dimensions, W features of a block.
 
@@ -21,18 +23,23 @@ class InputSizes:
     state_dim: int
     num_prompts: int
     """Prompts seen in fitting."""
-
-    def to_dict(self) -> dict[str, int]:
-        return asdict(self)
+    num_cameras: int = later(0)
+    """The policy's, for blocks that read pixels; so are the next two."""
+    image_size: int = later(0)
+    """Rows and columns of its images."""
+    num_words: int = later(0)
+    """Ids of its text."""
 
 
 class FeatureBlock(Protocol):
     """A plug-in between the critic's inputs and its head; an nn.Module that is built with `sizes`."""
 
     inputs: tuple[str, ...]
-    """Names of the arrays it reads: 'prefix', 'state', 'prompt' or 'images.<camera>'."""
+    """Names of the arrays it reads; `opentau.value.served` offers them."""
     width: int
     """W."""
+    frames_at_once: int
+    """Frames that it reads at a time when values are asked for."""
 
     def calibrate(self, inputs: Mapping[str, Tensor]) -> None:
         """Take what is constant from the frames to be fitted, before the first update."""
@@ -47,11 +54,12 @@ class FrozenPolicyFeatures(nn.Module):
     """The pooled prefix of a frozen policy, the encoded state and the prompt, standardised and side by side.
 
     The cheap block: its first input is computed once per frame and cached. A trained vision-language backbone is another
-    block of the same signature, with pixels and tokens among its inputs.
+    block of the same signature, with pixels and tokens among its inputs (`opentau.value.vision_language`).
     """
 
     inputs = ("prefix", "state", "prompt")
     """prefix: float32 [B, P]; state: float32 [B, S]; prompt: int64 [B], -1 for one not seen in fitting."""
+    frames_at_once = 4096
 
     def __init__(self, sizes: InputSizes, *, prompt_dim: int = 8, noise: float = 0.0) -> None:
         super().__init__()

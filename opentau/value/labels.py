@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from opentau.errors import OptionError
-from opentau.types import Indicator
+from opentau.types import Indicator, Source
 from opentau.value.options import TAKEOVER_FAIL, LabelOptions
 from opentau.value.table import ValueTable
 
@@ -80,6 +80,32 @@ def recap_labels(
     return Labelling(
         indicator=indicator, weight=even_weights(frames), thresholds=thresholds, positive_shares=shares, notes=tuple(notes)
     )
+
+
+def demonstration_labels(
+    frames: ValueTable, *, advantages: np.ndarray, is_newest: np.ndarray, options: LabelOptions, seed: int
+) -> Labelling:
+    """Label demonstrations by a threshold per task on the advantage, to pre-train a policy with its indicator (appendix F).
+
+    A given share of the frames of a task's successful demonstrations is positive; all others (of failures, of a policy) are
+    measured by the same threshold, but for interventions, which are positive.
+    """
+    assert options.demonstration_share is not None
+    episode, tasks = frames.table.episode, frames.tasks
+    is_demonstration = frames.table.source == Source.DEMONSTRATION
+    indicator = np.full(len(advantages), Indicator.POSITIVE, np.int8)
+    thresholds, shares = {}, {}
+    for task in frames.table.task_ids:
+        of_task = (tasks == task)[episode] & (frames.table.source != Source.INTERVENTION)
+        measured = of_task & is_demonstration & frames.is_success[episode]
+        if not measured.any():
+            measured = of_task
+        if not measured.any():
+            continue
+        thresholds[task] = float(np.quantile(advantages[measured], 1 - options.demonstration_share))
+        indicator[of_task] = np.where(advantages[of_task] > thresholds[task], Indicator.POSITIVE, Indicator.NEGATIVE)
+        shares[task] = float(np.mean(indicator[measured] == Indicator.POSITIVE))
+    return Labelling(indicator=indicator, weight=even_weights(frames), thresholds=thresholds, positive_shares=shares)
 
 
 def _threshold(newest: np.ndarray, *, outcomes: np.ndarray, task: str, options: LabelOptions) -> tuple[float, str]:

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from opentau.config import later
 from opentau.errors import OptionError, near_matches
 
 TAKEOVER_FAIL, TAKEOVER_ACTUAL = "fail", "actual"
 TAKEOVERS = (TAKEOVER_FAIL, TAKEOVER_ACTUAL)
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 FROZEN_POLICY = "opentau.value.features:FrozenPolicyFeatures"
 
@@ -44,12 +46,24 @@ class FitOptions:
     ema_decay: float = 0.98
     num_threads: int = 0
     """torch threads; 0 leaves them."""
+    precision: str = later("float32")
+    """Of the forward pass, as for policies: 'float32', 'bfloat16' or 'auto'."""
+    snapshot_interval: int | None = later(None)
+    """Updates that a kill can cost; null takes no snapshot before a fit's end."""
+    num_questions: int = later(8)
+    """Questions of an update beside its frames, where `value.text_weight` is not 0."""
 
     def __post_init__(self) -> None:
         if self.num_folds < 1:
             raise OptionError(
                 f"value.fit.num_folds is {self.num_folds}; use 2 or more, or 1 for labels that are not out of fold"
             )
+        if self.precision not in PRECISIONS:
+            raise OptionError(f"unknown value.fit.precision {self.precision!r}.{near_matches(self.precision, PRECISIONS)}")
+        if self.snapshot_interval is not None and self.snapshot_interval < 1:
+            raise OptionError(f"value.fit.snapshot_interval is {self.snapshot_interval}; use at least 1, or null for none")
+        if self.num_questions < 1:
+            raise OptionError(f"value.fit.num_questions is {self.num_questions}; it must be at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +78,13 @@ class LabelOptions:
     """The share for a task that succeeds already: what is left to learn there is speed."""
     high_success: float = 0.9
     """Success rate of a task's newest episodes from which on `fast_positive_share` holds."""
+    demonstration_share: float | None = later(None)
+    """Share of each task's demonstrated frames that are positive in iteration 0, by what came of them to the episode's end; the
+    policy is then pre-trained with its indicator. The paper takes 0.3; null: all are positive, nothing is trained again."""
 
     def __post_init__(self) -> None:
-        for name in ("positive_share", "fast_positive_share"):
-            if not 0 < getattr(self, name) < 1:
+        for name in ("positive_share", "fast_positive_share", "demonstration_share"):
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < 1:
                 raise OptionError(f"value.labels.{name} is {getattr(self, name)}; it must lie between 0 and 1")
 
 
@@ -79,6 +96,11 @@ class ValueOptions:
     """Control ticks n of the n-step advantage; null looks to the end of the episode, realised return minus value."""
     takeover: str = TAKEOVER_FAIL
     """What an autonomous stretch that ends in a takeover counts as: 'fail', or 'actual' for how the episode ended."""
+    pretrained: str | None = later(None)
+    """A policy's checkpoint, from whose tower, words and backbone a vision-language critic starts; null for random weights."""
+    text_weight: float = later(0.0)
+    """Weight of the cross-entropy of answers to the mixture's questions, on which a vision-language critic can be trained as
+    well, so that it does not memorise its episodes."""
     critic: CriticOptions = field(default_factory=CriticOptions)
     fit: FitOptions = field(default_factory=FitOptions)
     labels: LabelOptions = field(default_factory=LabelOptions)
@@ -88,5 +110,7 @@ class ValueOptions:
             raise OptionError(
                 f"value.lookahead is {self.lookahead}; use at least 1 control tick, or null for the whole episode"
             )
+        if self.text_weight < 0:
+            raise OptionError(f"value.text_weight is {self.text_weight}; it must be at least 0")
         if self.takeover not in TAKEOVERS:
             raise OptionError(f"unknown value.takeover {self.takeover!r}.{near_matches(self.takeover, TAKEOVERS)}")

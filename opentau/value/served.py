@@ -3,43 +3,98 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from opentau.checkpoint import storage_errors
 from opentau.data.frames import FrameTable
 from opentau.errors import CheckpointError, OptionError, near_matches
 from opentau.policies.policy import VLAPolicy
-from opentau.types import Observation, PolicyRequest, content_hash
-from opentau.value.critic import Critic, CriticConfig
+from opentau.types import Indicator, Observation, PolicyRequest, content_hash
+from opentau.value.critic import Column, Critic, CriticConfig, block_inputs
+from opentau.value.features import InputSizes
+from opentau.value.observed import Pixels, PromptTokens, has_cameras, request_columns
+from opentau.value.options import CriticOptions
 
 # Shapes: F frames, B requests, P features of a frozen policy, S state dimensions.
 
 IMAGES_PREFIX = "images."
 CHUNK = 128
 
-Reader = Callable[[], np.ndarray]
+Reader = Callable[[], Column]
 """Makes one input, only if it is wanted."""
 
 
-def critic_inputs(
-    table: FrameTable, *, policy: VLAPolicy, config: CriticConfig, cache_dir: Path | None = None
-) -> dict[str, np.ndarray]:
-    """Return the arrays that a critic reads of every frame, each [F, ...].
+class Company(Protocol):
+    """The processes that read the same frames, seen from one of them (`opentau.training.distribution.World`)."""
 
-    A frozen policy's features are computed once per dataset and kept in `cache_dir`.
+    @property
+    def rank(self) -> int: ...
+
+    def owner(self, number: int, /) -> int:
+        """Return the rank that reads the piece of this number."""
+        ...
+
+    def spread(self, tensors: Iterable[Tensor], /, *, source: int) -> None:
+        """Overwrite tensors everywhere with those of one process."""
+        ...
+
+
+class _Alone:
+    """A company of one."""
+
+    rank = 0
+
+    def owner(self, number: int, /) -> int:
+        return 0
+
+    def spread(self, tensors: Iterable[Tensor], /, *, source: int) -> None: ...
+
+
+ALONE = _Alone()
+
+
+def critic_inputs(
+    table: FrameTable,
+    *,
+    policy: VLAPolicy,
+    config: CriticConfig,
+    cache_dir: Path | None = None,
+    company: Company = ALONE,
+) -> dict[str, Column]:
+    """Return what a critic reads of every frame, each [F, ...]; pixels and words only as they are asked for.
+
+    A frozen policy's features are computed once per dataset and kept in `cache_dir`; each process of a `company` computes a
+    part of them.
     """
     readers: dict[str, Reader] = {
-        "prefix": lambda: _prefix_features(table, policy=policy, cache_dir=cache_dir),
+        "prefix": lambda: _prefix_features(table, policy=policy, cache_dir=cache_dir, company=company),
         "state": lambda: policy.processor.codec.encode_state(table.state),
         "prompt": lambda: config.prompt_index([record.prompt for record in table.episodes])[table.episode],
+        "pixels": lambda: Pixels(images=table.images, cameras=policy.model.config.cameras, num_frames=len(table)),
+        "has_camera": lambda: has_cameras(table, policy.model.config.cameras),
+        "tokens": lambda: PromptTokens(table=table, processor=policy.processor),
     }
     every = np.arange(len(table))
     readers |= {IMAGES_PREFIX + camera: partial(column.__getitem__, every) for camera, column in table.images.items()}
     return _read(config.inputs, readers)
+
+
+def input_sizes(policy: VLAPolicy, options: CriticOptions, *, state_dim: int, num_prompts: int) -> InputSizes:
+    """Return what the feature block of a critic must know of a policy's inputs."""
+    config = policy.model.config
+    sizes = InputSizes(prefix_dim=config.feature_dim, state_dim=state_dim, num_prompts=num_prompts)
+    if "pixels" not in block_inputs(options):
+        return sizes
+    seen = {"num_cameras": len(config.cameras), "image_size": config.vision.image_size}
+    return replace(sizes, **seen, num_words=policy.processor.text_tokenizer.vocab_size)
 
 
 class ServedCritic:
@@ -60,33 +115,39 @@ class ServedCritic:
         if not requests:
             return np.zeros(0, np.float32)
         inputs = self._inputs(requests)
-        rows = [{name: array[row : row + 1] for name, array in inputs.items()} for row in range(len(requests))]
-        return np.concatenate([self.critic.values(row) for row in rows])
+        return np.concatenate([self.critic.values(inputs, rows=np.array([row])) for row in range(len(requests))])
 
-    def _inputs(self, requests: Sequence[PolicyRequest]) -> dict[str, np.ndarray]:
+    def _inputs(self, requests: Sequence[PolicyRequest]) -> dict[str, Column]:
         observations = [request.observation for request in requests]
         readers: dict[str, Reader] = {
             "prefix": lambda: self.policy.features(requests),
             "state": lambda: self.policy.processor.codec.encode_state(np.stack([seen.state for seen in observations])),
             "prompt": lambda: self.critic.config.prompt_index([seen.prompt for seen in observations]),
         }
+        if "pixels" in self.critic.config.inputs:
+            read = self.policy.processor.request_inputs(requests, indicator=Indicator.ABSENT)
+            readers |= {name: partial(_given, column) for name, column in request_columns(read).items()}
         for camera in observations[0].images:
             readers[IMAGES_PREFIX + camera] = partial(_stacked_images, observations, camera)
         return _read(self.critic.config.inputs, readers)
 
 
-def _read(names: Sequence[str], readers: Mapping[str, Reader]) -> dict[str, np.ndarray]:
+def _read(names: Sequence[str], readers: Mapping[str, Reader]) -> dict[str, Column]:
     for name in names:
         if name not in readers:
             raise OptionError(f"value.critic.features wants the input {name!r}.{near_matches(name, readers)}")
     return {name: readers[name]() for name in names}
 
 
+def _given(column: np.ndarray) -> np.ndarray:
+    return column
+
+
 def _stacked_images(observations: Sequence[Observation], camera: str) -> np.ndarray:
     return np.stack([observation.images[camera] for observation in observations])
 
 
-def _prefix_features(table: FrameTable, *, policy: VLAPolicy, cache_dir: Path | None) -> np.ndarray:
+def _prefix_features(table: FrameTable, *, policy: VLAPolicy, cache_dir: Path | None, company: Company) -> np.ndarray:
     """Return the frozen policy's features of every frame, float32 [F, P], in the same batches whatever the cache holds."""
     dataset_ids = [record.dataset_id for record in table.episodes]
     features = np.empty((len(table), policy.model.config.feature_dim), dtype=np.float32)
@@ -95,11 +156,22 @@ def _prefix_features(table: FrameTable, *, policy: VLAPolicy, cache_dir: Path | 
         rows = np.flatnonzero(table.rows_of_episodes(members))
         key = content_hash([policy.policy_version, dataset_id, [table.episodes[position].episode_id for position in members]])
         path = cache_dir / f"features-{key[:16]}.npy" if cache_dir is not None else None
-        if path is not None and path.is_file():
-            features[rows] = np.load(path, allow_pickle=False)
+        is_kept = torch.tensor(path is not None and path.is_file())
+        company.spread([is_kept], source=0)  # all must take the same way, also while one of them writes the file
+        if is_kept:
+            found = torch.from_numpy(np.load(path, allow_pickle=False) if path and company.rank == 0 else features[rows])
+            company.spread([found], source=0)
+            features[rows] = found.numpy()
             continue
-        features[rows] = np.concatenate([_features_of(table, rows[i : i + CHUNK], policy) for i in range(0, len(rows), CHUNK)])
-        if path is not None:
+        pieces = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+        for number, piece in enumerate(pieces):
+            if company.owner(number) == company.rank:
+                features[piece] = _features_of(table, piece, policy)
+        for number, piece in enumerate(pieces):
+            found = torch.from_numpy(features[piece])
+            company.spread([found], source=company.owner(number))
+            features[piece] = found.numpy()
+        if path is not None and company.rank == 0:
             _keep(features[rows], path)
     return features
 

@@ -50,10 +50,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait(processes: Sequence[subprocess.Popen[bytes]]) -> list[int]:
+def wait(processes: Sequence[subprocess.Popen[bytes]], *, timeout_s: float = TIMEOUT_S) -> list[int]:
     """Return the exit codes; whatever runs too long is told to end, and fails the test."""
     try:
-        return [process.wait(TIMEOUT_S) for process in processes]
+        return [process.wait(timeout_s) for process in processes]
     finally:
         for process in processes:
             if process.poll() is None:

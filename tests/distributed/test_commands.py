@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from opentau.events import RUN_STARTED, STAGE_FINISHED, TRAIN_METRICS, EventReader
@@ -69,8 +72,49 @@ def test_two_agents_do_an_iteration_up_to_its_update(alone: Path, tmp_path: Path
         *("demonstrations-0", "sft-0", "value-0"),
         *("collect-1", "value-1", "label-1", "update-1"),
     ]
+    helped = EventReader(run / "ranks" / "1").read_new()
+    assert {event["stage"] for event in helped if event["kind"] == TRAIN_METRICS} == {"value-1"}, "it fits critics of folds"
     processes = {event["stage"]: event["summary"].get("processes", 1) for event in finished}
     assert {stage for stage, number in processes.items() if number == 2} == {"sft-0", "update-1"}
+
+
+@pytest.fixture(scope="module")
+def collected(alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that has collected episodes."""
+    runs = tmp_path_factory.mktemp("collected")
+    shutil.copytree(alone, runs / "run")
+    finish(runs, "collect", OPTIONS)
+    return runs
+
+
+def test_two_ranks_fit_the_critics_of_one_process_to_the_bit(collected: Path, tmp_path: Path) -> None:
+    for runs in ("one", "two"):
+        shutil.copytree(collected, tmp_path / runs)
+    for folder in ("features", "work"):
+        shutil.rmtree(tmp_path / "two" / "run" / folder, ignore_errors=True)
+    shutil.rmtree(next((tmp_path / "two" / "run" / "stages").glob("value-0-*")))
+    finish(tmp_path / "one", "value", OPTIONS)
+    log = tmp_path / "log.txt"
+    two = torchrun(two_ranks(program("value", OPTIONS)), log=log, runs=tmp_path / "two")
+    assert wait([two]) == [0], log.read_text()[-3000:]
+    made = [json.loads((tmp_path / runs / "run" / "state.json").read_text())["stages"] for runs in ("one", "two")]
+    assert {name: stage["id"] for name, stage in made[0].items()} == {name: stage["id"] for name, stage in made[1].items()}
+    assert "value-1" in made[1]
+    features = [sorted(path.read_bytes() for path in (tmp_path / n / "run" / "features").iterdir()) for n in ("one", "two")]
+    assert features[0] == features[1]
+
+
+def test_two_ranks_that_share_each_fit_have_the_values_of_one_process(collected: Path, tmp_path: Path) -> None:
+    options, log = (*OPTIONS, "+value.critic.dropout=0.0"), tmp_path / "log.txt"
+    for runs in ("one", "two"):
+        shutil.copytree(collected, tmp_path / runs)
+    finish(tmp_path / "one", "value", options)
+    shared = (*options, "training.shares_critics=true", "training.strategy=fsdp", "training.accumulation=2")
+    two = torchrun(two_ranks(program("value", shared)), log=log, runs=tmp_path / "two")
+    assert wait([two], timeout_s=300.0) == [0], log.read_text()[-3000:]
+    values = [np.load(next((tmp_path / runs / "run" / "stages").glob("value-1-*")) / "values.npy") for runs in ("one", "two")]
+    assert values[0].std() > 0
+    assert np.abs(values[1] - values[0]).max() < TOLERANCE * np.ptp(values[0])
 
 
 def test_torchrun_restarts_a_command_of_which_it_lost_a_process_and_it_goes_on(alone: Path, tmp_path: Path) -> None:

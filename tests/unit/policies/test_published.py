@@ -18,6 +18,7 @@ from opentau.checkpoint import building
 from opentau.errors import CheckpointError, OptionError
 from opentau.policies.config import FastIds, TextHead
 from opentau.policies.family import PI0_TEMPLATE, PI05_TEMPLATE
+from opentau.policies.prefix import embed_text
 from opentau.policies.pretrained import pretrained
 from opentau.policies.prompts import state_bins
 from opentau.policies.published import names
@@ -177,7 +178,7 @@ def test_tensorautos_action_tokens_and_scaling_are_read(weights, tmp_path):
     assert (read.project, read.config.fast_ids, read.config.fast_vocab_size) == ("TensorAuto OpenTau", FastIds.APPENDED, 32)
     model = VLA(read.config)
     model.load_state_dict(dict(read.weights))
-    embedded = model._embed_text(torch.tensor([[4096 + 5]]))[0, 0]
+    embedded = embed_text(model, torch.tensor([[4096 + 5]]))[0, 0]
     assert torch.allclose(embedded, tensors[f"{PREFIX}discrete_action_embedding.weight"][5], atol=1e-5)
     stream = torch.randn(64)
     theirs = tensors[f"{PREFIX}da_head.weight"] @ stream + tensors[f"{PREFIX}da_head.bias"]

@@ -12,7 +12,8 @@ from opentau.models.config import TransformerConfig
 from opentau.models.flow import integrate, noisy_action, sample_time, target_velocity
 from opentau.policies.config import PolicyConfig
 from opentau.policies.inputs import PrefixInputs
-from opentau.policies.vla import VLA, Prefix
+from opentau.policies.prefix import Prefix
+from opentau.policies.vla import VLA
 from opentau.types import Indicator
 from tests.unit.policies.parts import ACTION_DIM, FAMILY, HORIZON, batch, model, nano_like, prefix_inputs, processor
 

@@ -18,7 +18,7 @@ from opentau.value.controls import (
     source_labels,
     successes_only,
 )
-from opentau.value.labels import recap_labels
+from opentau.value.labels import demonstration_labels, recap_labels
 from opentau.value.options import LabelOptions
 
 OPTIONS = LabelOptions()
@@ -39,10 +39,10 @@ def draw_advantages(frames, *, seed: int = 0) -> np.ndarray:
     return np.convolve(noise, np.ones(10) / 10, mode="valid").astype(np.float32)
 
 
-def label(rule, frames, *, advantages=None, is_newest=None, seed: int = 0):
+def label(rule, frames, *, advantages=None, is_newest=None, seed: int = 0, options: LabelOptions = OPTIONS):
     advantages = draw_advantages(frames) if advantages is None else advantages
     is_newest = ~frames.is_demonstration if is_newest is None else is_newest
-    return rule(frames, advantages=advantages, is_newest=is_newest, options=OPTIONS, seed=seed)
+    return rule(frames, advantages=advantages, is_newest=is_newest, options=options, seed=seed)
 
 
 def share(labelling, mask: np.ndarray) -> float:
@@ -227,3 +227,24 @@ def test_wrong_arguments_of_a_rule_are_refused(make_table, sketch, args) -> None
     rule = recap_labels if "negatives" in args else advantage_weights
     with pytest.raises(OptionError, match=r"improve\.args"):
         label(partial(rule, **args), mixed_table(make_table, sketch))
+
+
+def test_of_demonstrations_a_share_per_task_is_positive_and_it_is_the_best(make_table, sketch) -> None:
+    sketches = [
+        sketch(length=50, is_success=True, source=Source.DEMONSTRATION, task_id=f"box/{number // 6}") for number in range(12)
+    ]
+    failed = sketch(length=100, is_success=False, source=Source.DEMONSTRATION)
+    corrected = sketch(length=40, is_success=True, interventions=((10, 40),))
+    frames = make_table([*sketches, failed, corrected])
+    advantages = draw_advantages(frames)
+    advantages[frames.table.task == 1] += 5
+    advantages[frames.table.episode == 12] -= 50
+    options = LabelOptions(demonstration_share=0.3)
+    labelling = label(demonstration_labels, frames, advantages=advantages, options=options)
+    for task in (0, 1):
+        shown = (frames.table.task == task) & (frames.table.episode < 12)
+        assert share(labelling, shown) == pytest.approx(0.3, abs=0.005)
+        is_positive = labelling.indicator[shown] == Indicator.POSITIVE
+        assert advantages[shown][is_positive].min() > advantages[shown][~is_positive].max()
+    assert share(labelling, frames.table.episode == 12) == 0
+    assert share(labelling, frames.table.source == Source.INTERVENTION) == 1

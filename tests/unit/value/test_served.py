@@ -34,6 +34,7 @@ class PixelFeatures(nn.Module):
     """A feature block that sees one camera: where a trained backbone would go."""
 
     inputs = ("images.agentview",)
+    frames_at_once = 4
 
     def __init__(self, sizes: InputSizes) -> None:
         super().__init__()
