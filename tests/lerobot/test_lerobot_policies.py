@@ -80,7 +80,7 @@ def test_filtered_behaviour_cloning_improves_an_act_policy_and_only_that_does(tm
     done = opentau(tmp_path, "loop", *options)
     assert done.returncode == 0, done.stderr[-3000:]
     state = json.loads((tmp_path / "bc" / "state.json").read_text())["stages"]
-    assert list(state) == ["demonstrations-0", "sft-0", "collect-1", "update-1", "gate-1", "final-0", "final-1"]
+    assert set(state) == {"demonstrations-0", "sft-0", "collect-1", "update-1", "gate-1", "final-0", "final-1"}
     kinds = {
         stage: LeRobotFolder.read(tmp_path / "bc" / "stages" / state[stage]["directory"]) for stage in ("sft-0", "update-1")
     }
