@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from opentau.loop import collecting, judging, learning, lerobot
+from opentau.loop import collecting, judging, learning, lerobot, valuing
 from opentau.loop.run import Product
 from opentau.loop.setting import Setting
 
@@ -37,10 +37,10 @@ def run_loop(setting: Setting) -> LoopResult:
         first_policy = eyes = lerobot.fine_tune(setting, demonstrations)
     else:
         first_policy = eyes = learning.fine_tune(setting, demonstrations)
-        first_critic = learning.fit_critic(setting, 0, policy=eyes, episodes=[demonstrations])
+        first_critic = valuing.fit_critic(setting, 0, policy=eyes, episodes=[demonstrations])
         if options.value.labels.demonstration_share is not None:
             # Pre-training with the indicator: demonstrations are told apart by what came of them.
-            labels = learning.label(setting, 0, critic=first_critic, episodes=[demonstrations])
+            labels = valuing.label(setting, 0, critic=first_critic, episodes=[demonstrations])
             first_policy = learning.update(setting, 0, start=first_policy, episodes=[demonstrations], labels=labels)
     if options.evaluation.episodes:
         judging.evaluate(setting, 0, policy=first_policy)
@@ -56,8 +56,8 @@ def run_loop(setting: Setting) -> LoopResult:
         if options.is_lerobots:
             candidate = lerobot.update(setting, iteration, start=start, episodes=episodes)
         else:
-            critic = learning.fit_critic(setting, iteration, policy=eyes, episodes=episodes, start=first_critic)
-            labels = learning.label(setting, iteration, critic=critic, episodes=episodes)
+            critic = valuing.fit_critic(setting, iteration, policy=eyes, episodes=episodes, start=first_critic)
+            labels = valuing.label(setting, iteration, critic=critic, episodes=episodes)
             candidate = learning.update(setting, iteration, start=start, episodes=episodes, labels=labels)
 
         # Both face the same placements; the candidate replaces the incumbent only on evidence.

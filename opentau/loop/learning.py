@@ -1,4 +1,4 @@
-"""Stages that learn: supervised fine-tuning, the critic, the labels, the policy update."""
+"""Stages that train the policy: supervised fine-tuning, and the update on labelled episodes."""
 
 from __future__ import annotations
 
@@ -9,44 +9,25 @@ from typing import Any
 
 import numpy as np
 
-from opentau import events
-from opentau.checkpoint import read_manifest, write_json
-from opentau.config import build, plain_from
 from opentau.data.augmentation import Augmentation
 from opentau.data.frames import FrameTable
 from opentau.data.labels import Labels
-from opentau.data.lerobot.dataset import Dataset
-from opentau.data.lerobot.hub import find_dataset
 from opentau.data.sampler import PositiveDraw
-from opentau.data.vlm.samples import QuestionSource
-from opentau.errors import OptionError
+from opentau.loop.frames import frame_table, is_worth_learning
 from opentau.loop.memory import require_memory
-from opentau.loop.mixing import frame_cache, mixture_inputs, window_episodes
+from opentau.loop.mixing import mixture_inputs, window_episodes
 from opentau.loop.options import BY_EPISODE, LoopOptions
 from opentau.loop.run import Product, StageWork
 from opentau.loop.setting import Setting
+from opentau.loop.valuing import LABELS_FOLDER
 from opentau.policies.config import PolicyConfig
 from opentau.policies.options import INDICATORS
-from opentau.policies.policy import VLAPolicy
 from opentau.policies.pretrained import Pretrained
-from opentau.training.critic import CriticFit
-from opentau.training.critic_loss import CriticQuestions
-from opentau.training.distribution import World, joined
-from opentau.training.mixing import policy_sizes
+from opentau.training.distribution import joined
 from opentau.training.options import TrainOptions
 from opentau.training.policy import PolicyData, PolicyTraining, train_policy
-from opentau.types import Indicator, Source, derive_seed
-from opentau.value.checks import measure_critic, require_usable
-from opentau.value.critic import CriticConfig, load_critic, save_critic
-from opentau.value.served import critic_inputs, input_sizes
-from opentau.value.table import ValueTable
+from opentau.types import Indicator, derive_seed
 
-VALUES_FILE = "values.npy"
-QUALITY_FILE = "quality.json"
-LABELS_FOLDER = "labels"
-LABELLING_FILE = "labelling.json"
-FEATURES_FOLDER = "features"
-DEMONSTRATION_RULE = {"target": "opentau.value.labels:demonstration_labels", "args": {}}
 ANSWER_METRICS = ("train/vqa_accuracy/", "train/yes_no_accuracy/", "train/box_iou/")
 
 
@@ -107,112 +88,6 @@ def update(setting: Setting, iteration: int, *, start: Product, episodes: Sequen
     return setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work, is_joint=True)
 
 
-def fit_critic(
-    setting: Setting, iteration: int, *, policy: Product, episodes: Sequence[Product], start: Product | None = None
-) -> Product:
-    """Fit the critic on all episodes so far: K out-of-fold ones for the labels, one on everything for supervisors.
-
-    A critic that is clearly no use stops the loop with a `CriticError`, once there are episodes to be labelled.
-    """
-    options, stage = setting.options, f"value-{iteration}"
-    is_labelled = bool(iteration) or options.value.labels.demonstration_share is not None
-
-    def work(work: StageWork) -> None:
-        with joined(stage) as world:
-            frames, fit = _critic_fit(setting, work, stage, policy=policy, episodes=episodes, start=start, world=world)
-            num_folds = options.value.fit.num_folds if is_labelled and options.value.fit.num_folds > 1 else 0
-            num_updates, num_fits = options.value.fit.num_updates, num_folds + 1
-            values = fit.out_of_fold(num_fits=num_fits) if num_folds else None
-            critic = fit.on_all(num_done=num_folds * num_updates, num_total=num_fits * num_updates)
-            if is_labelled and values is None:
-                # With a single fold the labels rest on what the critic was fitted on: a comparison, see value.fit.num_folds.
-                values = fit.scored(critic)
-        if not world.is_first:
-            return
-        save_critic(critic, work.output)
-        work.summary.update(episodes=len(frames.episodes), frames=len(frames.table))
-        if values is not None:
-            np.save(work.output / VALUES_FILE, values, allow_pickle=False)
-            quality = measure_critic(values, frames=frames, takeover=options.value.takeover)
-            write_json(work.output / QUALITY_FILE, asdict(quality))
-            require_usable(quality)
-            work.summary.update({name: round(value, 4) for name, value in quality.metrics().items()})
-
-    inputs = {
-        "policy": policy.id,
-        "episodes": [product.id for product in episodes],
-        "start": start.id if start else None,
-        "max_steps": setting.max_steps,
-        "critic": plain_from(options.value.critic),
-        "fit": {name: value for name, value in plain_from(options.value.fit).items() if name != "snapshot_interval"},
-        "takeover": options.value.takeover,
-        "seed": options.seed,
-        **_critic_start(options),
-        **({"labels": True} if is_labelled and not iteration else {}),
-    }
-    return setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work, is_joint=True)
-
-
-def label(setting: Setting, iteration: int, *, critic: Product, episodes: Sequence[Product]) -> Product:
-    """Turn out-of-fold values into n-step advantages and indicators, in sidecar tables.
-
-    In iteration 0 demonstrations are labelled, by what came of them to the end of the episode.
-    """
-    options, stage = setting.options, f"label-{iteration}"
-    rule, lookahead = (options.improve.spec, options.value.lookahead) if iteration else (DEMONSTRATION_RULE, None)
-
-    def work(work: StageWork) -> None:
-        frames = ValueTable(table=frame_table(setting, episodes, with_images=False), max_steps=setting.max_steps)
-        values = np.load(critic.path / VALUES_FILE, allow_pickle=False)
-        advantages = frames.advantages(values, lookahead=lookahead, takeover=options.value.takeover)
-        newest = Dataset(episodes[-1].path, with_images=False).dataset_id if iteration else None
-        is_newest = np.array([record.dataset_id == newest for record in frames.episodes])
-        labelling = build(
-            rule,
-            frames,
-            advantages=advantages,
-            is_newest=is_newest,
-            options=options.value.labels,
-            seed=derive_seed(options.seed, "labels", iteration),
-        )
-        for note in labelling.notes:
-            setting.run.events.emit(events.NOTE, level="info", text=note)
-        returns = frames.returns(takeover=options.value.takeover)
-        labels = Labels.of_table(
-            frames.table,
-            returns=returns,
-            values=values,
-            advantages=advantages,
-            indicator=labelling.indicator,
-            weight=labelling.weight,
-        )
-        labels.write(work.output / LABELS_FOLDER, info={"content": {"rule": rule}})
-        write_json(work.output / LABELLING_FILE, {"thresholds": labelling.thresholds, "notes": list(labelling.notes)})
-        work.summary.update(_positive_shares(frames.table, labelling.indicator))
-        if iteration:
-            work.summary.update(_agreement(frames, labelling.indicator))
-
-    inputs = {
-        "critic": critic.id,
-        "episodes": [product.id for product in episodes],
-        "rule": rule,
-        "labels": plain_from(options.value.labels),
-        "lookahead": lookahead,
-        "takeover": options.value.takeover,
-        "seed": options.seed,
-    }
-    return setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work)
-
-
-def frame_table(setting: Setting, episodes: Sequence[Product], *, with_images: bool = True) -> FrameTable:
-    """Return the frames of recorded stages and of the given datasets."""
-    recorded = [product.path for product in episodes if (product.path / "meta").is_dir()]
-    folders = [find_dataset(reference) for reference in setting.options.data.datasets] + recorded
-    datasets = [Dataset(folder, with_images=with_images) for folder in folders]
-    cache = frame_cache(setting.options.mixture) if with_images else None
-    return FrameTable.from_datasets(datasets, image_size=setting.image_size if with_images else None, cache=cache)
-
-
 def _window(setting: Setting, table: FrameTable) -> int | None:
     """Return how many of the environment's own episodes may be at hand, beside those of other robots."""
     options = setting.options.mixture
@@ -264,70 +139,6 @@ def _train(
     )
 
 
-def _critic_fit(
-    setting: Setting,
-    work: StageWork,
-    stage: str,
-    *,
-    policy: Product,
-    episodes: Sequence[Product],
-    start: Product | None,
-    world: World,
-) -> tuple[ValueTable, CriticFit]:
-    options = setting.options
-    frames = ValueTable(table=frame_table(setting, episodes), max_steps=setting.max_steps)
-    served = setting.load_policy(policy.path)
-    prompts = tuple(task.prompt for task in setting.tasks)
-    sizes = input_sizes(served, options.value.critic, state_dim=setting.interface.state_dim, num_prompts=len(prompts))
-    config = CriticConfig(options=options.value.critic, sizes=sizes, prompts=prompts, policy_version=policy.id)
-    cache_dir = setting.run.directory / FEATURES_FOLDER
-    inputs = critic_inputs(frames.table, policy=served, config=config, cache_dir=cache_dir, company=world)
-    fit = CriticFit(
-        frames=frames,
-        inputs=inputs,
-        config=config,
-        options=options.value,
-        seed=derive_seed(options.seed, stage),
-        work_dir=work.scratch,
-        start=load_critic(start.path) if start else None,
-        events=setting.run.events,
-        stage=stage,
-        between_updates=setting.run.obey_commands,
-        world=world,
-        distribution=options.training,
-        pretrained=Path(options.value.pretrained).expanduser() if options.value.pretrained else None,
-        questions=_critic_questions(setting, served),
-    )
-    return frames, fit
-
-
-def _critic_start(options: LoopOptions) -> dict[str, Any]:
-    """Return what a critic depends on beside its sizes and its episodes: whose weights it starts from, and its questions."""
-    value, found = options.value, dict[str, Any]()
-    if value.pretrained is not None:
-        found["pretrained"] = read_manifest(Path(value.pretrained).expanduser())["id"]
-    if value.text_weight:
-        found |= {"text_weight": value.text_weight, **mixture_inputs(options.mixture)}
-    return found
-
-
-def _critic_questions(setting: Setting, served: VLAPolicy) -> CriticQuestions | None:
-    """Return the questions of all parts of the mixture as one source, None where the critic is not to answer any."""
-    value = setting.options.value
-    if not value.text_weight:
-        return None
-    mixture = setting.mixture()
-    samples = [sample for part in mixture.questions for sample in part.questions.train] if mixture else []
-    if not samples:
-        raise OptionError(f"value.text_weight is {value.text_weight}, but mixture.parts has no questions; add some, or 0")
-    return CriticQuestions(
-        source=QuestionSource(samples, sizes=policy_sizes(served.processor.config)),
-        processor=served.processor,
-        weight=value.text_weight,
-        num_samples=value.fit.num_questions,
-    )
-
-
 def _positive_draw(options: LoopOptions) -> PositiveDraw | None:
     improve = options.improve
     if improve.batch_positive_share is None:
@@ -346,34 +157,6 @@ def _training_inputs(setting: Setting, options: TrainOptions) -> dict[str, Any]:
         "seed": settings.seed,
         **({"tuning": tuning} if (tuning := settings.tuning.to_dict()) else {}),
         **mixture_inputs(settings.mixture),
-    }
-
-
-def is_worth_learning(table: FrameTable) -> np.ndarray:
-    """Return which frames a policy may learn from, bool [F]: all but failed demonstrations."""
-    is_success = np.array([record.is_success for record in table.episodes])
-    return is_success[table.episode] | (table.source != Source.DEMONSTRATION)
-
-
-def _positive_shares(table: FrameTable, indicator: np.ndarray) -> dict[str, float]:
-    """Return the share of positive frames per source."""
-    is_positive = indicator == Indicator.POSITIVE
-    of_source = {source: table.source == source for source in Source}
-    return {
-        f"positive_{source.name.lower()}": round(float(is_positive[rows].mean()), 4)
-        for source, rows in of_source.items()
-        if rows.any()
-    }
-
-
-def _agreement(frames: ValueTable, indicator: np.ndarray) -> dict[str, float]:
-    """Return which share of the autonomous frames that led to success is positive, and the other way round."""
-    is_good = frames.led_to_success()[frames.is_autonomous]
-    is_positive = (indicator == Indicator.POSITIVE)[frames.is_autonomous]
-    both = float((is_good & is_positive).sum())
-    return {
-        "positive_of_success": round(both / max(1, int(is_good.sum())), 4),
-        "positive_from_success": round(both / max(1, int(is_positive.sum())), 4),
     }
 
 

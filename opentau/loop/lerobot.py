@@ -15,7 +15,7 @@ from opentau.data.lerobot.dataset import Dataset
 from opentau.data.lerobot.hub import find_dataset
 from opentau.errors import TrainingError
 from opentau.loop.collecting import dataset_writer
-from opentau.loop.learning import frame_table, is_worth_learning
+from opentau.loop.frames import frame_table, is_worth_learning
 from opentau.loop.lerobot_options import require_improvable
 from opentau.loop.lerobot_trainer import LeRobotTraining, train_with_lerobot
 from opentau.loop.run import Product, StageWork

@@ -17,9 +17,9 @@ from opentau.data.labels import Labels
 from opentau.data.lerobot.dataset import Dataset
 from opentau.data.lerobot.hub import find_dataset
 from opentau.events import EventReader
-from opentau.loop.learning import LABELLING_FILE, LABELS_FOLDER, QUALITY_FILE
 from opentau.loop.report_data import AdvantageReport, ConditioningReport, CriticReport, Film, ReportData
 from opentau.loop.run import CONFIG_FILE, STAGES_FOLDER, STATE_FILE
+from opentau.loop.valuing import LABELLING_FILE, LABELS_FOLDER, QUALITY_FILE
 from opentau.runfold import fold
 from opentau.runstate import RunSummary, iteration_of
 from opentau.types import Indicator, Outcome, Source

@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from opentau.errors import CheckpointError, OptionError
 from opentau.models.config import TransformerConfig, ViTTowerConfig
 from opentau.policies.config import FastIds, PolicyConfig, StateInput, TextHead, Words
-from opentau.policies.family import FAST_VOCABULARY, PI0_TEMPLATE, PI05_TEMPLATE
+from opentau.policies.family import FAST_VOCABULARY, MAX_FAST_TOKENS, PI0_TEMPLATE, PI05_TEMPLATE
 from opentau.policies.published import names
 
 GEMMA_KV_HEADS = 1
 """Of Gemma 2B and its expert; the shapes tell heads and their size apart only together with this."""
 SIGLIP_HEADS = {1152: 16}
 """Width of a published tower to its heads, which no shape tells."""
-MAX_FAST_TOKENS = 256
 
 
 def published_config(

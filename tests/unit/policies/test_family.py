@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from opentau.errors import OptionError
 from opentau.policies import family
 from opentau.policies.published.names import LEROBOT_PREFIX, published_name
 from opentau.policies.vla import VLA
@@ -34,26 +35,26 @@ def count(model: VLA, *prefixes: str) -> int:
     return sum(tensor.numel() for name, tensor in model.state_dict().items() if name.startswith(prefixes))
 
 
-@pytest.mark.parametrize("member", [family.pi0, family.pi05])
+@pytest.mark.parametrize("member", ["pi0", "pi05"])
 def test_the_vision_language_model_has_the_parameters_of_paligemma_3b(member):
-    model = built(member(**SIZES))
+    model = built(family.published(member, **SIZES))
     cut = (PALIGEMMA_WORDS - family.PALIGEMMA_VOCABULARY) * family.GEMMA_2B.width
     assert count(model, "vision.", "text_embedding.", "backbone.") + cut == PALIGEMMA_3B
 
 
 def test_pi0s_expert_has_the_parameters_of_gemma_300m():
-    model = built(family.pi0(**SIZES))
+    model = built(family.published("pi0", **SIZES))
     assert round(count(model, "expert.transformer.") / 1e6) == GEMMA_300M_IN_MILLIONS
 
 
 def test_pi05s_expert_adds_a_modulation_to_every_norm():
     width, num_norms = 1024, 2 * 18 + 1
-    plain, modulated = (count(built(member(**SIZES)), "expert.transformer.") for member in (family.pi0, family.pi05))
+    plain, modulated = (count(built(family.published(member, **SIZES)), "expert.transformer.") for member in ("pi0", "pi05"))
     assert modulated - plain == num_norms * ((width + 1) * 3 * width - width)
 
 
 def test_pi06_reads_with_the_parameters_of_gemma_3_4b_and_acts_with_860_million():
-    config = family.pi06(**SIZES)
+    config = family.published("pi06", **SIZES)
     model = built(config)
     cut = (GEMMA3_PATCHES - config.vision.num_patches) * SIGLIP_WIDTH
     assert count(model, "vision.", "text_embedding.", "backbone.") + cut == GEMMA3_4B
@@ -72,9 +73,19 @@ def test_pi05s_names_are_those_of_lerobots_checkpoint_at_its_depths():
             wanted |= {name.replace(".layers.0.", f".layers.{number}.") for number in range(depth)}
     ours = {
         LEROBOT_PREFIX + published_name(name, is_adaptive=True)
-        for name in built(family.pi05(**SIZES)).state_dict()
+        for name in built(family.published("pi05", **SIZES)).state_dict()
         if name != INDICATOR
     }
     # Both heads are in LeRobot's file beside: one is the embedding once more, one is read by nothing.
     assert wanted - ours == {name for name in small if name.endswith("lm_head.weight")}
     assert ours - wanted == set()
+
+
+def test_a_member_that_there_is_none_of_is_answered_with_those_that_are_near():
+    with pytest.raises(OptionError, match="'pi05'"):
+        family.published("pi5", **SIZES)
+
+
+def test_pi0_commits_to_no_actions_because_its_chunk_has_one_flow_time():
+    with pytest.raises(OptionError, match="use pi05 or pi06"):
+        family.published("pi0", max_committed=4, **SIZES)

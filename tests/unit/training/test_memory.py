@@ -96,7 +96,7 @@ def test_what_a_training_never_needs_is_more_than_what_it_does(name: str) -> Non
 
 
 def test_pi05_at_its_published_size_is_counted_without_memory() -> None:
-    config = family.pi05(cameras=("base", "wrist"), state_dim=8, action_dim=7)
+    config = family.published("pi05", cameras=("base", "wrist"), state_dim=8, action_dim=7)
     lora = TuningOptions(
         freeze=("vision.*", "text_embedding.*"),
         adapt=(AdapterOptions(layers="backbone.*", rank=16), AdapterOptions(layers="expert.*", rank=32)),

@@ -1,0 +1,30 @@
+"""Frames of recorded stages and given datasets, as stages learn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from opentau.data.frames import FrameTable
+from opentau.data.lerobot.dataset import Dataset
+from opentau.data.lerobot.hub import find_dataset
+from opentau.loop.mixing import frame_cache
+from opentau.loop.run import Product
+from opentau.loop.setting import Setting
+from opentau.types import Source
+
+
+def frame_table(setting: Setting, episodes: Sequence[Product], *, with_images: bool = True) -> FrameTable:
+    """Return the frames of recorded stages and of the given datasets."""
+    recorded = [product.path for product in episodes if (product.path / "meta").is_dir()]
+    folders = [find_dataset(reference) for reference in setting.options.data.datasets] + recorded
+    datasets = [Dataset(folder, with_images=with_images) for folder in folders]
+    cache = frame_cache(setting.options.mixture) if with_images else None
+    return FrameTable.from_datasets(datasets, image_size=setting.image_size if with_images else None, cache=cache)
+
+
+def is_worth_learning(table: FrameTable) -> np.ndarray:
+    """Return which frames a policy may learn from, bool [F]: all but failed demonstrations."""
+    is_success = np.array([record.is_success for record in table.episodes])
+    return is_success[table.episode] | (table.source != Source.DEMONSTRATION)
