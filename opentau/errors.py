@@ -52,6 +52,10 @@ class StationError(OpenTauError):
     """Stations die or misbehave more often than can be repaired."""
 
 
+class RobotError(OpenTauError):
+    """A motor, sensor or camera that is missing, silent or wrongly set up."""
+
+
 class RunError(OpenTauError):
     """A run directory that cannot be used: locked by another process, or made with other options."""
 

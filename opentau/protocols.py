@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from opentau.types import ActionChunk, Episode, EpisodePlan, Interface, PolicyRequest
+from opentau.types import ActionChunk, Episode, EpisodePlan, Interface, Outcome, PolicyRequest, Reading
 
 
 class Policy(Protocol):
@@ -136,6 +136,77 @@ class Supervisor(Protocol):
 
     def wants_control(self, *, tick: int, state: np.ndarray, value: float | None, is_intervening: bool) -> bool:
         """Return whether the expert should act in this control step."""
+        ...
+
+
+class Robot(Protocol):
+    """Hardware in real time; no call waits longer than a control step, except `connect`.
+
+    What limits its motion is not here but around it: a robot executes what it is given.
+    """
+
+    interface: Interface
+    robot_type: str
+    """For example 'so101'; the dataset's word for it."""
+
+    def connect(self) -> None:
+        """Open the hardware and hold the present pose; raises `RobotError` that names the part and the fix."""
+        ...
+
+    def read(self) -> Reading:
+        """Return the newest state and images with their ages; raises `RobotError` for a part that does not answer."""
+        ...
+
+    def command(self, action: np.ndarray) -> None:
+        """Send targets, float32 [A] in the units of the interface, and return at once."""
+        ...
+
+    def hold(self) -> None:
+        """Take the present pose as the target."""
+        ...
+
+    def relax(self) -> None:
+        """Switch the actuators' power off, whatever else is broken."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the hardware; the pose is held unless `relax` was called."""
+        ...
+
+
+class Teleop(Protocol):
+    """A human's hands: keyboard, gamepad, leader arm."""
+
+    def connect(self) -> None: ...
+
+    def wants_control(self) -> bool:
+        """Return whether the human holds the device's dead-man switch."""
+        ...
+
+    def act(self, state: np.ndarray) -> np.ndarray:
+        """Return the human's action for a robot in this state, float32 [A] in the units of the interface."""
+        ...
+
+    def pose(self) -> np.ndarray | None:
+        """Return where the device itself is, float32 [S], for alignment before a takeover; None for one without a pose."""
+        ...
+
+    def verdict(self) -> Outcome | None:
+        """Return how the human says the episode ended, once, or None."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Operator(Protocol):
+    """Whoever looks after a robot between episodes and says what came of them."""
+
+    def prepare(self, plan: EpisodePlan) -> bool:
+        """Set the scene up for an episode; polled until it returns True."""
+        ...
+
+    def verdict(self, plan: EpisodePlan, *, tick: int) -> Outcome | None:
+        """Return the outcome once it is known, in the middle of an episode or after its last step."""
         ...
 
 

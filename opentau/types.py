@@ -75,6 +75,20 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a robot's sensors said last."""
+
+    state: np.ndarray
+    """Proprioception, float32 [S], in the units of the interface."""
+    state_age_s: float
+    """Time since it was measured, seconds."""
+    images: Mapping[str, np.ndarray]
+    """Camera name to uint8 [Y, X, 3], RGB, upright."""
+    image_ages_s: Mapping[str, float]
+    """Camera name to the time since its exposure, seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ActionChunk:
     """A policy's answer to one observation."""
 
