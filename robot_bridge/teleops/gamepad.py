@@ -66,8 +66,8 @@ class GamepadTeleop:
         found = [self._device] if self._device else sorted(str(path) for path in DEVICES.glob("js*"))
         if not found:
             raise RobotError(
-                f"no gamepad was found: there is no {DEVICES}/js*. Plug one in, load the kernel module joydev, or, where there is "
-                "no such device (macOS, Windows), use the keyboard or a leader arm"
+                f"no gamepad was found: there is no {DEVICES}/js*. Plug one in, load the kernel module joydev, or, where there "
+                "is no such device (macOS, Windows), use the keyboard or a leader arm"
             )
         try:
             self._file = os.open(found[0], os.O_RDONLY | os.O_NONBLOCK)
