@@ -100,6 +100,7 @@ class Setting:
         options = self.options
         return RolloutOptions(
             num_stations=options.rollout.num_stations,
+            fleet=options.fleet,
             env=options.env.spec,
             tasks={task.task_id: {"task_id": number} for task, number in zip(self.tasks, options.task_id, strict=True)},
             expert=options.env.expert,
