@@ -25,8 +25,8 @@ class GamepadTeleop:
     """Jog a robot by sticks and buttons while the dead-man button is held.
 
     The numbers of axes and buttons differ between gamepads; `jstest` of Linux shows them. Defaults are those of an Xbox pad:
-    sticks and triggers move the first dimensions, the left shoulder button is the dead-man's, A, B and Y label success,
-    failure and discard.
+    sticks and buttons move the dimensions, the left shoulder button is the dead-man's, A, B and Y label success, failure and
+    discard, Back stops the robot and Start lets it move again.
     """
 
     def __init__(
@@ -39,6 +39,8 @@ class GamepadTeleop:
         button_pairs: Sequence[Sequence[int]] = ((10, 9), (5, 2)),
         dead_man_button: int = 4,
         verdict_buttons: Mapping[str, int] | None = None,
+        stop_button: int = 6,
+        rearm_button: int = 7,
         dead_zone: float = 0.12,
         speed: float | None = None,
         speeds: Mapping[str, float] | None = None,
@@ -54,12 +56,14 @@ class GamepadTeleop:
         self._dead_man = dead_man_button
         buttons = verdict_buttons or {"success": 0, "failure": 1, "aborted": 3}
         self._verdicts = {number: Outcome(name) for name, number in buttons.items()}
+        self._stop, self._rearm = stop_button, rearm_button
         self._dead_zone = dead_zone
         self._device = device
         self._file: int | None = None
         self._axis_values: dict[int, float] = {}
         self._pressed: set[int] = set()
         self._verdict: Outcome | None = None
+        self._clicked: set[int] = set()
 
     def connect(self) -> None:
         """Open the device; without a name the first joystick that there is."""
@@ -95,6 +99,20 @@ class GamepadTeleop:
         verdict, self._verdict = self._verdict, None
         return verdict
 
+    def wants_stop(self) -> bool:
+        """Return whether the stop was pressed since the last call."""
+        return self._takes_click(self._stop)
+
+    def wants_rearm(self) -> bool:
+        """Return whether the stop was released since the last call."""
+        return self._takes_click(self._rearm)
+
+    def _takes_click(self, number: int) -> bool:
+        self._read()
+        is_clicked = number in self._clicked
+        self._clicked.discard(number)
+        return is_clicked
+
     def close(self) -> None:
         if self._file is not None:
             os.close(self._file)
@@ -126,5 +144,6 @@ class GamepadTeleop:
 
     def _press(self, number: int, *, is_down: bool, is_new: bool) -> None:
         (self._pressed.add if is_down else self._pressed.discard)(number)
-        if is_down and is_new and number in self._verdicts:
-            self._verdict = self._verdicts[number]
+        if is_down and is_new:
+            self._clicked.add(number)
+            self._verdict = self._verdicts.get(number, self._verdict)

@@ -1,23 +1,20 @@
-"""Teleoperation from the terminal that the station runs in (Linux and macOS: it needs termios)."""
+"""Teleoperation from the terminal that the station runs in (Linux and macOS)."""
 
 from __future__ import annotations
 
-import os
-import select
-import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
 from opentau.errors import RobotError
 from opentau.types import Interface, Outcome
 from robot_bridge.teleops.jogging import Jog
+from robot_bridge.terminal import Terminal, own_terminal
 
 UP, DOWN = "qwertyui", "asdfghjk"
 """A key above the other moves one dimension up and down, in the order of the action's dimensions."""
-HAND_BACK = "\n"
+HAND_BACK, STOP, REARM = "\n", " ", "!"
 VERDICTS = {"+": Outcome.SUCCESS, "-": Outcome.FAILURE, "x": Outcome.ABORTED}
 
 MOVES_S = 0.12
@@ -28,7 +25,8 @@ class KeyboardTeleop:
     """Jog a robot by keys: q and a move the first dimension up and down, w and s the second, and so on.
 
     A terminal does not tell when a key is let go. The human is in control from the first such key until none has come for
-    `hold_s`, or until Enter; "+", "-" and "x" say that the episode succeeded, failed, or is to be thrown away.
+    `hold_s`, or until Enter; "+", "-" and "x" say that the episode succeeded, failed, or is to be thrown away. The space bar
+    stops the robot, and "!" lets it move again.
     """
 
     def __init__(
@@ -38,10 +36,10 @@ class KeyboardTeleop:
         speed: float | None = None,
         speeds: Mapping[str, float] | None = None,
         hold_s: float = 2.0,
-        terminal: int | None = None,
+        terminal: Terminal | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`terminal`: file descriptor of the terminal; None for the one that the program was started in."""
+        """`terminal`: None for the one that the program was started in."""
         num_dims = len(interface.action_names)
         if num_dims > len(UP):
             raise RobotError(f"the keyboard jogs at most {len(UP)} dimensions, this robot has {num_dims}; use another device")
@@ -49,27 +47,18 @@ class KeyboardTeleop:
         self._rates = {key: (dim, 1.0) for dim, key in enumerate(UP[:num_dims])}
         self._rates |= {key: (dim, -1.0) for dim, key in enumerate(DOWN[:num_dims])}
         self._hold_s = hold_s
-        self._terminal = terminal
+        self._terminal = terminal or own_terminal()
         self._now = now
-        self._before: list[Any] | None = None
+        self._known = {*self._rates, HAND_BACK, STOP, REARM, *VERDICTS}
         self._pressed_at = np.full(num_dims, -np.inf)
         self._rate_A = np.zeros(num_dims)
         self._is_engaged = False
         self._verdict: Outcome | None = None
+        self._wants_stop = self._wants_rearm = False
 
     def connect(self) -> None:
-        """Read keys one by one from now on, without showing them; Ctrl-C still interrupts."""
-        try:
-            import termios  # absent on Windows
-            import tty
-        except ImportError as error:
-            raise RobotError("the keyboard teleoperation needs a terminal of Linux or macOS; use another device") from error
-        if self._terminal is None:
-            self._terminal = sys.stdin.fileno()
-        if not os.isatty(self._terminal):
-            raise RobotError("the keyboard teleoperation needs a terminal; start the station in one, or use another device")
-        self._before = termios.tcgetattr(self._terminal)
-        tty.setcbreak(self._terminal)
+        """Read keys from now on; raises `RobotError` where there is no terminal."""
+        self._terminal.open()
 
     def wants_control(self) -> bool:
         self._read()
@@ -90,23 +79,24 @@ class KeyboardTeleop:
         verdict, self._verdict = self._verdict, None
         return verdict
 
-    def close(self) -> None:
-        """Give the terminal back as it was."""
-        if self._before is not None:
-            import termios  # as in `connect`
+    def wants_stop(self) -> bool:
+        """Return whether the stop was pressed since the last call."""
+        self._read()
+        wanted, self._wants_stop = self._wants_stop, False
+        return wanted
 
-            assert self._terminal is not None
-            termios.tcsetattr(self._terminal, termios.TCSADRAIN, self._before)
-            self._before = None
+    def wants_rearm(self) -> bool:
+        """Return whether the stop was released since the last call."""
+        self._read()
+        wanted, self._wants_rearm = self._wants_rearm, False
+        return wanted
+
+    def close(self) -> None:
+        self._terminal.close()
 
     def _read(self) -> None:
-        assert self._terminal is not None, "connect first"
-        while select.select([self._terminal], [], [], 0.0)[0]:
-            keys = os.read(self._terminal, 64).decode(errors="ignore")
-            if not keys:
-                return  # the terminal is gone
-            for key in keys:
-                self._press(key)
+        for key in self._terminal.take(self._known):
+            self._press(key)
 
     def _press(self, key: str) -> None:
         if key in self._rates:
@@ -115,6 +105,10 @@ class KeyboardTeleop:
             self._is_engaged = True
         elif key == HAND_BACK:
             self._release()
+        elif key == STOP:
+            self._wants_stop = True
+        elif key == REARM:
+            self._wants_rearm = True
         elif key in VERDICTS:
             self._verdict = VERDICTS[key]
 

@@ -15,6 +15,7 @@ from opentau.types import Interface, Outcome
 from robot_bridge.teleops.gamepad import AXIS, BUTTON, EVENT, INITIAL, GamepadTeleop
 from robot_bridge.teleops.jogging import LEAD_S, Jog
 from robot_bridge.teleops.keyboard import KeyboardTeleop
+from robot_bridge.terminal import Terminal as Reader
 
 JOINTS = ("pan.pos", "lift.pos", "gripper.pos")
 STATE = np.array([10.0, -5.0, 50.0], np.float32)
@@ -41,7 +42,8 @@ class Terminal:
     def __init__(self, **options: object) -> None:
         self.person, self.station = pty.openpty()
         self.clock = Clock()
-        self.teleop = KeyboardTeleop(interface=arm(), terminal=self.station, now=self.clock, **options)
+        terminal = Reader(self.station, now=self.clock)
+        self.teleop = KeyboardTeleop(interface=arm(), terminal=terminal, now=self.clock, **options)
 
     def type(self, keys: str) -> None:
         os.write(self.person, keys.encode())
@@ -108,9 +110,17 @@ def test_the_terminal_is_given_back_as_it_was() -> None:
 def test_without_a_terminal_the_keyboard_says_what_to_do() -> None:
     end, other = os.pipe()
     with pytest.raises(RobotError, match="start the station in one"):
-        KeyboardTeleop(interface=arm(), terminal=end).connect()
+        KeyboardTeleop(interface=arm(), terminal=Reader(end)).connect()
     os.close(end)
     os.close(other)
+
+
+def test_the_space_bar_stops_the_robot_and_only_another_key_lets_it_go_on(terminal: Terminal) -> None:
+    terminal.type("q ")
+    assert (terminal.teleop.wants_stop(), terminal.teleop.wants_stop()) == (True, False)
+    assert not terminal.teleop.wants_rearm()
+    terminal.type("!")
+    assert terminal.teleop.wants_rearm()
 
 
 def test_too_many_dimensions_for_the_keys_are_refused() -> None:
@@ -176,6 +186,13 @@ def test_buttons_label_but_their_first_report_does_not(pad: Pad) -> None:
     pad.send(BUTTON, 1, 1)
     assert pad.teleop.verdict() is Outcome.FAILURE
     assert pad.teleop.verdict() is None
+
+
+def test_back_stops_and_start_rearms(pad: Pad) -> None:
+    pad.send(BUTTON, 6, 1)
+    assert (pad.teleop.wants_stop(), pad.teleop.wants_stop(), pad.teleop.wants_rearm()) == (True, False, False)
+    pad.send(BUTTON, 7, 1)
+    assert pad.teleop.wants_rearm()
 
 
 def test_a_missing_gamepad_says_what_to_do(tmp_path: Path) -> None:
