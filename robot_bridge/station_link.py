@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from types import TracebackType
 from typing import TypeVar
@@ -11,7 +12,9 @@ import zmq
 
 from opentau.errors import LinkError
 from opentau.types import EpisodePlan, Interface, PolicyRequest
+from robot_bridge.clocks import BOOT_ID, PeerClock
 from robot_bridge.config import StationConfig
+from robot_bridge.images import Encoding
 from robot_bridge.link import Plane, dial, receive, send, wait
 from robot_bridge.liveness import Silence
 from robot_bridge.messages import (
@@ -24,6 +27,9 @@ from robot_bridge.messages import (
     Message,
     Obs,
     Reject,
+    Stamp,
+    TimePing,
+    TimePong,
     Upload,
     UploadAck,
     Welcome,
@@ -52,6 +58,11 @@ class StationLink:
         self._since_heartbeat = Silence()
         self._inbox: deque[Message] = deque()
         self._seq = 0
+        self._jpeg_quality = config.jpeg_quality if config.image_encoding == Encoding.JPEG else None
+        self._policy_version = ""
+        self._schema_hash = ""
+        self._since_clock = Silence()
+        self.server_clock = PeerClock()
 
     def __enter__(self) -> StationLink:
         return self
@@ -63,6 +74,7 @@ class StationLink:
 
     def hello(self, interface: Interface) -> None:
         """Introduce the station; raises `LinkError` with the server's words where it is refused."""
+        self._schema_hash = interface.hash()
         self._send(Hello(session=self._config.session, station_id=self._config.station_id, interface=interface))
         self._await(Welcome)
 
@@ -98,17 +110,28 @@ class StationLink:
             self._since_heartbeat.heard()
             self._send(Heartbeat(session=self._config.session, is_building=is_building))
             self._read_control(0.0)
+        self._ask_for_the_time()
         if self._silence.advance() > self._config.server_silence_s:
             raise LinkError(f"the server has been silent for {self._config.server_silence_s:g} s")
         if self._config.parent_pid is not None and os.getppid() != self._config.parent_pid:
             raise Dismissed("the process that started this station is gone")
 
+    def _ask_for_the_time(self) -> None:
+        interval_s = self._config.clock_interval_s
+        if interval_s is not None and self._since_clock.advance() >= interval_s:
+            self._since_clock.heard()
+            self._send(TimePing(session=self._config.session, t1_ns=time.monotonic_ns()))
+
     def next_seq(self) -> int:
         self._seq += 1
         return self._seq
 
-    def ask(self, plan: EpisodePlan, request: PolicyRequest, *, seq: int) -> None:
-        """Send an observation to the policy that the plan names."""
+    def ask(self, plan: EpisodePlan, request: PolicyRequest, *, seq: int, t_obs_ns: int | None = None) -> None:
+        """Send an observation to the policy that the plan names.
+
+        `t_obs_ns`: when the oldest part of it was measured (`time.monotonic_ns`); None: just now.
+        """
+        now_ns = time.monotonic_ns()
         message = Obs(
             session=self._config.session,
             seq=seq,
@@ -119,8 +142,16 @@ class StationLink:
             time_s=request.observation.time_s,
             prompt=request.observation.prompt,
             wants_value=plan.is_recorded or plan.is_supervised,
+            stamp=Stamp(
+                t_obs_ns=now_ns if t_obs_ns is None else t_obs_ns,
+                t_send_ns=now_ns,
+                boot_id=BOOT_ID,
+                answer_within_ms=self._config.answer_within_ms,
+                policy_version=self._policy_version,
+                schema_hash=self._schema_hash,
+            ),
         )
-        send(self._inference, Plane.INFERENCE, message, request_arrays(request))
+        send(self._inference, Plane.INFERENCE, message, request_arrays(request, jpeg_quality=self._jpeg_quality))
 
     def next_reply(self) -> ChunkReply:
         """Wait for a chunk."""
@@ -132,7 +163,8 @@ class StationLink:
         message, arrays = receive(self._inference, Plane.INFERENCE)
         if not isinstance(message, Chunk):
             raise LinkError(f"the server sent a {type(message).__name__} where a Chunk belongs")
-        return reply_from(message, arrays)
+        self._policy_version = message.policy_version
+        return reply_from(message, arrays, now_ns=time.monotonic_ns())
 
     def _send(self, message: ControlMessage) -> None:
         send(self._control, Plane.CONTROL, message)
@@ -168,5 +200,7 @@ class StationLink:
                 raise Dismissed("the server has no more work")
             if isinstance(message, Reject):
                 raise LinkError(f"the server refuses this station: {message.text}")
-            if not isinstance(message, Heartbeat):
+            if isinstance(message, TimePong):
+                self.server_clock.add(message, now_ns=time.monotonic_ns())
+            elif not isinstance(message, Heartbeat):
                 self._inbox.append(message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -13,9 +14,10 @@ import zmq
 from opentau.errors import InterfaceMismatch, LinkError, OpenTauError
 from opentau.rollout.schedule import LostPlan, PlanQueue
 from opentau.types import EpisodePlan, Interface, require_same_interface
+from robot_bridge.clocks import BOOT_ID
 from robot_bridge.link import Plane, receive_from, send_to, wait
 from robot_bridge.liveness import Silence
-from robot_bridge.messages import Assign, Bye, Heartbeat, Hello, Reject, Upload, UploadAck, Welcome, decode
+from robot_bridge.messages import Assign, Bye, Heartbeat, Hello, Reject, TimePing, TimePong, Upload, UploadAck, Welcome, decode
 from robot_bridge.payloads import PlayedEpisode, played_from
 
 POLL_S = 0.01
@@ -150,7 +152,7 @@ class ControlServer(threading.Thread):
         self.num_playing_policies = self._plans.num_playing_policies
 
     def _handle(self, identity: bytes, frames: list[bytes | memoryview]) -> None:
-        station_id = identity.decode(errors="replace")
+        station_id, arrived_ns = identity.decode(errors="replace"), time.monotonic_ns()
         try:
             message, arrays = decode(frames, max_bytes=Plane.CONTROL.value.max_bytes)
             if message.session != self._session:
@@ -162,12 +164,17 @@ class ControlServer(threading.Thread):
             elif isinstance(message, Heartbeat):
                 self._peer(station_id).is_building = message.is_building or not self._peer(station_id).is_welcome
                 send_to(self._socket, identity, Heartbeat(session=self._session))
+            elif isinstance(message, TimePing):
+                send_to(self._socket, identity, self._time(message, asked_ns=arrived_ns))
             else:
                 raise LinkError(f"a station does not send {type(message).__name__}")
             self._peer(station_id).silence.heard()
         except LinkError as error:
             send_to(self._socket, identity, Reject(session=self._session, text=str(error)))
             self.events.put(Refused(f"{station_id}: {error}"))
+
+    def _time(self, ping: TimePing, *, asked_ns: int) -> TimePong:
+        return TimePong(session=self._session, t1_ns=ping.t1_ns, t2_ns=asked_ns, t3_ns=time.monotonic_ns(), boot_id=BOOT_ID)
 
     def _expect(self, station_id: str) -> None:
         self._peer(station_id).is_expected = True

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 import numpy as np
 
+from robot_bridge.images import CodedImage
 from robot_bridge.messages import MAGIC, encode
 from tests.golden.wire.generate import examples, recorded_frames
 
@@ -43,8 +44,12 @@ def seeds() -> list[Frames]:
         "images.wrist": rng.integers(0, 255, (32, 32, 3), np.uint8),
         "images.agentview": rng.integers(0, 255, (32, 48, 3), np.uint8),
     }
+    coded = seen | {name: CodedImage.of(seen[name]) for name in seen if name.startswith("images.")}
     runs = msgspec.structs.replace(upload, subtasks=(("reach", 1), ("grasp", 1)))
-    return [*recorded_frames().values(), *(list(map(bytes, encode(*pair))) for pair in ((obs, seen), (runs, columns)))]
+    return [
+        *recorded_frames().values(),
+        *(list(map(bytes, encode(*pair))) for pair in ((obs, seen), (obs, coded), (runs, columns))),
+    ]
 
 
 def mutated(num_messages: int, *, seed: int) -> Iterator[Frames]:
