@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TypeVar
 
 import zmq
+from msgspec import structs
 
 from opentau.errors import LinkError
 from opentau.types import EpisodePlan, Interface, PolicyRequest
@@ -28,6 +29,7 @@ from robot_bridge.messages import (
     Obs,
     Reject,
     Stamp,
+    State,
     TimePing,
     TimePong,
     Upload,
@@ -35,10 +37,13 @@ from robot_bridge.messages import (
     Welcome,
 )
 from robot_bridge.payloads import ChunkReply, PlayedEpisode, reply_from, request_arrays, subtask_runs
+from robot_bridge.telemetry import TelemetryPublisher
 
 M = TypeVar("M", bound=Message)
 
 POLL_S = 0.25
+STATE_S, PREVIEW_S = 0.1, 0.25
+"""Time between two words to viewers, and between two pictures."""
 
 
 class Dismissed(Exception):
@@ -63,6 +68,14 @@ class StationLink:
         self._schema_hash = ""
         self._since_clock = Silence()
         self.server_clock = PeerClock()
+        self.telemetry: TelemetryPublisher | None = None
+        """Where this station tells viewers how it goes; None where nobody asked for it."""
+        if config.telemetry_endpoint is not None:
+            self.telemetry = TelemetryPublisher(
+                self._context, endpoint=config.telemetry_endpoint, session=config.session, station_id=identity
+            )
+        self._since_state, self._since_preview = Silence(), Silence()
+        self._asked = State(session=config.session, station_id=identity)
 
     def __enter__(self) -> StationLink:
         return self
@@ -70,6 +83,8 @@ class StationLink:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for socket in (self._control, self._inference):
             socket.close(0)
+        if self.telemetry is not None:
+            self.telemetry.close()
         self._context.term()
 
     def hello(self, interface: Interface) -> None:
@@ -111,10 +126,24 @@ class StationLink:
             self._send(Heartbeat(session=self._config.session, is_building=is_building))
             self._read_control(0.0)
         self._ask_for_the_time()
+        if self.telemetry is not None and self._since_state.advance() >= STATE_S:
+            self._since_state.heard()
+            self.telemetry.state(self._asked)
         if self._silence.advance() > self._config.server_silence_s:
             raise LinkError(f"the server has been silent for {self._config.server_silence_s:g} s")
         if self._config.parent_pid is not None and os.getppid() != self._config.parent_pid:
             raise Dismissed("the process that started this station is gone")
+
+    def _show(self, plan: EpisodePlan, request: PolicyRequest) -> None:
+        """Let viewers see what the policy is asked about."""
+        if self.telemetry is None:
+            return
+        tick = request.tick
+        self._asked = structs.replace(self._asked, episode_id=plan.episode_id, tick=tick)
+        if self._since_preview.advance() >= PREVIEW_S:
+            self._since_preview.heard()
+            for camera, pixels in request.observation.images.items():
+                self.telemetry.preview(camera, pixels, tick=tick)
 
     def _ask_for_the_time(self) -> None:
         interval_s = self._config.clock_interval_s
@@ -152,6 +181,7 @@ class StationLink:
             ),
         )
         send(self._inference, Plane.INFERENCE, message, request_arrays(request, jpeg_quality=self._jpeg_quality))
+        self._show(plan, request)
 
     def next_reply(self) -> ChunkReply:
         """Wait for a chunk."""
@@ -164,7 +194,11 @@ class StationLink:
         if not isinstance(message, Chunk):
             raise LinkError(f"the server sent a {type(message).__name__} where a Chunk belongs")
         self._policy_version = message.policy_version
-        return reply_from(message, arrays, now_ns=time.monotonic_ns())
+        reply = reply_from(message, arrays, now_ns=time.monotonic_ns())
+        if reply.timing is not None:
+            timing = reply.timing
+            self._asked = structs.replace(self._asked, rtt_ms=timing.net_ms, obs_age_ms=timing.obs_age_ms)
+        return reply
 
     def _send(self, message: ControlMessage) -> None:
         send(self._control, Plane.CONTROL, message)

@@ -34,6 +34,7 @@ from opentau.types import Actor, Episode, EpisodePlan, EpisodeResult, Outcome
 from robot_bridge.config import StationConfig
 from robot_bridge.link import Plane, bind
 from robot_bridge.station import EXIT_UNUSABLE
+from robot_bridge.telemetry import TelemetryRelay
 
 POLL_S = 0.05
 JOIN_S = 30.0
@@ -81,6 +82,8 @@ class RolloutSession:
         try:
             self._control.stop()
             self._inference.stop()
+            if self._telemetry is not None:
+                self._telemetry.stop()
         finally:
             stopped = list(self._fleet.pids())
             self._fleet.stop()
@@ -136,12 +139,18 @@ class RolloutSession:
         """Return what a station needs that is started elsewhere, by hand: `python -P -m robot_bridge.station FILE`."""
         return dataclasses.replace(self._template, station_id=station_id)
 
+    @property
+    def viewer_endpoint(self) -> str | None:
+        """Where `robot_bridge.telemetry.TelemetryViewer` listens; None where `telemetry_port` is None."""
+        return None if self._telemetry is None else self._telemetry.viewer_endpoint
+
     def station_pids(self) -> dict[str, int]:
         """Return the process id of every running station."""
         return self._fleet.pids()
 
     def _open(self, log_dir: Path) -> None:
-        options, session = self.options, secrets.token_hex(8)
+        options = self.options
+        session = self.session_id = options.session or secrets.token_hex(8)
         control, control_endpoint = bind(self._context, Plane.CONTROL, host=options.host, port=options.control_port)
         inference, inference_endpoint = bind(self._context, Plane.INFERENCE, host=options.host, port=options.inference_port)
         self._control = ControlServer(
@@ -162,6 +171,9 @@ class RolloutSession:
             on_error=lambda error: self._control.events.put(Failed(error)),
             on_refused=lambda text: self._control.events.put(Refused(text)),
         )
+        self._telemetry = None
+        if options.telemetry_port is not None:
+            self._telemetry = TelemetryRelay(self._context, host=options.host, station_port=options.telemetry_port)
         self._template = StationConfig(
             session=session,
             station_id="",
@@ -177,10 +189,13 @@ class RolloutSession:
             max_open_envs=options.max_open_envs,
             answer_timeout_s=options.answer_timeout_s,
             server_silence_s=options.station_silence_s,
+            telemetry_endpoint=self._telemetry.station_endpoint if self._telemetry else None,
         )
         self._fleet = LocalFleet(self._template, log_dir=log_dir)
         self._control.start()
         self._inference.start()
+        if self._telemetry is not None:
+            self._telemetry.start()
 
     def _check(self, plans: Sequence[EpisodePlan]) -> None:
         """Refuse plans that these options cannot play, before anything starts."""
