@@ -63,6 +63,8 @@ class StationConfig:
     """Most that the spool may hold; None: as much as the disk has room for."""
     reconnect_s: float = 0.0
     """How long a station with a spool tries to reach a server that went away before it ends."""
+    statistics_id: str = ""
+    """Only policies that encode with these statistics are played: after a robot was calibrated anew; '' plays any."""
     parent_pid: int | None = None
     """Process whose end ends the station; None for a station that was started by hand."""
 

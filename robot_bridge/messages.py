@@ -60,6 +60,8 @@ class Hello(Message, frozen=True, kw_only=True, tag="HELLO"):
 
     station_id: Name
     interface: Interface
+    statistics_id: Name | msgspec.UnsetType = msgspec.UNSET
+    """Statistics that a policy must encode with to be played here; left out where any will do."""
 
 
 class Welcome(Message, frozen=True, kw_only=True, tag="WELCOME"):

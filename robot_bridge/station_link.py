@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TypeVar
 
 import zmq
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from opentau.errors import LinkError
 from opentau.types import EpisodePlan, Interface, PolicyRequest
@@ -90,7 +90,11 @@ class StationLink:
     def hello(self, interface: Interface) -> None:
         """Introduce the station; raises `LinkError` with the server's words where it is refused."""
         self._schema_hash = interface.hash()
-        self._send(Hello(session=self._config.session, station_id=self._config.station_id, interface=interface))
+        config = self._config
+        statistics_id = config.statistics_id or UNSET
+        self._send(
+            Hello(session=config.session, station_id=config.station_id, interface=interface, statistics_id=statistics_id)
+        )
         self._await(Welcome)
 
     def next_plan(self) -> EpisodePlan:

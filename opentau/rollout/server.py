@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import zmq
+from msgspec import UNSET
 
 from opentau.errors import InterfaceMismatch, LinkError, OpenTauError
 from opentau.rollout.schedule import LostPlan, PlanQueue
-from opentau.types import EpisodePlan, Interface, require_same_interface
+from opentau.types import EpisodePlan, Interface, require_fit
 from robot_bridge.clocks import BOOT_ID
 from robot_bridge.link import Plane, receive_from, send_to, wait
 from robot_bridge.liveness import Silence
@@ -99,12 +100,14 @@ class ControlServer(threading.Thread):
         interfaces: Mapping[str, Interface],
         station_silence_s: float,
         build_silence_s: float,
+        statistics: Mapping[str, str] | None = None,
     ) -> None:
-        """`interfaces`: served policy id to what it was trained on."""
+        """`interfaces`: served policy id to what it was trained on; `statistics`: to what it encodes with, where it says so."""
         super().__init__(name="control", daemon=True)
         self._socket = socket
         self._session = session
         self._interfaces = interfaces
+        self._statistics = statistics or {}
         self._station_silence_s = station_silence_s
         self._build_silence_s = build_silence_s
         self._peers: dict[str, _Peer] = {}
@@ -186,8 +189,16 @@ class ControlServer(threading.Thread):
         if message.station_id != station_id:
             raise LinkError(f"a station that calls itself {message.station_id!r} came as {station_id!r}")
         try:
-            for interface in self._interfaces.values():
-                require_same_interface(policy=interface, station=message.interface, station_id=station_id)
+            for policy_id, interface in self._interfaces.items():
+                require_fit(
+                    policy=interface,
+                    action_horizon=0,
+                    statistics_id=self._statistics.get(policy_id, ""),
+                    station=message.interface,
+                    num_needed=0,  # the session checked what it serves against its own options
+                    wanted_statistics="" if message.statistics_id is UNSET else message.statistics_id,
+                    station_id=station_id,
+                )
         except InterfaceMismatch as error:
             send_to(self._socket, station_id.encode(), Reject(session=self._session, text=str(error)))
             # A station of ours that does not fit means wrong options; one of others came to the wrong place.

@@ -14,7 +14,7 @@ import zmq
 
 from opentau.errors import OptionError, StationError, near_matches
 from opentau.events import EPISODE_FINISHED, NOTE, STAGE_PROGRESS, STATION, EventLog
-from opentau.protocols import Critic, Policy
+from opentau.protocols import Critic, NormalisingPolicy, Policy
 from opentau.rollout.fleet import Departure, LocalFleet
 from opentau.rollout.inference import InferenceServer
 from opentau.rollout.options import RolloutOptions
@@ -159,6 +159,11 @@ class RolloutSession:
             interfaces={policy_id: policy.interface for policy_id, policy in self._policies.items()},
             station_silence_s=options.station_silence_s,
             build_silence_s=options.build_silence_s,
+            statistics={
+                policy_id: policy.statistics_id
+                for policy_id, policy in self._policies.items()
+                if isinstance(policy, NormalisingPolicy)
+            },
         )
         self._inference = InferenceServer(
             inference,
