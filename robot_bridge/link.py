@@ -44,6 +44,7 @@ def bind(context: zmq.Context[zmq.Socket[bytes]], plane: Plane, *, host: str, po
     socket = context.socket(zmq.ROUTER)
     _configure(socket, plane)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # who dials again after a blackout must not wait for TCP to notice it
     try:
         socket.bind(f"tcp://{host}:{port or '*'}")
     except zmq.ZMQError as error:

@@ -295,7 +295,7 @@ def decode(frames: Sequence[Frame], *, max_bytes: int) -> tuple[AnyMessage, dict
     if len(frames) < 2:
         raise LinkError(f"a message of {len(frames)} frames was refused; it needs a version and a header")
     _check_version(bytes(frames[0][: len(MAGIC) + 3]))
-    message = _decode_header(frames[1])
+    message = decode_header(frames[1])
     payload = frames[2:]
     if len(message.arrays) != len(payload):
         raise LinkError(f"{type(message).__name__} declares {len(message.arrays)} arrays and brings {len(payload)} frames")
@@ -317,7 +317,8 @@ def _check_version(frame: bytes) -> None:
         )
 
 
-def _decode_header(frame: Frame) -> AnyMessage:
+def decode_header(frame: Frame) -> AnyMessage:
+    """Return the message of frame 1 alone; raises `LinkError` for anything that is none."""
     if len(frame) > MAX_HEADER_BYTES:
         raise LinkError(f"a header of {len(frame)} bytes was refused; the limit is {MAX_HEADER_BYTES}")
     try:

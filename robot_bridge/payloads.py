@@ -123,6 +123,21 @@ def played_from(message: Upload, arrays: Mapping[str, Payload]) -> PlayedEpisode
     )
 
 
+def upload_of(played: PlayedEpisode, *, session: str) -> tuple[Upload, dict[str, np.ndarray]]:
+    """Return the message that delivers a finished episode, and its columns."""
+    message = Upload(
+        session=session,
+        result=played.result,
+        prompt=played.prompt,
+        env_id=played.env_id,
+        num_clipped_actions=played.num_clipped_actions,
+        num_fallbacks=played.num_fallbacks,
+        num_refused_chunks=played.num_refused_chunks,
+        subtasks=subtask_runs(played.episode),
+    )
+    return message, {} if played.episode is None else played.episode.columns()
+
+
 def subtask_runs(episode: Episode | None) -> tuple[tuple[str, int], ...]:
     """Return the subtasks of an episode, each with the number of frames it lasts."""
     if episode is None:

@@ -6,7 +6,7 @@ import dataclasses
 import queue
 import secrets
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -102,16 +102,19 @@ class RolloutSession:
         *,
         on_episode: OnEpisode | None = None,
         should_stop: Callable[[], bool] = lambda: False,
+        recorded: Collection[str] = (),
     ) -> list[EpisodeResult]:
         """Play the plans and return their results in plan order; fewer where `should_stop` said so.
 
-        `on_episode` is called in this thread as episodes arrive, in any order, once each. Raises `InterfaceMismatch`,
-        `PolicyError`, and `StationError` when stations or episodes fail more often than the options allow.
+        `on_episode` is called in this thread as episodes arrive, in any order, once each; a station with a spool keeps its
+        episode until that call returned. `recorded`: episodes that such a station may bring once more.
+        Raises `InterfaceMismatch`, `PolicyError`, and `StationError` when stations or episodes fail more often than the
+        options allow.
         """
         self._check(plans)
         results: dict[str, EpisodeResult] = {}
         num_errors = 0
-        waiting = PlanQueue(plans)
+        waiting = PlanQueue(plans, recorded=recorded)
         self._control.submit(waiting)
         for station_id in self._fleet.start(min(self.options.num_stations, len(plans))):
             self._started(station_id)
@@ -127,6 +130,7 @@ class RolloutSession:
                 self._require_few_errors(num_errors, result)
                 if on_episode is not None:
                     on_episode(result, event.played.episode)
+                self._control.confirm(result.plan.episode_id)
                 results[result.plan.episode_id] = result
                 self._report(event, done=len(results), total=len(plans))
             elif event is not None:
