@@ -5,6 +5,7 @@ Simulators now, robots the same way: it loads an environment, an expert, a super
 
 from __future__ import annotations
 
+import argparse
 import math
 import signal
 import sys
@@ -20,6 +21,7 @@ from opentau.protocols import StepEnv
 from opentau.types import EpisodePlan, EpisodeResult, Interface, Outcome, require_same_interface
 from robot_bridge.config import StationConfig
 from robot_bridge.delivery import Fate
+from robot_bridge.images import DEFAULT_QUALITY
 from robot_bridge.link import Plane
 from robot_bridge.liveness import Silence
 from robot_bridge.messages import MAX_HEADER_BYTES, encode
@@ -31,6 +33,24 @@ from robot_bridge.station_link import Dismissed, Refused, StationLink
 
 EXIT_DONE, EXIT_LINK_LOST, EXIT_UNUSABLE = 0, 1, 2
 """Exit codes; a station that is unusable (options, rendering) would fail again, so nobody restarts it."""
+
+DESCRIPTION = f"""Run a station: dial in to a server, play the episodes it assigns on the file's environment, deliver them.
+
+`opentau serve` writes a file for every station it waits for. On another machine the same file does, where its env is.
+  session, station_id                         whom to dial, and as whom; no two stations have one name
+  control_endpoint, inference_endpoint
+  env, tasks, expert, supervisor              what to load: target: "pkg.mod:Name", args: …
+  execute_horizon, delay_ticks                how chunks are played
+  image_encoding: jpeg                        a tenth of the bytes, for links that are not loopback (jpeg_quality: {DEFAULT_QUALITY})
+  spool: FOLDER, reconnect_s: 600             keep finished episodes on disk until the server has them, and go on trying
+                                              while it is away; spool_bytes limits the folder
+  clock_interval_s: 0.5                       measure how far the server's clock is from ours
+  answer_within_ms: 250                       do not have older requests answered
+  statistics_id: ID                           play only policies that encode with these statistics
+  telemetry_endpoint                          tell viewers how it goes
+
+It ends with {EXIT_DONE} when it is dismissed, with {EXIT_LINK_LOST} when the server is lost or refuses it (start it again: what is spooled is
+delivered), and with {EXIT_UNUSABLE} when options or environment are unusable."""
 
 SPOOL_RETRY_S = 5.0
 """Time between two offers of an episode that no run expects."""
@@ -200,15 +220,24 @@ def _failed(plan: EpisodePlan, error: Exception) -> PlayedEpisode:
 
 def main() -> int:
     """Run a station until the server dismisses it."""
+    file = _arguments().parse_args().file
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to everybody in the terminal; the parent decides
     try:
-        config = StationConfig.load(Path(sys.argv[1]))
+        config = StationConfig.load(file)
         die_with_parent(config.parent_pid)
         with StationLink(config) as link:
             return _run(Station(config, link))
     except OpenTauError as error:
         print(error, file=sys.stderr)
         return EXIT_UNUSABLE
+
+
+def _arguments() -> argparse.ArgumentParser:
+    arguments = argparse.ArgumentParser(
+        prog="python -P -m robot_bridge.station", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument("file", type=Path, metavar="FILE.yaml", help="the station's configuration (StationConfig)")
+    return arguments
 
 
 def _run(station: Station) -> int:
