@@ -19,6 +19,7 @@ from robot_bridge.images import CHANNELS, CodedImage, Encoding
 # fields in all: with more, MessagePack spells even few of them another way (hence `Stamp`).
 MAGIC = b"OTB1"
 MAJOR, MINOR = 1, 0
+VERSION = MAGIC + bytes((MAJOR, MINOR))
 
 MAX_HEADER_BYTES = 1 << 16
 MAX_ARRAYS = 32
@@ -27,6 +28,7 @@ MAX_SUBTASKS = 10_000
 MAX_NAME = 64
 
 DTYPES = {name: np.dtype(name).newbyteorder("<") for name in ("uint8", "int8", "float32", "float64")}
+_NAMES = {dtype.newbyteorder(order): name for name, dtype in DTYPES.items() for order in "<>"}
 
 Frame: TypeAlias = bytes | memoryview
 Payload: TypeAlias = np.ndarray | CodedImage
@@ -267,21 +269,22 @@ _decoder = msgspec.msgpack.Decoder(AnyMessage)
 def encode(message: AnyMessage, arrays: Mapping[str, Payload] | None = None) -> list[Frame]:
     """Return the frames of a message; large arrays are views, so do not change them before they are sent."""
     fields: list[ArrayField] = []
-    payload: list[Frame] = []
+    frames: list[Frame] = [VERSION, b""]
     for name, array in (arrays or {}).items():
         if isinstance(array, CodedImage):
             fields.append(ArrayField(name=name, dtype="uint8", shape=array.shape, encoding=Encoding.JPEG))
-            payload.append(array.data)
+            frames.append(array.data)
             continue
-        if array.dtype.name not in DTYPES:
+        dtype = _NAMES.get(array.dtype)
+        if dtype is None:
             raise LinkError(f"array {name!r} has dtype {array.dtype}; the bridge carries {sorted(DTYPES)}")
-        contiguous = np.ascontiguousarray(array, dtype=DTYPES[array.dtype.name])
-        fields.append(ArrayField(name=name, dtype=array.dtype.name, shape=array.shape))
-        payload.append(contiguous.reshape(-1).view(np.uint8).data)
-    header = _encoder.encode(msgspec.structs.replace(message, arrays=tuple(fields)) if fields else message)
+        contiguous = np.ascontiguousarray(array, dtype=DTYPES[dtype])
+        fields.append(ArrayField(name=name, dtype=dtype, shape=array.shape))
+        frames.append(contiguous.data.cast("B") if contiguous.size else b"")
+    frames[1] = header = _encoder.encode(msgspec.structs.replace(message, arrays=tuple(fields)) if fields else message)
     if len(header) > MAX_HEADER_BYTES:
         raise LinkError(f"the header of {type(message).__name__} has {len(header)} bytes; the limit is {MAX_HEADER_BYTES}")
-    return [MAGIC + bytes((MAJOR, MINOR)), header, *payload]
+    return frames
 
 
 def decode(frames: Sequence[Frame], *, max_bytes: int) -> tuple[AnyMessage, dict[str, Payload]]:
@@ -289,25 +292,28 @@ def decode(frames: Sequence[Frame], *, max_bytes: int) -> tuple[AnyMessage, dict
 
     Coded images stay coded; all that a message declares, decoded or not, stays below `max_bytes`.
     """
-    num_bytes = sum(len(frame) for frame in frames)
+    num_bytes = sum(map(len, frames))
     if num_bytes > max_bytes:
         raise LinkError(f"a message of {num_bytes} bytes was refused; the limit is {max_bytes}")
     if len(frames) < 2:
         raise LinkError(f"a message of {len(frames)} frames was refused; it needs a version and a header")
-    _check_version(bytes(frames[0][: len(MAGIC) + 3]))
+    if frames[0] != VERSION:
+        _check_version(bytes(frames[0][: len(VERSION) + 1]))
     message = decode_header(frames[1])
     payload = frames[2:]
     if len(message.arrays) != len(payload):
         raise LinkError(f"{type(message).__name__} declares {len(message.arrays)} arrays and brings {len(payload)} frames")
     _require_within(message.arrays, max_bytes)
-    arrays = {field.name: _decode_array(field, frame) for field, frame in zip(message.arrays, payload, strict=True)}
+    arrays: dict[str, Payload] = {
+        field.name: _decode_array(field, frame) for field, frame in zip(message.arrays, payload, strict=True)
+    }
     if len(arrays) != len(payload):
         raise LinkError(f"{type(message).__name__} declares two arrays of one name")
     return message, arrays
 
 
 def _check_version(frame: bytes) -> None:
-    if len(frame) != len(MAGIC) + 2 or not frame.startswith(MAGIC):
+    if len(frame) != len(VERSION) or not frame.startswith(MAGIC):
         raise LinkError("a message that is not of this protocol was refused: it does not start with OTB1 and a version")
     major, minor = frame[len(MAGIC) :]
     if major != MAJOR:

@@ -41,7 +41,8 @@ DESCRIPTION = f"""Run a station: dial in to a server, play the episodes it assig
   control_endpoint, inference_endpoint
   env, tasks, expert, supervisor              what to load: target: "pkg.mod:Name", args: …
   execute_horizon, delay_ticks                how chunks are played
-  image_encoding: jpeg                        a tenth of the bytes, for links that are not loopback (jpeg_quality: {DEFAULT_QUALITY})
+  image_encoding: jpeg                        a tenth of the bytes, for links that are not loopback
+  jpeg_quality: {DEFAULT_QUALITY}
   spool: FOLDER, reconnect_s: 600             keep finished episodes on disk until the server has them, and go on trying
                                               while it is away; spool_bytes limits the folder
   clock_interval_s: 0.5                       measure how far the server's clock is from ours
@@ -49,8 +50,8 @@ DESCRIPTION = f"""Run a station: dial in to a server, play the episodes it assig
   statistics_id: ID                           play only policies that encode with these statistics
   telemetry_endpoint                          tell viewers how it goes
 
-It ends with {EXIT_DONE} when it is dismissed, with {EXIT_LINK_LOST} when the server is lost or refuses it (start it again: what is spooled is
-delivered), and with {EXIT_UNUSABLE} when options or environment are unusable."""
+It ends with {EXIT_DONE} when it is dismissed, with {EXIT_LINK_LOST} when the server is lost or refuses it (start it again: what
+is spooled is delivered), and with {EXIT_UNUSABLE} when options or environment are unusable."""
 
 SPOOL_RETRY_S = 5.0
 """Time between two offers of an episode that no run expects."""
