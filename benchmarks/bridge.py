@@ -1,9 +1,9 @@
 """The bridge's link beside bare sockets and beside openpi's client: round trips of an observation and its chunk.
 
-JPEG: three cameras of 224 pixels, coded beforehand, under CURVE; ours (typed headers, checks, stamps) against bare ROUTER/DEALER
-sockets that carry the same bytes there and back. Raw: the same cameras uncoded and in clear, to the policy's request and back
-from its chunk, against openpi-client's own client and a minimal websocket server with its packer. That needs openpi-client 0.1.2,
-whose numpy is older than ours: pip install --no-deps openpi-client==0.1.2 dm-tree, with the extra `robot` for websockets.
+JPEG: three cameras of 224 pixels, coded beforehand, under CURVE; ours (typed headers, checks, stamps) against bare ROUTER and
+DEALER sockets that carry the same bytes there and back. Raw: the same cameras uncoded and in clear, to the policy's request and
+back from its chunk, against openpi-client's own client and a minimal websocket server with its packer. That needs openpi-client
+0.1.2, whose numpy is older than ours: pip install --no-deps openpi-client==0.1.2 dm-tree, beside the extra `gateway`.
 Client and server are two processes, sides take turns round by round, and ratios are medians over rounds.
 --soak plays at 30 Hz on the real clock instead, with 100 ms of inference.
 """
@@ -147,7 +147,7 @@ def serve_ours_raw(_: Sequence[str]) -> None:
 
 
 def serve_openpi(_: Sequence[str]) -> None:
-    import websockets.asyncio.server  # extra: robot
+    import websockets.asyncio.server  # extra: gateway
     from openpi_client import msgpack_numpy  # extra: openpi-client, for this comparison alone
 
     async def answer(connection: websockets.asyncio.server.ServerConnection) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -28,7 +28,8 @@ MAX_SUBTASKS = 10_000
 MAX_NAME = 64
 
 DTYPES = {name: np.dtype(name).newbyteorder("<") for name in ("uint8", "int8", "float32", "float64")}
-_NAMES = {dtype.newbyteorder(order): name for name, dtype in DTYPES.items() for order in "<>"}
+_ORDERS: tuple[Literal["<", ">"], ...] = ("<", ">")
+_NAMES = {dtype.newbyteorder(order): name for name, dtype in DTYPES.items() for order in _ORDERS}
 
 Frame: TypeAlias = bytes | memoryview
 Payload: TypeAlias = np.ndarray | CodedImage
