@@ -289,11 +289,55 @@ def require_same_interface(*, policy: Interface, station: Interface, station_id:
 
     Cameras that the policy does not use are no mismatch; everything else is compared exactly.
     """
-    wanted, offered = policy.to_dict(), station.to_dict()
-    offered["cameras"] = {name: shape for name, shape in offered["cameras"].items() if name in wanted["cameras"]}
-    rows = [(key, wanted[key], offered[key]) for key in wanted if wanted[key] != offered[key]]
+    rows = _interface_differences(policy, station)
     if rows:
         raise InterfaceMismatch(station_id=station_id, rows=rows)
+
+
+def require_fit(
+    *,
+    policy: Interface,
+    action_horizon: int,
+    statistics_id: str,
+    station: Interface,
+    num_needed: int,
+    wanted_statistics: str,
+    station_id: str,
+) -> None:
+    """Compare both halves of the handshake: the interface exactly, and by rule what only the policy has.
+
+    `action_horizon` actions of a chunk must cover the `num_needed` that are played of it, its delay included; where the
+    station names the statistics that its numbers are encoded with, they must be the policy's ('' names none). Raises
+    `InterfaceMismatch` with every difference.
+    """
+    rows = _interface_differences(policy, station)
+    if action_horizon < num_needed:
+        rows.append(("execute_horizon + delay_ticks", f"at most {action_horizon}, its action horizon", num_needed))
+    if wanted_statistics and statistics_id != wanted_statistics:
+        rows.append(("statistics id", statistics_id or "none", wanted_statistics))
+    if rows:
+        raise InterfaceMismatch(station_id=station_id, rows=rows)
+
+
+def _interface_differences(policy: Interface, station: Interface) -> list[tuple[str, Any, Any]]:
+    wanted, offered = policy.to_dict(), station.to_dict()
+    rows: list[tuple[str, Any, Any]] = []
+    for camera, shape in wanted.pop("cameras").items():
+        cameras = offered["cameras"]
+        if camera not in cameras:
+            rows.append((f"cameras ({camera})", shape, "none of this name, but " + (", ".join(cameras) or "no camera at all")))
+        elif shape != cameras[camera]:
+            rows.append((f"cameras ({camera})", shape, cameras[camera]))
+    for key, value in wanted.items():
+        names = key.replace("_units", "_names")
+        if value == offered[key]:
+            continue
+        if names != key and wanted[names] == offered[names]:
+            both = zip(wanted[names], value, offered[key], strict=True)
+            rows += [(f"{key} ({name})", ours, theirs) for name, ours, theirs in both if ours != theirs]
+        else:
+            rows.append((key, value, offered[key]))
+    return rows
 
 
 def content_hash(plain: Any) -> str:

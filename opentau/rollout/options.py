@@ -56,6 +56,10 @@ class RolloutOptions:
     """0 takes any that is free."""
     inference_port: int = 0
     """0 takes any that is free."""
+    session: str = ""
+    """Names the session, so that stations find it again after a restart; '' draws a name that was never used."""
+    telemetry_port: int | None = None
+    """Port on which stations tell how it goes, and viewers listen on another; None offers none, 0 takes any that is free."""
 
     def __post_init__(self) -> None:
         if self.num_stations < 0:
