@@ -9,8 +9,9 @@ from itertools import groupby
 import numpy as np
 
 from opentau.errors import LinkError
-from opentau.types import ActionChunk, Episode, EpisodeResult, Observation, PolicyRequest
+from opentau.types import ROBOT_COLUMNS, ActionChunk, Episode, EpisodeResult, Observation, PolicyRequest
 from robot_bridge.messages import Chunk, Obs, Upload
+from robot_bridge.report import PlaybackReport
 
 # Shapes: T control steps, H actions of a chunk, d committed actions, A action dimensions, S state dimensions, Y, X pixels.
 
@@ -42,6 +43,9 @@ class PlayedEpisode:
     """Chunks that stood in for what the policy could not say (`ActionChunk.fallback`)."""
     num_refused_chunks: int = 0
     """Chunks that came too late or answered something else, and were not played."""
+    limits_id: str = ""
+    """Hash of the limits that a robot moved within; '' for simulators."""
+    report: PlaybackReport | None = None
 
 
 def request_arrays(request: PolicyRequest) -> dict[str, np.ndarray]:
@@ -88,6 +92,8 @@ def played_from(message: Upload, arrays: Mapping[str, np.ndarray]) -> PlayedEpis
         num_clipped_actions=message.num_clipped_actions,
         num_fallbacks=message.num_fallbacks,
         num_refused_chunks=message.num_refused_chunks,
+        limits_id=message.limits_id,
+        report=message.report,
     )
 
 
@@ -127,6 +133,8 @@ def _episode(message: Upload, arrays: Mapping[str, np.ndarray]) -> Episode:
             env_id=message.env_id,
             policy_version=result.policy_version,
             subtasks=tuple(subtask for subtask, length in message.subtasks for _ in range(length)),
+            robot={name: arrays[name] for name in ROBOT_COLUMNS if name in arrays},
+            limits_id=message.limits_id,
         )
     except ValueError as error:
         raise LinkError(f"an upload was refused: {error}") from error

@@ -7,6 +7,7 @@ from collections import deque
 from types import TracebackType
 from typing import TypeVar
 
+import msgspec
 import zmq
 
 from opentau.errors import LinkError
@@ -61,9 +62,16 @@ class StationLink:
             socket.close(0)
         self._context.term()
 
-    def hello(self, interface: Interface) -> None:
-        """Introduce the station; raises `LinkError` with the server's words where it is refused."""
-        self._send(Hello(session=self._config.session, station_id=self._config.station_id, interface=interface))
+    def hello(self, interface: Interface, *, limits_id: str = "") -> None:
+        """Introduce the station, a robot with its limits; raises `LinkError` with the server's words where it is refused."""
+        self._send(
+            Hello(
+                session=self._config.session,
+                station_id=self._config.station_id,
+                interface=interface,
+                limits_id=limits_id or msgspec.UNSET,
+            )
+        )
         self._await(Welcome)
 
     def next_plan(self) -> EpisodePlan:
@@ -85,6 +93,8 @@ class StationLink:
             num_fallbacks=played.num_fallbacks,
             num_refused_chunks=played.num_refused_chunks,
             subtasks=subtask_runs(played.episode),
+            limits_id=played.limits_id,
+            report=played.report,
         )
         columns = {} if played.episode is None else played.episode.columns()
         send(self._control, Plane.CONTROL, message, columns)
@@ -129,6 +139,13 @@ class StationLink:
             self.keep_alive()
             if waited.advance() > self._config.answer_timeout_s:
                 raise LinkError(f"no chunk came within {self._config.answer_timeout_s:g} s")
+        return self._read_reply()
+
+    def arrived_reply(self) -> ChunkReply | None:
+        """Return the next chunk that is here already, or None."""
+        return self._read_reply() if wait(self._inference, timeout_s=0.0) else None
+
+    def _read_reply(self) -> ChunkReply:
         message, arrays = receive(self._inference, Plane.INFERENCE)
         if not isinstance(message, Chunk):
             raise LinkError(f"the server sent a {type(message).__name__} where a Chunk belongs")
