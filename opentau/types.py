@@ -220,13 +220,13 @@ class Episode:
     subtasks: tuple[str, ...] = ()
     """Per frame what the acting agent was about, in words, '' where nobody said; empty where that is so throughout."""
     robot: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    """What only robots record: all of `ROBOT_COLUMNS`, or nothing."""
+    """What only robots record: all of `ROBOT_COLUMNS`; empty for simulators."""
     limits_id: str = ""
-    """Hash of the limits that a robot moved within; '' where there were none."""
+    """Hash of the limits that a robot moved within; '' for simulators."""
 
     def __post_init__(self) -> None:
         length = len(self.state)
-        if self.robot:
+        if self.robot or self.limits_id:
             self._check_robot_columns()
         for name in ("prompts", "subtasks"):
             count = len(getattr(self, name))
@@ -243,6 +243,8 @@ class Episode:
         kinds = {name: str(column.dtype) for name, column in self.robot.items()}
         if kinds != ROBOT_COLUMNS:
             raise ValueError(f"episode {self.episode_id}: a robot's columns are {ROBOT_COLUMNS}, these are {kinds}")
+        if not self.limits_id:
+            raise ValueError(f"episode {self.episode_id}: a robot's columns come with the id of the limits it moved within")
         for name, column in self.robot.items():
             shape = self.action.shape[1:] if name == "clip_mask" else ()
             if column.shape[1:] != shape:

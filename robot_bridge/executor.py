@@ -192,12 +192,17 @@ class ChunkExecutor:
         return True
 
     def give_up(self, tick: int, *, longest: int) -> None:
-        """Forget a pending request that no reply can serve any more: its ticks are over or it waited over `longest` ticks."""
+        """Forget a pending request that waited over `longest` ticks or whose own ticks are over.
+
+        One that the robot already holds for is given up after three times the usual delay.
+        """
         pending = self._pending
         if pending is None:
             return
-        is_over = pending.is_continuing and tick - pending.tick >= (self._action_horizon or 0)
-        if is_over or tick - pending.tick > longest:
+        num_waited = tick - pending.tick
+        is_missed = self._ring.get(tick) is None and num_waited > 3 * max(1, self.delay_ticks)
+        is_over = pending.is_continuing and (is_missed or num_waited >= (self._action_horizon or 0))
+        if is_over or num_waited > longest:
             self._pending = None
             self.num_unanswered += 1
 

@@ -168,6 +168,10 @@ class RobotEnv:
         self._poll_stop()
         return self._send(self._safety.rest())
 
+    def forgive_stall(self) -> None:
+        """Begin the ladder anew after this process itself stood still, in which nobody could have commanded the robot."""
+        self._safety.restart_timer(now_s=self._now_s)
+
     def advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict]:
         """Play one control tick: reward, terminated, truncated, info with what was executed."""
         played = self.play(action)

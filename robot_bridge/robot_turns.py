@@ -40,6 +40,7 @@ class RobotTurns:
         self._playback = playback
         self._track = track
         self._options = options
+        self._is_wandering = False
         self._takeover = Takeover(options, has_policy=playback is not None)
 
     def play(self, tick: int, observation: Mapping[str, Any]) -> tuple[Turn, Played]:
@@ -72,7 +73,8 @@ class RobotTurns:
 
     def _play_policy(self, tick: int, observation: Mapping[str, Any], phase: Phase) -> tuple[np.ndarray | None, Played]:
         assert self._playback is not None, "without a policy nobody but the human acts"
-        action = self._playback.next_action(tick, observation)
+        # Whatever is planned from here would begin elsewhere: the robot is on its way to its safe pose.
+        action = None if self._is_wandering else self._playback.next_action(tick, observation)
         if phase is Phase.RESUME:
             return None, self._robot.rest()
         self._playback.note_played(tick, action)
@@ -92,8 +94,11 @@ class RobotTurns:
 
     def _heed(self, played: Played) -> None:
         """Drop plans that no longer fit the robot: it moved on its own, or stood still unplanned for long."""
-        has_wandered = played.executed.level is Hold.SAFE_POSE and not self._robot.is_still
-        if self._playback is not None and (has_wandered or played.num_missed >= self._robot.stale_after_ticks):
+        self._is_wandering = played.executed.level is Hold.SAFE_POSE and not self._robot.is_still
+        has_stalled = played.num_missed >= self._robot.stale_after_ticks
+        if has_stalled:
+            self._robot.forgive_stall()
+        if self._playback is not None and (self._is_wandering or has_stalled):
             self._playback.interrupt()
         self._track.num_clipped_actions += bool(played.executed.clips.any())
 

@@ -34,7 +34,7 @@ class Hold(enum.IntEnum):
     """The ladder: how a robot holds when it has no fresh action."""
 
     NONE = 0
-    """It has one."""
+    """It has one, or is meant to stand still."""
     DECELERATE = 1
     """It comes to rest within its limits."""
     DAMPED = 2
@@ -154,6 +154,10 @@ class Safety:
         """From the next standstill on, which comes first, move at the first run's part of the limits."""
         self._is_slowing = True
 
+    def restart_timer(self, *, now_s: float) -> None:
+        """Begin the ladder anew from `now_s`."""
+        self._fresh_at_s, self._damped_at = now_s, None
+
     def rest_timer(self) -> None:
         """Begin the ladder anew: that nobody commands the robot now is as it should be."""
         self._fresh_at_s, self._damped_at = None, None
@@ -205,7 +209,7 @@ class Safety:
     def rest(self) -> Executed:
         """Come to rest and stay, because that is what somebody wants."""
         self.rest_timer()
-        return self._brake(Hold.STOPPED if self._latch.is_set else Hold.DECELERATE)
+        return self._brake(Hold.STOPPED if self._latch.is_set else Hold.NONE)
 
     def _brake(self, level: Hold) -> Executed:
         self._motion = braked(self._within, self._motion)
