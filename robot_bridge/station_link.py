@@ -103,13 +103,18 @@ class StationLink:
         for socket in (self._control, self._inference):
             socket.close(0)
 
-    def hello(self, interface: Interface) -> None:
-        """Introduce the station; raises `LinkError` with the server's words where it is refused."""
-        self._schema_hash = interface.hash()
+    def hello(self, interface: Interface, *, limits_id: str = "") -> None:
+        """Introduce the station, a robot with its limits; raises `LinkError` with the server's words where it is refused."""
+        self._schema_hash, self._limits_id = interface.hash(), limits_id
         config = self._config
-        statistics_id = config.statistics_id or UNSET
         self.send_control(
-            Hello(session=config.session, station_id=config.station_id, interface=interface, statistics_id=statistics_id)
+            Hello(
+                session=config.session,
+                station_id=config.station_id,
+                interface=interface,
+                statistics_id=config.statistics_id or UNSET,
+                limits_id=limits_id or UNSET,
+            )
         )
         self._await(Welcome)
 
@@ -117,7 +122,7 @@ class StationLink:
         """Start the link anew and introduce the station again; what was on its way is forgotten."""
         self._close()
         self._open()
-        self.hello(interface)
+        self.hello(interface, limits_id=self._limits_id)
 
     def next_plan(self, *, within_s: float = math.inf) -> EpisodePlan | None:
         """Wait for a plan, as long as the server lives; None if none came in time. Raises `Dismissed` after the last one."""
@@ -212,6 +217,13 @@ class StationLink:
             self.keep_alive()
             if waited.advance() > self._config.answer_timeout_s:
                 raise LinkError(f"no chunk came within {self._config.answer_timeout_s:g} s")
+        return self._read_reply()
+
+    def arrived_reply(self) -> ChunkReply | None:
+        """Return the next chunk that is here already, or None."""
+        return self._read_reply() if wait(self._inference, timeout_s=0.0) else None
+
+    def _read_reply(self) -> ChunkReply:
         message, arrays = receive(self._inference, Plane.INFERENCE)
         if not isinstance(message, Chunk):
             raise LinkError(f"the server sent a {type(message).__name__} where a Chunk belongs")
