@@ -60,6 +60,22 @@ class ChunkingOptions:
         return self.mode in (Mode.TRAINED, Mode.GUIDED)
 
 
+def require_bridgeable(delay_ticks: int, *, execute_horizon: int, chunking: ChunkingOptions | None) -> None:
+    """Raise `OptionError` for a delay that is negative, or longer than what a chunk plays where no mode was chosen."""
+    if delay_ticks < 0:
+        raise OptionError(f"delay_ticks is {delay_ticks}; it must be 0 or more")
+    if chunking is None and delay_ticks >= execute_horizon:
+        raise OptionError(
+            f"delay_ticks is {delay_ticks} and execute_horizon {execute_horizon}; the delay must be shorter than what a chunk "
+            "plays: raise execute_horizon, or choose a `chunking.mode`, and the robot holds while it waits"
+        )
+
+
+def num_needed(delay_ticks: int, *, execute_horizon: int, chunking: ChunkingOptions | None) -> int:
+    """Return the actions that a chunk must have: what is played of it and, where no mode was chosen, the delay before that."""
+    return execute_horizon + (delay_ticks if chunking is None else 0)
+
+
 def held(action: np.ndarray, *, is_step: np.ndarray) -> np.ndarray:
     """Return the action that keeps a robot where `action` brought it, float32 [A]: targets again, no further steps."""
     return np.where(is_step, np.float32(0.0), action).astype(np.float32)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from opentau.config import check_args, locate, options_from
+from opentau.config import check_args, later, locate, options_from
 from opentau.data.options import MixtureOptions
 from opentau.errors import OptionError
 from opentau.loop.gate import GateOptions
@@ -17,6 +17,7 @@ from opentau.rollout.options import LOCAL_PLACE
 from opentau.training.options import DistributionOptions, ObjectiveOptions, TrainOptions, TuningOptions
 from opentau.types import Interface, content_hash
 from opentau.value.options import ValueOptions
+from robot_bridge.chunking import ChunkingOptions, num_needed, require_bridgeable
 
 Plugin = Mapping[str, Any]
 """{"target": "pkg.mod:Attr", "args": {…}}."""
@@ -144,8 +145,16 @@ class RolloutSettings:
     """Control steps between asking for a chunk and having it, injected in virtual time."""
     batch_size: int = 2
     """Rows of an inference batch; smaller ones are padded to it, so that company never changes a result."""
+    chunking: ChunkingOptions | None = later(None)
+    """How chunks follow each other, `+rollout.chunking.mode=blend`; None has a policy continue what is committed."""
+
+    @property
+    def num_needed(self) -> int:
+        """Actions that a chunk must have."""
+        return num_needed(self.delay_ticks, execute_horizon=self.execute_horizon, chunking=self.chunking)
 
     def __post_init__(self) -> None:
+        require_bridgeable(self.delay_ticks, execute_horizon=self.execute_horizon, chunking=self.chunking)
         if self.num_stations < 1:
             raise OptionError(f"rollout.num_stations is {self.num_stations}; it must be at least 1")
 

@@ -76,6 +76,7 @@ class Setting:
             "delay_ticks": options.rollout.delay_ticks,
             "batch_size": options.rollout.batch_size,
             **identifying(asdict(options.inference)),
+            **({} if options.rollout.chunking is None else {"chunking": asdict(options.rollout.chunking)}),
         }
 
     def policy_start(self) -> PolicyConfig | Pretrained:
@@ -108,6 +109,7 @@ class Setting:
             perturbation=options.env.perturbation,
             execute_horizon=options.rollout.execute_horizon,
             delay_ticks=options.rollout.delay_ticks,
+            chunking=options.rollout.chunking,
             batch_size=options.rollout.batch_size,
         )
 

@@ -311,9 +311,10 @@ class RolloutSession:
 
 
 def _require_long_enough(policy_id: str, policy: Policy, options: RolloutOptions) -> None:
-    """Check the policy's half of the handshake: a chunk covers what is played of it."""
-    if policy.action_horizon < options.execute_horizon:
+    """Check the policy's half of the handshake: a chunk covers the delay before it and what is played of it."""
+    needed = options.num_needed
+    if policy.action_horizon < needed:
         raise OptionError(
-            f"policy {policy_id!r} predicts {policy.action_horizon} actions; execute_horizon is {options.execute_horizon}. "
-            f"Set execute_horizon to at most {policy.action_horizon}"
+            f"policy {policy_id!r} predicts {policy.action_horizon} actions; execute_horizon + delay_ticks is {needed}. "
+            f"Set execute_horizon to at most {policy.action_horizon - needed + options.execute_horizon}"
         )
