@@ -20,7 +20,7 @@ MAX_TEMPERATURE = 60
 """Degrees Celsius; the motors switch themselves off at 70."""
 MAX_VOLTAGE_DROP = 0.8
 """Volts between the first and the last motor of the chain."""
-_NUDGE_TICKS, _NUDGE_S = 40, 0.6
+_NUDGE_TICKS, _NUDGE_S = 40, 0.5
 _MIN_RATE_SHARE = 0.8
 
 
@@ -45,17 +45,18 @@ def check_bus(path: str, *, reply_timeout_s: float = 0.02) -> Iterator[Finding]:
         return
     yield Finding(name="port", is_good=True, text=path)
     models = found[0].models if found else {}
-    if found and found[0].has_collisions:
-        fix = "give them their ids one at a time: opentau robot setup"
-        yield Finding(name="ids", is_good=False, text="answers collide: two motors have one id, or the line is bad", fix=fix)
     missing = [f"{number} ({joint})" for number, joint in enumerate(JOINTS, start=1) if number not in models]
     extra = sorted(set(models) - set(range(1, len(JOINTS) + 1)))
-    if missing or extra:
-        text = (f"missing {', '.join(missing)}" if missing else "") + (f" unknown {extra}" if extra else "")
+    text = (f"missing {', '.join(missing)} " if missing else "") + (f"unknown {extra}" if extra else "")
+    fix = ""
+    if found and found[0].has_collisions:
+        text = f"answers collide: two motors have one id, or the line is bad; {text}"
+        fix = "give them their ids one at a time: opentau robot setup"
+    elif missing or extra:
         fix = "check the cable of the first missing motor and the power; for an unknown id run: opentau robot setup"
-        yield Finding(name="ids", is_good=False, text=text.strip(), fix=fix)
-    elif not found[0].has_collisions:
-        yield Finding(name="ids", is_good=True, text=", ".join(f"{n} {joint}" for n, joint in enumerate(JOINTS, start=1)))
+    else:
+        text = ", ".join(f"{number} {joint}" for number, joint in enumerate(JOINTS, start=1))
+    yield Finding(name="ids", is_good=not fix, text=text.strip(), fix=fix)
     wrong = {motor_id: model for motor_id, model in models.items() if model != MODEL_NAMES[MODEL_NUMBER]}
     if wrong:
         fix = "an SO-101 has STS3215 motors: exchange them"

@@ -11,9 +11,9 @@ from PIL import Image
 
 MAX_BRIGHTNESS_DIFFERENCE = 40.0
 """Mean grey level, of 255."""
-MAX_COLOUR_DISTANCE = 0.5
+MAX_COLOUR_DISTANCE = 0.35
 """Half the summed difference of the colour histograms, 0 to 1."""
-MIN_STRUCTURE = 0.3
+MIN_STRUCTURE = 0.5
 """Correlation of the coarse pictures, -1 to 1."""
 _BINS, _COARSE = 16, 24
 
@@ -82,5 +82,5 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 def _histogram(picture: np.ndarray) -> np.ndarray:
     """Return the shares of every colour's levels, float64 [3 * 16] with the sum 1."""
-    counts = [np.bincount(picture[..., channel].ravel() * _BINS // 256, minlength=_BINS) for channel in range(3)]
+    counts = [np.bincount(picture[..., channel].ravel() // (256 // _BINS), minlength=_BINS) for channel in range(3)]
     return np.concatenate(counts) / (3 * picture.shape[0] * picture.shape[1])

@@ -71,7 +71,7 @@ def test_a_pulled_cable_is_an_error_at_once_and_the_bus_can_be_opened_again(emul
     emulator.unplug()
     with pytest.raises(RobotError, match=r"is gone .*plug the arm's USB cable in again"):
         bus.sync_read("Present_Position", IDS)
-    with pytest.raises(RobotError, match="cannot be opened: .*plug the arm in"):
+    with pytest.raises(RobotError, match=r"cannot be opened: .*plug the arm in"):
         bus.open()
     emulator.plug()
     bus.open()
