@@ -77,7 +77,14 @@ class StationConfig:
     @classmethod
     def load(cls, path: Path) -> StationConfig:
         """Read the yaml; raises `OptionError` for what does not belong there."""
-        return options_from(cls, yaml.safe_load(path.read_text()), where="station")
+        return cls.from_yaml(path.read_text())
+
+    @classmethod
+    def from_yaml(cls, text: str) -> StationConfig:
+        return options_from(cls, yaml.safe_load(text), where="station")
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(dataclasses.asdict(self), sort_keys=False)
 
     def save(self, path: Path) -> None:
-        path.write_text(yaml.safe_dump(dataclasses.asdict(self), sort_keys=False))
+        path.write_text(self.to_yaml())

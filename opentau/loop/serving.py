@@ -1,4 +1,4 @@
-"""From a checkpoint to a policy that answers: ours in this process, LeRobot's in a process of its own environment."""
+"""From a checkpoint to a policy that answers: ours in this process, LeRobot's in its environment, openpi's wherever it is."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from opentau.policies.processor import Processor
 from opentau.protocols import Policy
 from opentau.rollout.lerobot_environment import environment_variables, lerobot_python, module_command
 from opentau.rollout.policy_process import PolicyProcess
+from opentau.rollout.remote_policy import RemotePolicy, is_remote_policy
 from opentau.types import Interface, require_fit
 
 SERVER = "lerobot_side.serve"
@@ -38,13 +39,20 @@ def served_policy(
     A checkpoint of ours is compared with the robot's interface before its weights are read. A process of LeRobot's is compared
     before it starts, and gone when the block ends; what it says is kept under `log_dir`.
     """
-    if not is_lerobot_folder(checkpoint):
+    is_remote = is_remote_policy(checkpoint)
+    if not is_remote and not is_lerobot_folder(checkpoint):
         require_checkpoint_fits(checkpoint, options, interface=interface)
         yield load_policy(checkpoint, options, indicator=indicator)
         return
     if indicator is not None:
-        raise OptionError(f"{checkpoint} is a policy of LeRobot's, which knows no indicator; leave evaluation.final_indicators")
+        raise OptionError(f"{checkpoint} is no policy of OpenTau's and knows no indicator; leave evaluation.final_indicators")
     require_askable(options)
+    if is_remote:
+        with RemotePolicy.read(checkpoint).dial(interface) as remote:
+            text = f"policy {remote.policy_version[:8]} answers over openpi's protocol, without seeds: episodes may not repeat"
+            log.emit(events.NOTE, level="info", text=text)
+            yield remote
+        return
     with _lerobot_process(LeRobotFolder.read(checkpoint), options, interface=interface, log_dir=log_dir) as process:
         horizon = process.action_horizon
         text = f"policy {process.policy_version[:8]} answers from LeRobot's environment, {horizon} actions a chunk"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from opentau.errors import OptionError
+
+LOCAL_PLACE = {"target": "opentau.rollout.fleet:LocalPlace"}
+"""Spec of this machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +21,9 @@ class RolloutOptions:
     tasks: Mapping[str, Mapping[str, Any]]
     """Task id to the arguments that are added to the environment's for this task."""
     num_stations: int = 2
-    """Stations run as processes of this machine; fewer episodes start fewer, 0 leaves the work to stations that dial in."""
+    """Stations that the session starts; fewer episodes start fewer, 0 leaves the work to stations that dial in."""
+    fleet: Mapping[str, Any] = field(default_factory=lambda: LOCAL_PLACE)
+    """Spec of the place where they run."""
     expert: Mapping[str, Any] | None = None
     """Spec of the expert that demonstrates and intervenes."""
     supervisor: Mapping[str, Any] | None = None

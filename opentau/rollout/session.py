@@ -1,4 +1,4 @@
-"""A rollout session: policies, a server and a local fleet that together turn plans into results."""
+"""A rollout session: policies, a server and a fleet that together turn plans into results."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from types import TracebackType
 
 import zmq
 
+from opentau.config import build
 from opentau.errors import OptionError, StationError, near_matches
 from opentau.events import EPISODE_FINISHED, NOTE, STAGE_PROGRESS, STATION, EventLog
 from opentau.protocols import Critic, NormalisingPolicy, Policy
-from opentau.rollout.fleet import Departure, LocalFleet
+from opentau.rollout.fleet import Departure, Fleet
 from opentau.rollout.inference import InferenceServer
 from opentau.rollout.options import RolloutOptions
 from opentau.rollout.schedule import LostPlan, PlanQueue
@@ -200,7 +201,7 @@ class RolloutSession:
             server_silence_s=options.station_silence_s,
             telemetry_endpoint=self._telemetry.station_endpoint if self._telemetry else None,
         )
-        self._fleet = LocalFleet(self._template, log_dir=log_dir)
+        self._fleet = Fleet(self._template, place=build(options.fleet), log_dir=log_dir)
         self._control.start()
         self._inference.start()
         if self._telemetry is not None:
