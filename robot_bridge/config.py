@@ -22,7 +22,7 @@ class StationConfig:
     """Everything that one station program needs; plug-ins are specs {"target": "pkg.mod:Name", "args": {…}}."""
 
     session: str
-    """The server's session; both sides refuse messages of another."""
+    """The server's session; both sides refuse messages of another. '*' plays for whichever session is served there."""
     station_id: str
     """Unique among the stations of a session and over restarts."""
     control_endpoint: str

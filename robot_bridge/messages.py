@@ -22,6 +22,9 @@ MAGIC = b"OTB1"
 MAJOR, MINOR = 1, 0
 VERSION = MAGIC + bytes((MAJOR, MINOR))
 
+ANY_SESSION = "*"
+"""What a station says that plays for whoever serves there: it learns the session's name from its welcome."""
+
 MAX_HEADER_BYTES = 1 << 16
 MAX_ARRAYS = 32
 MAX_DIMS = 5

@@ -144,7 +144,7 @@ class Station:
     def _keep(self, played: PlayedEpisode) -> None:
         """Spool an episode; where the disk takes nothing it stays in memory, and the station says so and goes on."""
         assert self._spool is not None, "stations without a spool upload at once"
-        message, columns = upload_of(played, session=self._config.session)
+        message, columns = upload_of(played, session=self._link.session)
         try:
             self._spool.add(played.result.plan.episode_id, encode(message, columns))
         except StorageError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import time
@@ -22,6 +23,7 @@ from robot_bridge.images import Encoding
 from robot_bridge.link import Plane, dial, receive, send, wait
 from robot_bridge.liveness import Silence
 from robot_bridge.messages import (
+    ANY_SESSION,
     Assign,
     Bye,
     Chunk,
@@ -116,7 +118,14 @@ class StationLink:
                 limits_id=limits_id or UNSET,
             )
         )
-        self._await(Welcome)
+        welcome = self._await(Welcome)
+        self._config = dataclasses.replace(config, session=welcome.session)
+        self._asked = structs.replace(self._asked, session=welcome.session)
+
+    @property
+    def session(self) -> str:
+        """The server's session, once it has welcomed the station."""
+        return self._config.session
 
     def dial_again(self, interface: Interface) -> None:
         """Start the link anew and introduce the station again; what was on its way is forgotten."""
@@ -173,8 +182,8 @@ class StationLink:
                 self.telemetry.preview(camera, pixels, tick=tick)
 
     def _ask_for_the_time(self) -> None:
-        interval_s = self._config.clock_interval_s
-        if interval_s is not None and self._since_clock.advance() >= interval_s:
+        interval_s, is_welcome = self._config.clock_interval_s, self._config.session != ANY_SESSION
+        if interval_s is not None and is_welcome and self._since_clock.advance() >= interval_s:
             self._since_clock.heard()
             self.send_control(TimePing(session=self._config.session, t1_ns=time.monotonic_ns()))
 
@@ -265,7 +274,7 @@ class StationLink:
         while wait(self._control, timeout_s=timeout_s):
             timeout_s = 0.0
             message, _ = receive(self._control, Plane.CONTROL)
-            if message.session != self._config.session:
+            if self._config.session not in (message.session, ANY_SESSION):
                 raise Refused(f"the server belongs to session {message.session}, this station to {self._config.session}")
             self._silence.heard()
             if isinstance(message, Bye):

@@ -26,6 +26,7 @@ import yaml
 
 from opentau.config import build, options_from
 from opentau.errors import OpenTauError, RobotError
+from robot_bridge.parents import die_with_parent
 from robot_bridge.robots.calibration import JOINTS, read_calibration
 from robot_bridge.robots.emulator_control import ControlServer
 from robot_bridge.robots.plant import Plant
@@ -58,6 +59,8 @@ class EmulatorSpec:
     """Volts of the supply."""
     plant_hz: float = 200.0
     seed: int = 0
+    parent_pid: int | None = None
+    """Process whose end ends the emulator; None for one that was started by hand."""
 
 
 class BusEmulator:
@@ -204,7 +207,9 @@ def _host_rate(slave: int) -> int:
 
 def run(plain: Mapping[str, Any], *, announce: Callable[[str], None]) -> None:
     """Run the emulator until its control socket says stop or SIGTERM comes."""
-    emulator = BusEmulator(options_from(EmulatorSpec, plain, where="emulator"))
+    spec = options_from(EmulatorSpec, plain, where="emulator")
+    die_with_parent(spec.parent_pid)
+    emulator = BusEmulator(spec)
     emulator.start()
     try:
         with ControlServer(emulator) as server:

@@ -143,9 +143,9 @@ def place(
             width = field.type.list_size if pa.types.is_fixed_size_list(field.type) else 1
             columns.append(_array(np.pad(rows, ((0, 0), (0, width - own_width)))))
         elif field.name in ROBOT_COLUMNS and field.name not in table.column_names:
-            raise DataError(
-                f"episode {constants['episode_id']} was recorded in a simulator and others on a robot; record them apart"
-            )
+            # Simulators beside robots: the column says nothing of them, and reading an episode without limits leaves it out.
+            shape = (num_frames, field.type.list_size) if pa.types.is_fixed_size_list(field.type) else (num_frames,)
+            columns.append(_array(np.zeros(shape, ROBOT_COLUMNS[field.name])))
         else:
             columns.append(table[field.name])
     metadata = {**(schema.metadata or {}), CONSTANTS_KEY: table.schema.metadata[CONSTANTS_KEY]}

@@ -11,7 +11,6 @@ import pytest
 from opentau.data.lerobot.dataset import Dataset
 from opentau.data.lerobot.writer import DatasetWriter
 from opentau.data.resampling import Resampling
-from opentau.errors import DataError
 from opentau.types import ROBOT_COLUMNS, Actor, Episode, EpisodePlan, EpisodeResult, Outcome
 from robot_bridge.messages import Upload, decode, encode
 from robot_bridge.payloads import played_from
@@ -78,10 +77,12 @@ def test_a_simulators_dataset_has_no_such_columns(tmp_path):
     assert dataset.load(0).digest() == simulated.digest()
 
 
-def test_robots_and_simulators_are_not_mixed_in_one_dataset(tmp_path):
-    writer = write(tmp_path, episode(), episode(robot={}, limits_id="", episode_id="e/1"))
-    with pytest.raises(DataError, match="e/1 was recorded in a simulator"):
-        writer.finish()
+def test_robots_and_simulators_of_one_interface_share_a_dataset_and_stay_what_they_were(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    simulated = episode(episode_id="e/1", robot={}, limits_id="", sim_state=rng.normal(size=(LENGTH, 5)))
+    write(tmp_path, episode(), simulated).finish()
+    dataset = Dataset(tmp_path)
+    assert [dataset.load(index).digest() for index in (0, 1)] == [episode().digest(), simulated.digest()]
 
 
 def test_the_columns_are_part_of_the_digest():
