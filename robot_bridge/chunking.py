@@ -30,6 +30,8 @@ class Mode(enum.StrEnum):
     """A chunk is asked for when the last one is played, and the robot holds until it is there."""
 
 
+CONTINUED = Mode.TRAINED.value
+"""The default: also what a server that guides its policies makes of it (`inference.committed`)."""
 LINEAR, EXPONENTIAL = "linear", "exponential"
 
 
@@ -37,7 +39,7 @@ LINEAR, EXPONENTIAL = "linear", "exponential"
 class ChunkingOptions:
     """How chunks follow each other."""
 
-    mode: str = "trained"
+    mode: str = CONTINUED
     """'trained', 'guided', 'blend', 'naive' or 'hold'."""
     fade: str = LINEAR
     """How 'blend' fades: 'linear', or 'exponential' (the soft mask of real-time chunking, arXiv:2506.07339, equation 5)."""

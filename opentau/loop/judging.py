@@ -206,6 +206,7 @@ def _score(setting: Setting, policy: Product, plans: Sequence[EpisodePlan], resu
         max_steps=setting.max_steps,
         execute_horizon=setting.options.rollout.execute_horizon,
         delay_ticks=setting.options.rollout.delay_ticks,
+        chunking=setting.options.rollout.chunking,
         rendering=setting.tasks[0].rendering,
     )
     limits, hz = setting.max_steps, setting.interface.control_hz

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from opentau.config import check_args, locate, options_from
+from opentau.config import check_args, later, locate, options_from
 from opentau.data.options import MixtureOptions
 from opentau.errors import OptionError
 from opentau.loop.gate import GateOptions
@@ -16,6 +16,7 @@ from opentau.policies.options import FAST, InferenceOptions, identifying, requir
 from opentau.training.options import DistributionOptions, ObjectiveOptions, TrainOptions, TuningOptions
 from opentau.types import Interface, content_hash
 from opentau.value.options import ValueOptions
+from robot_bridge.chunking import CONTINUED, ChunkingOptions
 
 Plugin = Mapping[str, Any]
 """{"target": "pkg.mod:Attr", "args": {…}}."""
@@ -140,13 +141,18 @@ class RolloutSettings:
     execute_horizon: int = 8
     """Actions of a chunk played before planning again."""
     delay_ticks: int = 0
-    """Control steps between asking for a chunk and having it, injected in virtual time."""
+    """Control steps between asking for a chunk and having it, injected in virtual time; beyond half the action horizon, or what
+    the chunks have to spare, the robot holds meanwhile."""
+    chunking: str = later(CONTINUED)
+    """With a delay, how chunks follow each other (docs/robots.md): 'trained' has the policy continue what is committed, as
+    `inference.committed` says; 'blend', 'naive' and 'hold' tell it nothing. No key of loop.yaml: give +rollout.chunking=hold."""
     batch_size: int = 2
     """Rows of an inference batch; smaller ones are padded to it, so that company never changes a result."""
 
     def __post_init__(self) -> None:
         if self.num_stations < 1:
             raise OptionError(f"rollout.num_stations is {self.num_stations}; it must be at least 1")
+        ChunkingOptions(mode=self.chunking)  # raises for a mode that there is not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

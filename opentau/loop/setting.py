@@ -27,6 +27,7 @@ from opentau.rollout.options import RolloutOptions
 from opentau.rollout.session import RolloutSession
 from opentau.training.mixing import MixtureData
 from opentau.types import Interface, content_hash
+from robot_bridge.chunking import CONTINUED, ChunkingOptions
 from robot_bridge.describe import EnvDescription, describe
 
 RENDERING = "envs.rendering:describe_backend"
@@ -75,6 +76,7 @@ class Setting:
             "delay_ticks": options.rollout.delay_ticks,
             "batch_size": options.rollout.batch_size,
             **identifying(asdict(options.inference)),
+            **({} if options.rollout.chunking == CONTINUED else {"chunking": options.rollout.chunking}),
         }
 
     def policy_start(self) -> PolicyConfig | Pretrained:
@@ -97,6 +99,7 @@ class Setting:
     def rollout_options(self) -> RolloutOptions:
         """Return how stations are set up."""
         options = self.options
+        is_told = options.rollout.delay_ticks > 0 or options.rollout.chunking != CONTINUED
         return RolloutOptions(
             num_stations=options.rollout.num_stations,
             env=options.env.spec,
@@ -106,6 +109,8 @@ class Setting:
             perturbation=options.env.perturbation,
             execute_horizon=options.rollout.execute_horizon,
             delay_ticks=options.rollout.delay_ticks,
+            # Without a delay there are no seams of interest, and episodes travel as they always did.
+            chunking=ChunkingOptions(mode=options.rollout.chunking) if is_told else None,
             batch_size=options.rollout.batch_size,
         )
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
+from opentau.config import later, plain_from
 from opentau.types import Actor, EpisodePlan, EpisodeResult, Outcome, content_hash, derive_seed
+from robot_bridge.chunking import CONTINUED
 
 VERSIONED_PACKAGES = ("opentau-loop", "mujoco", "numpy")
 
@@ -32,9 +34,11 @@ class EvalSpec:
     """Package to version."""
     rendering: str
     """OpenGL backend and renderer that made the pixels."""
+    chunking: str = later(CONTINUED)
+    """How chunks follow each other (`robot_bridge.chunking.Mode`)."""
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return plain_from(self)
 
     @property
     def id(self) -> str:
@@ -141,6 +145,7 @@ def eval_spec(
     execute_horizon: int,
     delay_ticks: int,
     rendering: str,
+    chunking: str = CONTINUED,
 ) -> EvalSpec:
     """Describe what these plans evaluate; policy and episode names are no part of it.
 
@@ -160,6 +165,7 @@ def eval_spec(
         delay_ticks=delay_ticks,
         versions=_versions(),
         rendering=rendering,
+        chunking=chunking,
     )
 
 

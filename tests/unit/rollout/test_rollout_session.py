@@ -211,8 +211,8 @@ def test_plans_that_cannot_be_played_are_refused(wrong, text):
 
 
 def test_a_policy_whose_chunks_are_too_short_is_refused_with_the_fix():
-    with pytest.raises(OptionError, match=r"predicts 7 actions; .* is 8. Set execute_horizon to at most 5"):
-        RolloutSession(options(), policies={"p": ScriptedPolicy(action_horizon=7)})
+    with pytest.raises(OptionError, match=r"predicts 5 actions; .* is 6. Set execute_horizon to at most 5"):
+        RolloutSession(options(), policies={"p": ScriptedPolicy(action_horizon=5)})
 
 
 def test_uploaded_episodes_are_exactly_what_was_played():
