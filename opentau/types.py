@@ -263,6 +263,15 @@ class Episode:
     def num_intervention_steps(self) -> int:
         return int(np.count_nonzero(self.source == Source.INTERVENTION))
 
+    @property
+    def is_held(self) -> np.ndarray:
+        """Frames in which nobody moved the robot, bool [T]: it held for want of a plan, or a human paused or aligned it."""
+        if self.robot:
+            is_moved = np.isin(self.robot["fsm_state"], (Phase.AUTONOMOUS, Phase.HUMAN))
+            return ~is_moved | (self.robot["hold_level"] > 0)
+        # Recordings of others say of no frame what a policy proposed, nor which policy it was.
+        return (self.source == Source.AUTONOMOUS) & np.isnan(self.policy_action).any(axis=1) & bool(self.policy_version)
+
     def digest(self) -> str:
         """Return a sha256 over all content; equal episodes have equal digests on any machine."""
         digest = hashlib.sha256()

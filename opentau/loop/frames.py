@@ -25,6 +25,6 @@ def frame_table(setting: Setting, episodes: Sequence[Product], *, with_images: b
 
 
 def is_worth_learning(table: FrameTable) -> np.ndarray:
-    """Return which frames a policy may learn from, bool [F]: all but failed demonstrations."""
+    """Return which frames a policy may learn from, bool [F]: all but failed demonstrations and held robots."""
     is_success = np.array([record.is_success for record in table.episodes])
-    return is_success[table.episode] | (table.source != Source.DEMONSTRATION)
+    return (is_success[table.episode] | (table.source != Source.DEMONSTRATION)) & ~table.is_held

@@ -145,7 +145,7 @@ class RolloutSettings:
     the chunks have to spare, the robot holds meanwhile."""
     chunking: str = later(CONTINUED)
     """With a delay, how chunks follow each other (docs/robots.md): 'trained' has the policy continue what is committed, as
-    `inference.committed` says; 'blend', 'naive' and 'hold' tell it nothing. No key of loop.yaml: give +rollout.chunking=hold."""
+    `inference.committed` says; 'blend', 'naive' and 'hold' tell it nothing. Given as +rollout.chunking=hold."""
     batch_size: int = 2
     """Rows of an inference batch; smaller ones are padded to it, so that company never changes a result."""
 
