@@ -53,7 +53,8 @@ class Phase(enum.IntEnum):
     """It holds until the policy has planned afresh."""
 
 
-ROBOT_COLUMNS = {"clip_mask": "uint8", "fsm_state": "int8", "hold_level": "int8", "obs_age_ms": "float32"}
+CLIP_MASK = "clip_mask"
+ROBOT_COLUMNS = {CLIP_MASK: "uint8", "fsm_state": "int8", "hold_level": "int8", "obs_age_ms": "float32"}
 """What only robots record of each frame (`Episode.robot`), and as what.
 
 clip_mask [T, A]: which limits changed each dimension of the action, bits of `robot_bridge.safety.Clip`; fsm_state [T]: `Phase`;
@@ -246,7 +247,7 @@ class Episode:
         if not self.limits_id:
             raise ValueError(f"episode {self.episode_id}: a robot's columns come with the id of the limits it moved within")
         for name, column in self.robot.items():
-            shape = self.action.shape[1:] if name == "clip_mask" else ()
+            shape = self.action.shape[1:] if name == CLIP_MASK else ()
             if column.shape[1:] != shape:
                 raise ValueError(f"episode {self.episode_id}: column {name} is {column.shape}; it must be {('T', *shape)}")
 
@@ -353,11 +354,55 @@ def require_same_interface(*, policy: Interface, station: Interface, station_id:
 
     Cameras that the policy does not use are no mismatch; everything else is compared exactly.
     """
-    wanted, offered = policy.to_dict(), station.to_dict()
-    offered["cameras"] = {name: shape for name, shape in offered["cameras"].items() if name in wanted["cameras"]}
-    rows = [(key, wanted[key], offered[key]) for key in wanted if wanted[key] != offered[key]]
+    rows = _interface_differences(policy, station)
     if rows:
         raise InterfaceMismatch(station_id=station_id, rows=rows)
+
+
+def require_fit(
+    *,
+    policy: Interface,
+    action_horizon: int,
+    statistics_id: str,
+    station: Interface,
+    num_needed: int,
+    wanted_statistics: str,
+    station_id: str,
+) -> None:
+    """Compare both halves of the handshake: the interface exactly, and by rule what only the policy has.
+
+    `action_horizon` actions of a chunk must cover the `num_needed` that are played of it, its delay included; where the
+    station names the statistics that its numbers are encoded with, they must be the policy's ('' names none). Raises
+    `InterfaceMismatch` with every difference.
+    """
+    rows = _interface_differences(policy, station)
+    if action_horizon < num_needed:
+        rows.append(("execute_horizon + delay_ticks", f"at most {action_horizon}, its action horizon", num_needed))
+    if wanted_statistics and statistics_id != wanted_statistics:
+        rows.append(("statistics id", statistics_id or "none", wanted_statistics))
+    if rows:
+        raise InterfaceMismatch(station_id=station_id, rows=rows)
+
+
+def _interface_differences(policy: Interface, station: Interface) -> list[tuple[str, Any, Any]]:
+    wanted, offered = policy.to_dict(), station.to_dict()
+    rows: list[tuple[str, Any, Any]] = []
+    for camera, shape in wanted.pop("cameras").items():
+        cameras = offered["cameras"]
+        if camera not in cameras:
+            rows.append((f"cameras ({camera})", shape, "none of this name, but " + (", ".join(cameras) or "no camera at all")))
+        elif shape != cameras[camera]:
+            rows.append((f"cameras ({camera})", shape, cameras[camera]))
+    for key, value in wanted.items():
+        names = key.replace("_units", "_names")
+        if value == offered[key]:
+            continue
+        if names != key and wanted[names] == offered[names]:
+            both = zip(wanted[names], value, offered[key], strict=True)
+            rows += [(f"{key} ({name})", ours, theirs) for name, ours, theirs in both if ours != theirs]
+        else:
+            rows.append((key, value, offered[key]))
+    return rows
 
 
 def content_hash(plain: Any) -> str:

@@ -13,6 +13,7 @@ from opentau.config import later, options_from, plain_from
 from opentau.errors import OptionError
 from robot_bridge.chunking import ChunkingOptions
 from robot_bridge.clock import CLOCKS
+from robot_bridge.images import DEFAULT_QUALITY, Encoding, require_quality
 from robot_bridge.takeover import TakeoverOptions
 
 
@@ -48,6 +49,24 @@ class StationConfig:
     """How long to wait for a chunk, a welcome or an acknowledgement."""
     server_silence_s: float = 60.0
     """Silence after which the server is given up."""
+    image_encoding: str = str(Encoding.RAW)
+    """How images of observations travel: 'raw', or 'jpeg', a tenth of the bytes for links that are not loopback."""
+    jpeg_quality: int = DEFAULT_QUALITY
+    """1 to 100."""
+    answer_within_ms: float | None = None
+    """How old a request may be when the server begins to answer it; None: any age (virtual time waits)."""
+    clock_interval_s: float | None = None
+    """Time between two questions for the server's clock; None asks none. Simulators need none."""
+    telemetry_endpoint: str | None = None
+    """Where state and previews go for viewers; None sends none."""
+    spool: str | None = None
+    """Folder that keeps finished episodes until the server has them on its disk; None keeps none (simulators play again)."""
+    spool_bytes: int | None = None
+    """Most that the spool may hold; None: as much as the disk has room for."""
+    reconnect_s: float = 0.0
+    """How long a station with a spool tries to reach a server that went away before it ends."""
+    statistics_id: str = ""
+    """Only policies that encode with these statistics are played: after a robot was calibrated anew; '' plays any."""
     parent_pid: int | None = None
     """Process whose end ends the station; None for a station that was started by hand."""
     chunking: ChunkingOptions | None = later(None)
@@ -66,6 +85,10 @@ class StationConfig:
     """How a human takes the robot over; None for the defaults."""
 
     def __post_init__(self) -> None:
+        if self.image_encoding not in set(Encoding):
+            known = " or ".join(repr(str(encoding)) for encoding in Encoding)
+            raise OptionError(f"image_encoding is {self.image_encoding!r}; images travel as {known}")
+        require_quality(self.jpeg_quality)
         if bool(self.env) == (self.robot is not None):
             raise OptionError("a station plays on an environment or on a robot; set `env` or `robot`, one of them")
         if self.robot is not None and not self.limits:
@@ -82,7 +105,14 @@ class StationConfig:
     @classmethod
     def load(cls, path: Path) -> StationConfig:
         """Read the yaml; raises `OptionError` for what does not belong there."""
-        return options_from(cls, yaml.safe_load(path.read_text()), where="station")
+        return cls.from_yaml(path.read_text())
+
+    @classmethod
+    def from_yaml(cls, text: str) -> StationConfig:
+        return options_from(cls, yaml.safe_load(text), where="station")
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(plain_from(self), sort_keys=False)
 
     def save(self, path: Path) -> None:
-        path.write_text(yaml.safe_dump(plain_from(self), sort_keys=False))
+        path.write_text(self.to_yaml())

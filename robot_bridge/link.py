@@ -7,11 +7,10 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import zmq
 
 from opentau.errors import LinkError
-from robot_bridge.messages import AnyMessage, Frame, decode, encode
+from robot_bridge.messages import AnyMessage, Frame, Payload, decode, encode
 
 SEND_TIMEOUT_MS = 10_000
 HANDSHAKE_TIMEOUT_MS = 10_000
@@ -45,6 +44,7 @@ def bind(context: zmq.Context[zmq.Socket[bytes]], plane: Plane, *, host: str, po
     socket = context.socket(zmq.ROUTER)
     _configure(socket, plane)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # who dials again after a blackout must not wait for TCP to notice it
     try:
         socket.bind(f"tcp://{host}:{port or '*'}")
     except zmq.ZMQError as error:
@@ -99,25 +99,38 @@ def wait(socket: zmq.Socket[bytes], *, timeout_s: float) -> bool:
     return bool(socket.poll(max(0, int(timeout_s * 1000)), zmq.POLLIN))
 
 
-def send(socket: zmq.Socket[bytes], plane: Plane, message: AnyMessage, arrays: Mapping[str, np.ndarray] | None = None) -> None:
+def send(socket: zmq.Socket[bytes], plane: Plane, message: AnyMessage, arrays: Mapping[str, Payload] | None = None) -> None:
     """Send from a DEALER; raises `LinkError` for too large a message and when the server takes nothing for ten seconds."""
-    frames = encode(message, arrays)
-    num_bytes = sum(len(frame) for frame in frames)
-    if num_bytes > plane.value.max_bytes:
-        raise LinkError(f"a message of {num_bytes} bytes cannot be sent; the limit is {plane.value.max_bytes}")
     try:
-        socket.send_multipart(frames, copy=False)
+        socket.send_multipart(_sendable(plane, message, arrays), copy=False)
     except zmq.Again as error:
         raise LinkError(f"the server has not taken a {type(message).__name__} for {SEND_TIMEOUT_MS / 1000:g} s") from error
 
 
-def receive(socket: zmq.Socket[bytes], plane: Plane) -> tuple[AnyMessage, dict[str, np.ndarray]]:
+def try_send(socket: zmq.Socket[bytes], plane: Plane, message: AnyMessage, arrays: Mapping[str, Payload] | None = None) -> bool:
+    """Send from a DEALER without waiting; return False where the server takes nothing now, and forget the message."""
+    try:
+        socket.send_multipart(_sendable(plane, message, arrays), flags=zmq.DONTWAIT, copy=False)
+    except zmq.Again:
+        return False
+    return True
+
+
+def _sendable(plane: Plane, message: AnyMessage, arrays: Mapping[str, Payload] | None) -> list[Frame]:
+    frames = encode(message, arrays)
+    num_bytes = sum(len(frame) for frame in frames)
+    if num_bytes > plane.value.max_bytes:
+        raise LinkError(f"a message of {num_bytes} bytes cannot be sent; the limit is {plane.value.max_bytes}")
+    return frames
+
+
+def receive(socket: zmq.Socket[bytes], plane: Plane) -> tuple[AnyMessage, dict[str, Payload]]:
     """Read the message that `wait` announced on a DEALER; raises `LinkError` for anything that is none."""
     return decode(_frames(socket), max_bytes=plane.value.max_bytes)
 
 
 def send_to(
-    socket: zmq.Socket[bytes], identity: bytes, message: AnyMessage, arrays: Mapping[str, np.ndarray] | None = None
+    socket: zmq.Socket[bytes], identity: bytes, message: AnyMessage, arrays: Mapping[str, Payload] | None = None
 ) -> bool:
     """Send from a ROUTER; return False where the peer is gone or takes nothing."""
     try:

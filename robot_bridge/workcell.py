@@ -53,7 +53,7 @@ def make_workcell(config: StationConfig, *, folder: Path) -> Workcell:
     """Build what a station's configuration says; nothing is connected yet except the teleoperation device."""
     assert config.robot is not None, "a workcell is a robot's"
     robot: Robot = build(config.robot)
-    teleop: Teleop | None = build(config.teleop) if config.teleop else None
+    teleop: Teleop | None = build(config.teleop, interface=robot.interface) if config.teleop else None
     if teleop is not None:
         teleop.connect()
     latch = StopLatch()

@@ -13,6 +13,7 @@ from opentau.loop.gate import GateOptions
 from opentau.loop.lerobot_options import require_trainable
 from opentau.policies.lerobot.start import lerobot
 from opentau.policies.options import FAST, InferenceOptions, identifying, require_indicator
+from opentau.rollout.options import LOCAL_PLACE
 from opentau.training.options import DistributionOptions, ObjectiveOptions, TrainOptions, TuningOptions
 from opentau.types import Interface, content_hash
 from opentau.value.options import ValueOptions
@@ -141,8 +142,8 @@ class RolloutSettings:
     execute_horizon: int = 8
     """Actions of a chunk played before planning again."""
     delay_ticks: int = 0
-    """Control steps between asking for a chunk and having it, injected in virtual time; beyond half the action horizon, or what
-    the chunks have to spare, the robot holds meanwhile."""
+    """Control steps between asking for a chunk and having it, injected in virtual time; one above
+    execute_horizon is held through."""
     chunking: str = later(CONTINUED)
     """With a delay, how chunks follow each other (docs/robots.md): 'trained' has the policy continue what is committed, as
     `inference.committed` says; 'blend', 'naive' and 'hold' tell it nothing. Given as +rollout.chunking=hold."""
@@ -229,6 +230,8 @@ class LoopOptions:
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     gate: GateOptions = field(default_factory=GateOptions)
     rollout: RolloutSettings = field(default_factory=RolloutSettings)
+    fleet: Plugin = field(default_factory=lambda: LOCAL_PLACE)
+    """Where stations run: a `Place`."""
     cost: CostOptions = field(default_factory=CostOptions)
 
     def __post_init__(self) -> None:
@@ -269,6 +272,7 @@ class LoopOptions:
             check_args(options.env.perturbation)
         if options.collect.supervisor is not None:
             check_args(options.collect.supervisor, "max_steps")
+        check_args(options.fleet)
         check_args(options.improve.spec, *LABEL_INPUTS)
         if options.is_lerobots:
             require_trainable(options)
@@ -284,14 +288,15 @@ class LoopOptions:
 def options_id(config: Mapping[str, Any]) -> str:
     """Return the hash of all options that a run's results depend on.
 
-    Estimates of what it costs are no part of it, nor is how a mixture would be made that is not used, nor over which processes
-    trainings are spread (any number of them goes on from what another left, with the same numbers up to rounding), nor options
-    of inference that are newer than others and at their defaults. Of which weights are trained it holds what differs from all.
+    Estimates of what it costs are no part of it, nor is where stations run, nor how a mixture would be made that is not used,
+    nor over which processes trainings are spread (any number of them goes on from what another left, with the same numbers up
+    to rounding), nor options of inference that are newer than others and at their defaults. Of which weights are trained it
+    holds what differs from all.
     """
     config = {**config, "tuning": options_from(TuningOptions, config.get("tuning", {}), where="loop.tuning").to_dict()}
     mixture = config.get("mixture", {})
     is_used = any(mixture.get(name) for name in ("parts", "subtask_weight", "cache_gb"))
-    unused = {"cost", "training"} if is_used else {"cost", "training", "mixture"}
+    unused = {"cost", "training", "fleet"} if is_used else {"cost", "training", "fleet", "mixture"}
     if not config["tuning"]:
         unused.add("tuning")
     env = {name: value for name, value in config["env"].items() if name != "cost"}

@@ -401,6 +401,32 @@ def test_a_stop_ends_the_episode_at_rest_and_no_other_begins_until_it_is_release
     require_within_limits(run.arm.commands[:commands])
 
 
+def test_a_release_that_was_pressed_before_the_stop_does_not_count_after_it():
+    class Keys:
+        def __init__(self) -> None:
+            self.pressed: list[str] = []
+
+        def wants_stop(self) -> bool:
+            return self._takes("stop")
+
+        def wants_rearm(self) -> bool:
+            return self._takes("rearm")
+
+        def _takes(self, key: str) -> bool:
+            is_pressed = key in self.pressed
+            self.pressed = [each for each in self.pressed if each != key]
+            return is_pressed
+
+    latch, keys = StopLatch(), Keys()
+    for pressed, is_set in ((["rearm"], False), ([], False), (["stop"], True), ([], True), (["rearm", "stop"], True)):
+        keys.pressed += pressed
+        latch.poll(None, keys, object())
+        assert latch.is_set == is_set
+    keys.pressed.append("rearm")
+    latch.poll(keys)
+    assert not latch.is_set
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="Windows has no such signals; there the stop is a key")
 def test_a_signal_trips_the_stop_and_another_one_releases_it():
     handlers = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
