@@ -312,7 +312,7 @@ class RolloutSession:
 
 
 def _require_long_enough(policy_id: str, policy: Policy, options: RolloutOptions) -> None:
-    """Check the policy's half of the handshake: a chunk covers what is played of it, and the delay unless that is held through."""
+    """Check the policy's half of the handshake: a chunk covers what is played of it and a delay that is not held through."""
     is_holding = options.chunking is not None and options.chunking.mode == Mode.HOLD
     delay_ticks = 0 if is_holding else options.delay_ticks
     needed = options.execute_horizon + delay_ticks

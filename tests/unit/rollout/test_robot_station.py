@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,12 @@ import yaml
 
 from opentau.events import EPISODE_FINISHED, EventLog, EventReader
 from opentau.rollout.session import RolloutSession
-from opentau.types import Outcome
+from opentau.types import Observation, Outcome, PolicyRequest
 from robot_bridge.chunking import ChunkingOptions
+from robot_bridge.config import StationConfig
 from robot_bridge.limits import Limits
-from tests.fakes import ARM_LIMITS, FAKE_ARM, ArmPolicy
+from robot_bridge.station_link import StationLink
+from tests.fakes import ARM_LIMITS, FAKE_ARM, ArmPolicy, FakeArm
 from tests.unit.rollout.sessions import options, plan
 
 TASKS = {"arm/0": {"prompt": "wave", "max_steps": 45}}
@@ -90,3 +93,23 @@ def test_a_configuration_that_does_not_fit_a_robot_is_refused_in_one_line(tmp_pa
     assert ended.returncode == 2
     assert text in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_robots_loop_never_waits_for_a_server_that_takes_nothing():
+    config = StationConfig(
+        session="s",
+        station_id="arm",
+        control_endpoint="tcp://127.0.0.1:9",
+        inference_endpoint="tcp://127.0.0.1:9",
+        robot=FAKE_ARM,
+        limits="limits.yaml",
+        tasks=TASKS,
+    )
+    arm = FakeArm()
+    seen = Observation(images=arm.read().images, state=arm.read().state, prompt="wave", time_s=0.0)
+    began = time.monotonic()
+    with StationLink(config) as link:
+        for tick in range(50):
+            link.ask(plan(0, task_id="arm/0"), PolicyRequest(observation=seen, episode_seed=1, tick=tick), seq=link.next_seq())
+            assert link.arrived_reply() is None
+    assert time.monotonic() - began < 2.0
