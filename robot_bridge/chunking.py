@@ -30,8 +30,6 @@ class Mode(enum.StrEnum):
     """A chunk is asked for when the last one is played, and the robot holds until it is there."""
 
 
-CONTINUED = Mode.TRAINED.value
-"""The default: also what a server that guides its policies makes of it (`inference.committed`)."""
 LINEAR, EXPONENTIAL = "linear", "exponential"
 
 
@@ -39,7 +37,7 @@ LINEAR, EXPONENTIAL = "linear", "exponential"
 class ChunkingOptions:
     """How chunks follow each other."""
 
-    mode: str = CONTINUED
+    mode: str = "trained"
     """'trained', 'guided', 'blend', 'naive' or 'hold'."""
     fade: str = LINEAR
     """How 'blend' fades: 'linear', or 'exponential' (the soft mask of real-time chunking, arXiv:2506.07339, equation 5)."""
@@ -60,6 +58,22 @@ class ChunkingOptions:
     @property
     def sends_prefix(self) -> bool:
         return self.mode in (Mode.TRAINED, Mode.GUIDED)
+
+
+def require_bridgeable(delay_ticks: int, *, execute_horizon: int, chunking: ChunkingOptions | None) -> None:
+    """Raise `OptionError` for a delay that is negative, or longer than what a chunk plays where no mode was chosen."""
+    if delay_ticks < 0:
+        raise OptionError(f"delay_ticks is {delay_ticks}; it must be 0 or more")
+    if chunking is None and delay_ticks >= execute_horizon:
+        raise OptionError(
+            f"delay_ticks is {delay_ticks} and execute_horizon {execute_horizon}; the delay must be shorter than what a chunk "
+            "plays: raise execute_horizon, or choose a `chunking.mode`, and the robot holds while it waits"
+        )
+
+
+def num_needed(delay_ticks: int, *, execute_horizon: int, chunking: ChunkingOptions | None) -> int:
+    """Return the actions that a chunk must have: what is played of it and, where no mode was chosen, the delay before that."""
+    return execute_horizon + (delay_ticks if chunking is None else 0)
 
 
 def held(action: np.ndarray, *, is_step: np.ndarray) -> np.ndarray:

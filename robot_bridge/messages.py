@@ -64,10 +64,10 @@ class Hello(Message, frozen=True, kw_only=True, tag="HELLO"):
 
     station_id: Name
     interface: Interface
-    limits_id: Text | msgspec.UnsetType = msgspec.UNSET
-    """Hash of the limits that a robot moves within; left out by simulators."""
     statistics_id: Name | msgspec.UnsetType = msgspec.UNSET
     """Statistics that a policy must encode with to be played here; left out where any will do."""
+    limits_id: Text | msgspec.UnsetType = msgspec.UNSET
+    """Hash of the limits that a robot moves within; left out by simulators."""
 
 
 class Welcome(Message, frozen=True, kw_only=True, tag="WELCOME"):

@@ -105,8 +105,7 @@ class StationLink:
 
     def hello(self, interface: Interface, *, limits_id: str = "") -> None:
         """Introduce the station, a robot with its limits; raises `LinkError` with the server's words where it is refused."""
-        self._schema_hash = interface.hash()
-        self._limits_id = limits_id
+        self._schema_hash, self._limits_id = interface.hash(), limits_id
         config = self._config
         self.send_control(
             Hello(

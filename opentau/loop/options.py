@@ -17,7 +17,7 @@ from opentau.rollout.options import LOCAL_PLACE
 from opentau.training.options import DistributionOptions, ObjectiveOptions, TrainOptions, TuningOptions
 from opentau.types import Interface, content_hash
 from opentau.value.options import ValueOptions
-from robot_bridge.chunking import CONTINUED, ChunkingOptions
+from robot_bridge.chunking import ChunkingOptions, num_needed, require_bridgeable
 
 Plugin = Mapping[str, Any]
 """{"target": "pkg.mod:Attr", "args": {…}}."""
@@ -142,18 +142,21 @@ class RolloutSettings:
     execute_horizon: int = 8
     """Actions of a chunk played before planning again."""
     delay_ticks: int = 0
-    """Control steps between asking for a chunk and having it, injected in virtual time; one above
-    execute_horizon is held through."""
-    chunking: str = later(CONTINUED)
-    """With a delay, how chunks follow each other (docs/robots.md): 'trained' has the policy continue what is committed, as
-    `inference.committed` says; 'blend', 'naive' and 'hold' tell it nothing. Given as +rollout.chunking=hold."""
+    """Control steps between asking for a chunk and having it, injected in virtual time."""
     batch_size: int = 2
     """Rows of an inference batch; smaller ones are padded to it, so that company never changes a result."""
+    chunking: ChunkingOptions | None = later(None)
+    """How chunks follow each other, `+rollout.chunking.mode=blend`; None has a policy continue what is committed."""
+
+    @property
+    def num_needed(self) -> int:
+        """Actions that a chunk must have."""
+        return num_needed(self.delay_ticks, execute_horizon=self.execute_horizon, chunking=self.chunking)
 
     def __post_init__(self) -> None:
+        require_bridgeable(self.delay_ticks, execute_horizon=self.execute_horizon, chunking=self.chunking)
         if self.num_stations < 1:
             raise OptionError(f"rollout.num_stations is {self.num_stations}; it must be at least 1")
-        ChunkingOptions(mode=self.chunking)  # raises for a mode that there is not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

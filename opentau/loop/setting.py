@@ -28,7 +28,6 @@ from opentau.rollout.options import RolloutOptions
 from opentau.rollout.session import RolloutSession
 from opentau.training.mixing import MixtureData
 from opentau.types import Interface, content_hash
-from robot_bridge.chunking import CONTINUED, ChunkingOptions
 from robot_bridge.describe import EnvDescription, describe
 
 RENDERING = "envs.rendering:describe_backend"
@@ -77,7 +76,7 @@ class Setting:
             "delay_ticks": options.rollout.delay_ticks,
             "batch_size": options.rollout.batch_size,
             **identifying(asdict(options.inference)),
-            **({} if options.rollout.chunking == CONTINUED else {"chunking": options.rollout.chunking}),
+            **({} if options.rollout.chunking is None else {"chunking": asdict(options.rollout.chunking)}),
         }
 
     def policy_start(self) -> PolicyConfig | Pretrained:
@@ -100,7 +99,6 @@ class Setting:
     def rollout_options(self) -> RolloutOptions:
         """Return how stations are set up."""
         options = self.options
-        is_told = options.rollout.delay_ticks > 0 or options.rollout.chunking != CONTINUED
         return RolloutOptions(
             num_stations=options.rollout.num_stations,
             fleet=options.fleet,
@@ -111,8 +109,7 @@ class Setting:
             perturbation=options.env.perturbation,
             execute_horizon=options.rollout.execute_horizon,
             delay_ticks=options.rollout.delay_ticks,
-            # Without a delay there are no seams of interest, and episodes travel as they always did.
-            chunking=ChunkingOptions(mode=options.rollout.chunking) if is_told else None,
+            chunking=options.rollout.chunking,
             batch_size=options.rollout.batch_size,
         )
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any
 
-from opentau.config import later, plain_from
 from opentau.types import Actor, EpisodePlan, EpisodeResult, Outcome, content_hash, derive_seed
-from robot_bridge.chunking import CONTINUED
 
 VERSIONED_PACKAGES = ("opentau-loop", "mujoco", "numpy")
 
@@ -34,11 +32,11 @@ class EvalSpec:
     """Package to version."""
     rendering: str
     """OpenGL backend and renderer that made the pixels."""
-    chunking: str = later(CONTINUED)
-    """How chunks follow each other (`robot_bridge.chunking.Mode`)."""
+    chunking: str = ""
+    """How chunks followed each other; '' where a policy continued what was committed, and then left out."""
 
     def to_dict(self) -> dict[str, Any]:
-        return plain_from(self)
+        return {name: value for name, value in asdict(self).items() if name != "chunking" or value}
 
     @property
     def id(self) -> str:
@@ -145,7 +143,7 @@ def eval_spec(
     execute_horizon: int,
     delay_ticks: int,
     rendering: str,
-    chunking: str = CONTINUED,
+    chunking: str = "",
 ) -> EvalSpec:
     """Describe what these plans evaluate; policy and episode names are no part of it.
 

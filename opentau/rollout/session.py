@@ -32,7 +32,6 @@ from opentau.rollout.server import (
     raise_failure,
 )
 from opentau.types import Actor, Episode, EpisodePlan, EpisodeResult, Outcome
-from robot_bridge.chunking import Mode
 from robot_bridge.config import StationConfig
 from robot_bridge.link import Plane, bind
 from robot_bridge.station import EXIT_UNUSABLE
@@ -312,13 +311,10 @@ class RolloutSession:
 
 
 def _require_long_enough(policy_id: str, policy: Policy, options: RolloutOptions) -> None:
-    """Check the policy's half of the handshake: a chunk covers what is played of it and a delay that is not held through."""
-    is_holding = options.chunking is not None and options.chunking.mode == Mode.HOLD
-    delay_ticks = 0 if is_holding else options.delay_ticks
-    needed = options.execute_horizon + delay_ticks
+    """Check the policy's half of the handshake: a chunk covers the delay before it and what is played of it."""
+    needed = options.num_needed
     if policy.action_horizon < needed:
         raise OptionError(
             f"policy {policy_id!r} predicts {policy.action_horizon} actions; execute_horizon + delay_ticks is {needed}. "
-            f"Set execute_horizon to at most {policy.action_horizon - delay_ticks}, or have the delay held through: "
-            "chunking.mode=hold"
+            f"Set execute_horizon to at most {policy.action_horizon - needed + options.execute_horizon}"
         )
