@@ -11,7 +11,7 @@ import numpy as np
 
 from opentau.errors import OptionError, RobotError
 from opentau.protocols import Teleop
-from opentau.types import EpisodePlan, Outcome, Phase, Reading
+from opentau.types import EpisodePlan, Outcome, Phase, Reading, is_gripper
 from robot_bridge.limits import TickLimits, pose_of
 from robot_bridge.report import Timing
 from robot_bridge.safety import Executed, Hold, Safety
@@ -60,8 +60,8 @@ class RobotEnv:
         self._tick_limits = TickLimits.of(cell.limits, interface)
         self._safety = Safety(cell.limits, self._tick_limits, names=interface.action_names, latch=cell.latch)
         self._of_state = [interface.state_names.index(name) for name in interface.action_names]
+        self._is_gripper = np.array([is_gripper(name) for name in interface.action_names])
         self._on_wait = on_wait
-        self._is_connected = self._is_relaxed = False
         self._is_first_run = False
         self._policy_version = ""
         self._plan: EpisodePlan | None = None
@@ -115,11 +115,11 @@ class RobotEnv:
         plan, cell = self._require_plan(), self._cell
         self._is_first_run, self._policy_version, self._tick = False, "", 0
         cell.ticker.start()
-        while cell.latch.is_set and self._is_relaxed:  # nothing holds the robot, and nothing shall
+        while cell.latch.is_set and cell.is_relaxed:  # nothing holds the robot, and nothing shall
             self._on_wait()
             self._poll_stop()
             cell.ticker.wait()
-        self._connect()
+        cell.connect()
         self._read()
         self._safety.start(self._measured)
         self._wait(until=lambda: not cell.latch.is_set, why="the stop is set: release it on the spot when it is safe")
@@ -190,11 +190,14 @@ class RobotEnv:
         }
 
     def gap_to(self, pose: np.ndarray | None) -> float | None:
-        """Return the largest distance between a device's pose [S] and the robot, as a part of each axis's range."""
+        """Return the largest distance between a device's pose [S] and the robot, as a part of each axis's range.
+
+        Grippers are left out: squeezing one may be how a human says that they take over.
+        """
         if pose is None:
             return None
         distance = np.abs(np.asarray(pose, np.float64)[self._of_state] - self._measured)
-        return float((distance / (self._tick_limits.high - self._tick_limits.low)).max())
+        return float((distance / (self._tick_limits.high - self._tick_limits.low))[~self._is_gripper].max(initial=0.0))
 
     def pose_as_action(self, pose: np.ndarray) -> np.ndarray:
         """Return the action that goes to a pose [S], float32 [A]."""
@@ -203,7 +206,7 @@ class RobotEnv:
     def end(self, outcome: Outcome) -> None:
         """Come to rest after an episode, and remember that its checkpoint has run if the episode came to its end."""
         try:
-            for _ in range(LONGEST_BRAKE_TICKS if self._is_connected else 0):
+            for _ in range(LONGEST_BRAKE_TICKS if self._cell.is_connected else 0):
                 self._command(self._safety.rest())
                 if self.is_still:
                     break
@@ -226,20 +229,7 @@ class RobotEnv:
 
     def close(self) -> None:
         """Let go of the robot, which holds its pose."""
-        if self._is_connected:
-            self._is_connected = False
-            try:
-                self._cell.robot.close()
-            except RobotError as error:
-                self._cell.say(f"the robot cannot be closed: {error}")
-
-    def _connect(self) -> None:
-        if self._is_relaxed:  # connecting takes the present pose as the target, before the actuators have power again
-            self.close()
-            self._is_relaxed = False
-        if not self._is_connected:
-            self._cell.robot.connect()
-            self._is_connected = True
+        self._cell.close()
 
     @property
     def _now_s(self) -> float:
@@ -259,8 +249,7 @@ class RobotEnv:
 
     def _command(self, executed: Executed) -> None:
         if executed.level is Hold.STOPPED and self._cell.limits.relaxes_on_stop and self.is_still:
-            self._cell.robot.relax()
-            self._is_relaxed = True
+            self._cell.relax()
         else:
             self._cell.robot.command(executed.action)
 

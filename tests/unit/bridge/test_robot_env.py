@@ -276,6 +276,40 @@ def test_failing_hardware_aborts_the_episode_keeps_it_and_is_opened_anew():
     assert run.arm.num_connections == 2
 
 
+def test_tasks_share_one_robot_and_one_connection():
+    run = rig()
+    other = RobotEnv(run.cell, task_id="arm/1", prompt="bow", max_steps=5)
+    run.play()
+    other.begin(dataclasses.replace(PLAN, task_id="arm/1"))
+    other.reset()
+    run.play(dataclasses.replace(PLAN, episode_id="e/1"))
+    assert run.arm.num_connections == 1
+    other.close()
+    assert run.play(dataclasses.replace(PLAN, episode_id="e/2")).result.outcome is Outcome.TIMEOUT
+    assert run.arm.num_connections == 2
+
+
+def test_a_device_that_fails_aborts_the_episode_and_is_opened_anew_with_the_robot():
+    class Flaky(ScriptedTeleop):
+        num_connections = 0
+
+        def connect(self) -> None:
+            self.num_connections += 1
+
+        def wants_control(self) -> bool:
+            if self.tick == 10:
+                raise RobotError("the leader arm does not answer; check its cable")
+            return False
+
+    teleop = Flaky()
+    run = rig(teleop=teleop)
+    played = run.play()
+    assert (played.result.outcome, len(played.episode)) == (Outcome.ABORTED, 10)
+    assert "leader" in played.result.message
+    assert run.play(dataclasses.replace(PLAN, episode_id="e/1")).result.outcome is Outcome.TIMEOUT
+    assert teleop.num_connections == 2
+
+
 def test_a_sensor_that_fell_silent_ends_the_episode_and_is_named():
     run = rig()
     run.arm.reading_age_s = 1.5
