@@ -49,9 +49,18 @@ class RobotEnv:
     num_initial_states = 0
 
     def __init__(
-        self, cell: Workcell, *, task_id: str, prompt: str, max_steps: int, on_wait: Callable[[], None] = lambda: None
+        self,
+        cell: Workcell,
+        *,
+        task_id: str,
+        prompt: str,
+        max_steps: int,
+        label_wait_s: float = 0.0,
+        on_wait: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_wait` is called in every tick between episodes. Raises `OptionError` where limits and robot do not fit."""
+        """`label_wait_s`: how long the operator has, after the last step, to say what came of an episode; else it is a
+        timeout. `on_wait` is called in every tick between episodes. Raises `OptionError` where limits and robot do not fit.
+        """
         interface = cell.robot.interface
         missing = sorted(set(interface.action_names) - set(interface.state_names))
         if missing:
@@ -61,6 +70,7 @@ class RobotEnv:
         self._safety = Safety(cell.limits, self._tick_limits, names=interface.action_names, latch=cell.latch)
         self._of_state = [interface.state_names.index(name) for name in interface.action_names]
         self._is_gripper = np.array([is_gripper(name) for name in interface.action_names])
+        self._label_wait_s = label_wait_s
         self._on_wait = on_wait
         self._is_first_run = False
         self._policy_version = ""
@@ -265,17 +275,35 @@ class RobotEnv:
         return Played(executed=executed, outcome=outcome, message=message, num_missed=num_missed)
 
     def _ending(self, executed: Executed) -> tuple[Outcome | None, str]:
-        cell, plan = self._cell, self._require_plan()
+        cell = self._cell
         if executed.level is Hold.STOPPED and self.is_still:
             return Outcome.ABORTED, f"stopped: {cell.latch.reason or 'by the latched stop'}"
-        verdict = cell.teleop.verdict() if cell.teleop is not None else None
-        verdict = verdict or cell.operator.verdict(plan, tick=self._tick)
+        verdict = self._verdict()
+        if verdict is None and self._tick >= self.max_steps:
+            verdict = self._late_verdict()
         if verdict is not None:
             return verdict, "discarded" if verdict is Outcome.ABORTED else ""
         silence_s = self._safety.silence_s(self._now_s)
         if silence_s > cell.limits.abort_after_s:
             return Outcome.ABORTED, f"no fresh action for {silence_s:.1f} s, the limit is {cell.limits.abort_after_s:g} s"
-        return (Outcome.TIMEOUT, "") if self._tick >= self.max_steps else (None, "")
+        return None, ""
+
+    def _verdict(self) -> Outcome | None:
+        cell = self._cell
+        verdict = cell.teleop.verdict() if cell.teleop is not None else None
+        return verdict or cell.operator.verdict(self._require_plan(), tick=self._tick)
+
+    def _late_verdict(self) -> Outcome:
+        """Hold until somebody says how the episode ended, or nobody does in time."""
+        since_s, is_said = self._now_s, False
+        while self._now_s - since_s < self._label_wait_s:
+            if not is_said:
+                self._cell.say(f"the time is over: how did it end? {self._label_wait_s:g} s to say")
+                is_said = True
+            self._idle()
+            if (verdict := self._verdict()) is not None:
+                return verdict
+        return Outcome.TIMEOUT
 
     def _wait(self, *, until: Callable[[], bool], why: str) -> None:
         is_said = False

@@ -151,6 +151,7 @@ def rig(
     known: tuple[str, ...] = ("v1",),
     takeover: TakeoverOptions | None = None,
     on_wait: Callable[[], None] = lambda: None,
+    label_wait_s: float = 0.0,
     **link: object,
 ) -> Rig:
     arm, clock, said = arm or FakeArm(), VirtualClock(), []
@@ -167,7 +168,7 @@ def rig(
         teleop=teleop,
         say=said.append,
     )
-    env = RobotEnv(cell, task_id="arm/0", prompt="wave", max_steps=max_steps, on_wait=on_wait)
+    env = RobotEnv(cell, task_id="arm/0", prompt="wave", max_steps=max_steps, label_wait_s=label_wait_s, on_wait=on_wait)
     wire = SlowLink(clock, **link)
     player = EpisodePlayer(
         env,
@@ -406,6 +407,21 @@ def test_the_station_lives_while_the_operator_sets_the_scene_up_and_the_arm_begi
     np.testing.assert_allclose(played.episode.state[0], [0.0, 0.0, 10.0], atol=1.8)
     require_within_limits(run.arm.commands)
     assert run.said == ["waiting for the scene to be set up"]
+
+
+@pytest.mark.parametrize(("says_at", "outcome"), [(80, Outcome.SUCCESS), (200, Outcome.TIMEOUT)])
+def test_the_operator_has_a_while_after_the_last_step_to_say_what_came_of_it(says_at, outcome):
+    class LateOperator(Unattended):
+        num_polled = 0
+
+        def verdict(self, plan: EpisodePlan, *, tick: int) -> Outcome | None:
+            self.num_polled += 1
+            return Outcome.SUCCESS if self.num_polled >= says_at else None
+
+    run = rig(operator=LateOperator(), label_wait_s=2.0)
+    played = run.play()
+    assert (played.result.outcome, len(played.episode)) == (outcome, 60)
+    assert played.episode.reward[-1] == (outcome is Outcome.SUCCESS)
 
 
 def test_an_arm_that_cannot_come_to_its_start_pose_says_so():
