@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import signal
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,7 +50,7 @@ class SlowLink:
         self.requests: list[PolicyRequest] = []
         self.silent_from_s = silent_from_s
         self._clock, self._delays, self._version, self._jump = clock, delays, version, jump
-        self._on_the_way: deque[tuple[float, ChunkReply]] = deque()
+        self._on_the_way: list[tuple[float, ChunkReply]] = []
 
     def next_seq(self) -> int:
         return len(self.requests) + 1
@@ -70,9 +69,9 @@ class SlowLink:
         self._on_the_way.append((arrival_s, ChunkReply(seq=seq, episode_id=plan.episode_id, chunk=chunk)))
 
     def arrived_reply(self) -> ChunkReply | None:
-        if self._on_the_way and self._on_the_way[0][0] <= self._clock.now_s():
-            return self._on_the_way.popleft()[1]
-        return None
+        self._on_the_way.sort(key=lambda each: each[0])  # one that was asked for later may overtake
+        is_here = bool(self._on_the_way) and self._on_the_way[0][0] <= self._clock.now_s()
+        return self._on_the_way.pop(0)[1] if is_here else None
 
     def next_reply(self) -> ChunkReply:
         raise AssertionError("a robot waits for nothing")
@@ -243,6 +242,30 @@ def test_a_lost_answer_is_held_through_and_asked_for_again():
     assert 1 <= len(held) <= 8
     assert np.isfinite(played.episode.policy_action[held[-1] + 1 :]).all()
     require_within_limits(run.arm.commands)
+
+
+@pytest.mark.parametrize("mode", ["trained", "blend", "naive", "hold"])
+@pytest.mark.parametrize("mean_ms", [50, 200, 400, 800])
+def test_under_delays_with_jitter_and_losses_every_unplanned_tick_is_held_and_the_robot_goes_on(mode, mean_ms):
+    """Answers take half to one and a half times `mean_ms`, one in twenty is lost, and later ones may overtake."""
+    rng = np.random.default_rng(mean_ms)
+    fates: list[int | None] = [
+        None if rng.random() < 0.05 else 1 + round(mean_ms * rng.uniform(0.5, 1.5) / 1000 * 30) for _ in range(1000)
+    ]
+    run = rig(delays=lambda seq: fates[seq], chunking=ChunkingOptions(mode=mode, num_warm_up=0), max_steps=600)
+    played = run.play()
+    episode = played.episode
+    assert played.result.outcome is Outcome.TIMEOUT
+    require_within_limits(run.arm.commands)
+    unplanned = np.isnan(episode.policy_action[:, 0])
+    is_waiting = episode.robot["fsm_state"] == Phase.RESUME
+    np.testing.assert_array_equal(episode.robot["hold_level"] > 0, unplanned & ~is_waiting)
+    held = np.flatnonzero(unplanned & ~is_waiting)
+    assert played.report.num_held == len(held)
+    moving = np.abs(np.diff(episode.executed_action, axis=0)).max(axis=1) > 1e-4
+    is_braked = [tick for tick in held[1:] if tick - 1 in held and episode.robot["hold_level"][tick] == Hold.DECELERATE]
+    assert not moving[[tick - 1 for tick in is_braked if tick - 2 in held]].any(), "at rest two ticks after the last action"
+    assert not unplanned[-120:].all(), "it goes on"
 
 
 def test_while_the_server_is_silent_the_robot_goes_down_the_ladder_and_the_episode_is_kept_as_aborted():
