@@ -53,7 +53,8 @@ class Phase(enum.IntEnum):
     """It holds until the policy has planned afresh."""
 
 
-ROBOT_COLUMNS = {"clip_mask": "uint8", "fsm_state": "int8", "hold_level": "int8", "obs_age_ms": "float32"}
+CLIP_MASK = "clip_mask"
+ROBOT_COLUMNS = {CLIP_MASK: "uint8", "fsm_state": "int8", "hold_level": "int8", "obs_age_ms": "float32"}
 """What only robots record of each frame (`Episode.robot`), and as what.
 
 clip_mask [T, A]: which limits changed each dimension of the action, bits of `robot_bridge.safety.Clip`; fsm_state [T]: `Phase`;
@@ -246,7 +247,7 @@ class Episode:
         if not self.limits_id:
             raise ValueError(f"episode {self.episode_id}: a robot's columns come with the id of the limits it moved within")
         for name, column in self.robot.items():
-            shape = self.action.shape[1:] if name == "clip_mask" else ()
+            shape = self.action.shape[1:] if name == CLIP_MASK else ()
             if column.shape[1:] != shape:
                 raise ValueError(f"episode {self.episode_id}: column {name} is {column.shape}; it must be {('T', *shape)}")
 
@@ -262,6 +263,15 @@ class Episode:
     @property
     def num_intervention_steps(self) -> int:
         return int(np.count_nonzero(self.source == Source.INTERVENTION))
+
+    @property
+    def is_held(self) -> np.ndarray:
+        """Frames in which nobody moved the robot, bool [T]: it held for want of a plan, or a human paused or aligned it."""
+        if self.robot:
+            is_moved = np.isin(self.robot["fsm_state"], (Phase.AUTONOMOUS, Phase.HUMAN))
+            return ~is_moved | (self.robot["hold_level"] > 0)
+        # Recordings of others say of no frame what a policy proposed, nor which policy it was.
+        return (self.source == Source.AUTONOMOUS) & np.isnan(self.policy_action).any(axis=1) & bool(self.policy_version)
 
     def digest(self) -> str:
         """Return a sha256 over all content; equal episodes have equal digests on any machine."""

@@ -85,6 +85,10 @@ class StationConfig:
     """How a human takes the robot over; None for the defaults."""
 
     def __post_init__(self) -> None:
+        if self.image_encoding not in set(Encoding):
+            known = " or ".join(repr(str(encoding)) for encoding in Encoding)
+            raise OptionError(f"image_encoding is {self.image_encoding!r}; images travel as {known}")
+        require_quality(self.jpeg_quality)
         if bool(self.env) == (self.robot is not None):
             raise OptionError("a station plays on an environment or on a robot; set `env` or `robot`, one of them")
         if self.robot is not None and not self.limits:
@@ -97,10 +101,6 @@ class StationConfig:
                     raise OptionError(f"`{name}` is of a robot; set `robot`, or leave it out")
             if self.clock == "real":
                 raise OptionError("clock=real is for robots: a simulator waits for its chunks; leave it out")
-        if self.image_encoding not in set(Encoding):
-            known = " or ".join(repr(str(encoding)) for encoding in Encoding)
-            raise OptionError(f"image_encoding is {self.image_encoding!r}; images travel as {known}")
-        require_quality(self.jpeg_quality)
 
     @classmethod
     def load(cls, path: Path) -> StationConfig:

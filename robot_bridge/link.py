@@ -102,14 +102,27 @@ def wait(socket: zmq.Socket[bytes], *, timeout_s: float) -> bool:
 
 def send(socket: zmq.Socket[bytes], plane: Plane, message: AnyMessage, arrays: Mapping[str, Payload] | None = None) -> None:
     """Send from a DEALER; raises `LinkError` for too large a message and when the server takes nothing for ten seconds."""
+    try:
+        _send_frames(socket, _sendable(plane, message, arrays), flags=0)
+    except zmq.Again as error:
+        raise LinkError(f"the server has not taken a {type(message).__name__} for {SEND_TIMEOUT_MS / 1000:g} s") from error
+
+
+def try_send(socket: zmq.Socket[bytes], plane: Plane, message: AnyMessage, arrays: Mapping[str, Payload] | None = None) -> bool:
+    """Send from a DEALER without waiting; return False where the server takes nothing now, and forget the message."""
+    try:
+        _send_frames(socket, _sendable(plane, message, arrays), flags=zmq.DONTWAIT)
+    except zmq.Again:
+        return False
+    return True
+
+
+def _sendable(plane: Plane, message: AnyMessage, arrays: Mapping[str, Payload] | None) -> list[Frame]:
     frames = encode(message, arrays)
     num_bytes = sum(map(len, frames))
     if num_bytes > plane.value.max_bytes:
         raise LinkError(f"a message of {num_bytes} bytes cannot be sent; the limit is {plane.value.max_bytes}")
-    try:
-        _send_frames(socket, frames, flags=0)
-    except zmq.Again as error:
-        raise LinkError(f"the server has not taken a {type(message).__name__} for {SEND_TIMEOUT_MS / 1000:g} s") from error
+    return frames
 
 
 def receive(socket: zmq.Socket[bytes], plane: Plane) -> tuple[AnyMessage, dict[str, Payload]]:

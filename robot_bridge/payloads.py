@@ -9,7 +9,7 @@ from itertools import groupby
 import numpy as np
 
 from opentau.errors import LinkError
-from opentau.types import ROBOT_COLUMNS, ActionChunk, Episode, EpisodeResult, Observation, PolicyRequest
+from opentau.types import CLIP_MASK, ROBOT_COLUMNS, ActionChunk, Episode, EpisodeResult, Observation, PolicyRequest
 from robot_bridge.images import CodedImage
 from robot_bridge.messages import Chunk, Obs, Payload, Upload
 from robot_bridge.report import PlaybackReport
@@ -183,7 +183,7 @@ def _episode(message: Upload, arrays: Mapping[str, Payload]) -> Episode:
             policy_version=result.policy_version,
             subtasks=tuple(subtask for subtask, length in message.subtasks for _ in range(length)),
             robot={
-                name: _array(arrays, name, dtype, 2 if name == "clip_mask" else 1)
+                name: _array(arrays, name, dtype, 2 if name == CLIP_MASK else 1)
                 for name, dtype in ROBOT_COLUMNS.items()
                 if name in arrays
             },

@@ -11,7 +11,7 @@ import numpy as np
 
 from opentau.errors import OptionError, RobotError
 from opentau.protocols import Teleop
-from opentau.types import EpisodePlan, Outcome, Phase, Reading
+from opentau.types import EpisodePlan, Outcome, Phase, Reading, is_gripper
 from robot_bridge.limits import TickLimits, pose_of
 from robot_bridge.report import Timing
 from robot_bridge.safety import Executed, Hold, Safety
@@ -49,9 +49,18 @@ class RobotEnv:
     num_initial_states = 0
 
     def __init__(
-        self, cell: Workcell, *, task_id: str, prompt: str, max_steps: int, on_wait: Callable[[], None] = lambda: None
+        self,
+        cell: Workcell,
+        *,
+        task_id: str,
+        prompt: str,
+        max_steps: int,
+        label_wait_s: float = 0.0,
+        on_wait: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_wait` is called in every tick between episodes. Raises `OptionError` where limits and robot do not fit."""
+        """`label_wait_s`: how long the operator has, after the last step, to say what came of an episode; else it is a
+        timeout. `on_wait` is called in every tick between episodes. Raises `OptionError` where limits and robot do not fit.
+        """
         interface = cell.robot.interface
         missing = sorted(set(interface.action_names) - set(interface.state_names))
         if missing:
@@ -60,8 +69,9 @@ class RobotEnv:
         self._tick_limits = TickLimits.of(cell.limits, interface)
         self._safety = Safety(cell.limits, self._tick_limits, names=interface.action_names, latch=cell.latch)
         self._of_state = [interface.state_names.index(name) for name in interface.action_names]
+        self._is_gripper = np.array([is_gripper(name) for name in interface.action_names])
+        self._label_wait_s = label_wait_s
         self._on_wait = on_wait
-        self._is_connected = self._is_relaxed = False
         self._is_first_run = False
         self._policy_version = ""
         self._plan: EpisodePlan | None = None
@@ -115,11 +125,11 @@ class RobotEnv:
         plan, cell = self._require_plan(), self._cell
         self._is_first_run, self._policy_version, self._tick = False, "", 0
         cell.ticker.start()
-        while cell.latch.is_set and self._is_relaxed:  # nothing holds the robot, and nothing shall
+        while cell.latch.is_set and cell.is_relaxed:  # nothing holds the robot, and nothing shall
             self._on_wait()
             self._poll_stop()
             cell.ticker.wait()
-        self._connect()
+        cell.connect()
         self._read()
         self._safety.start(self._measured)
         self._wait(until=lambda: not cell.latch.is_set, why="the stop is set: release it on the spot when it is safe")
@@ -190,11 +200,14 @@ class RobotEnv:
         }
 
     def gap_to(self, pose: np.ndarray | None) -> float | None:
-        """Return the largest distance between a device's pose [S] and the robot, as a part of each axis's range."""
+        """Return the largest distance between a device's pose [S] and the robot, as a part of each axis's range.
+
+        Grippers are left out: squeezing one may be how a human says that they take over.
+        """
         if pose is None:
             return None
         distance = np.abs(np.asarray(pose, np.float64)[self._of_state] - self._measured)
-        return float((distance / (self._tick_limits.high - self._tick_limits.low)).max())
+        return float((distance / (self._tick_limits.high - self._tick_limits.low))[~self._is_gripper].max(initial=0.0))
 
     def pose_as_action(self, pose: np.ndarray) -> np.ndarray:
         """Return the action that goes to a pose [S], float32 [A]."""
@@ -203,7 +216,7 @@ class RobotEnv:
     def end(self, outcome: Outcome) -> None:
         """Come to rest after an episode, and remember that its checkpoint has run if the episode came to its end."""
         try:
-            for _ in range(LONGEST_BRAKE_TICKS if self._is_connected else 0):
+            for _ in range(LONGEST_BRAKE_TICKS if self._cell.is_connected else 0):
                 self._command(self._safety.rest())
                 if self.is_still:
                     break
@@ -226,20 +239,7 @@ class RobotEnv:
 
     def close(self) -> None:
         """Let go of the robot, which holds its pose."""
-        if self._is_connected:
-            self._is_connected = False
-            try:
-                self._cell.robot.close()
-            except RobotError as error:
-                self._cell.say(f"the robot cannot be closed: {error}")
-
-    def _connect(self) -> None:
-        if self._is_relaxed:  # connecting takes the present pose as the target, before the actuators have power again
-            self.close()
-            self._is_relaxed = False
-        if not self._is_connected:
-            self._cell.robot.connect()
-            self._is_connected = True
+        self._cell.close()
 
     @property
     def _now_s(self) -> float:
@@ -259,8 +259,7 @@ class RobotEnv:
 
     def _command(self, executed: Executed) -> None:
         if executed.level is Hold.STOPPED and self._cell.limits.relaxes_on_stop and self.is_still:
-            self._cell.robot.relax()
-            self._is_relaxed = True
+            self._cell.relax()
         else:
             self._cell.robot.command(executed.action)
 
@@ -276,17 +275,35 @@ class RobotEnv:
         return Played(executed=executed, outcome=outcome, message=message, num_missed=num_missed)
 
     def _ending(self, executed: Executed) -> tuple[Outcome | None, str]:
-        cell, plan = self._cell, self._require_plan()
+        cell = self._cell
         if executed.level is Hold.STOPPED and self.is_still:
             return Outcome.ABORTED, f"stopped: {cell.latch.reason or 'by the latched stop'}"
-        verdict = cell.teleop.verdict() if cell.teleop is not None else None
-        verdict = verdict or cell.operator.verdict(plan, tick=self._tick)
+        verdict = self._verdict()
+        if verdict is None and self._tick >= self.max_steps:
+            verdict = self._late_verdict()
         if verdict is not None:
             return verdict, "discarded" if verdict is Outcome.ABORTED else ""
         silence_s = self._safety.silence_s(self._now_s)
         if silence_s > cell.limits.abort_after_s:
             return Outcome.ABORTED, f"no fresh action for {silence_s:.1f} s, the limit is {cell.limits.abort_after_s:g} s"
-        return (Outcome.TIMEOUT, "") if self._tick >= self.max_steps else (None, "")
+        return None, ""
+
+    def _verdict(self) -> Outcome | None:
+        cell = self._cell
+        verdict = cell.teleop.verdict() if cell.teleop is not None else None
+        return verdict or cell.operator.verdict(self._require_plan(), tick=self._tick)
+
+    def _late_verdict(self) -> Outcome:
+        """Hold until somebody says how the episode ended, or nobody does in time."""
+        since_s, is_said = self._now_s, False
+        while self._now_s - since_s < self._label_wait_s:
+            if not is_said:
+                self._cell.say(f"the time is over: how did it end? {self._label_wait_s:g} s to say")
+                is_said = True
+            self._idle()
+            if (verdict := self._verdict()) is not None:
+                return verdict
+        return Outcome.TIMEOUT
 
     def _wait(self, *, until: Callable[[], bool], why: str) -> None:
         is_said = False

@@ -46,7 +46,8 @@ DESCRIPTION = f"""Run a station: dial in to a server, play the episodes it assig
   session, station_id                         whom to dial, and as whom; no two stations have one name
   control_endpoint, inference_endpoint
   env, tasks, expert, supervisor              what to load: target: "pkg.mod:Name", args: …
-  execute_horizon, delay_ticks                how chunks are played
+  robot, limits, operator, teleop             a robot in place of env, expert and supervisor (docs/robots.md)
+  execute_horizon, delay_ticks, chunking      how chunks are played
   image_encoding: jpeg                        a tenth of the bytes, for links that are not loopback
   jpeg_quality: {DEFAULT_QUALITY}
   spool: FOLDER, reconnect_s: 600             keep finished episodes on disk until the server has them, and go on trying

@@ -20,7 +20,7 @@ from robot_bridge.clocks import BOOT_ID, PeerClock
 from robot_bridge.config import StationConfig
 from robot_bridge.delivery import Delivered, deliver
 from robot_bridge.images import Encoding
-from robot_bridge.link import Plane, dial, receive, send, wait
+from robot_bridge.link import Plane, dial, receive, send, try_send, wait
 from robot_bridge.liveness import Silence
 from robot_bridge.messages import (
     ANY_SESSION,
@@ -71,7 +71,7 @@ class StationLink:
         self._seq = 0
         self._jpeg_quality = config.jpeg_quality if config.image_encoding == Encoding.JPEG else None
         self._policy_version = ""
-        self._schema_hash = ""
+        self._schema_hash = self._limits_id = ""
         self._since_clock = Silence()
         self.server_clock = PeerClock()
         self.telemetry: TelemetryPublisher | None = None
@@ -216,7 +216,11 @@ class StationLink:
                 schema_hash=self._schema_hash,
             ),
         )
-        send(self._inference, Plane.INFERENCE, message, request_arrays(request, jpeg_quality=self._jpeg_quality))
+        arrays = request_arrays(request, jpeg_quality=self._jpeg_quality)
+        if self._config.robot is None:
+            send(self._inference, Plane.INFERENCE, message, arrays)
+        else:  # a robot waits for nothing: what the server does not take now is as good as lost, and is asked again
+            try_send(self._inference, Plane.INFERENCE, message, arrays)
         self._show(plan, request)
 
     def next_reply(self) -> ChunkReply:

@@ -50,14 +50,15 @@ class StopLatch:
         self.reason = ""
 
     def poll(self, *buttons: object) -> None:
-        """Ask every stop button among `buttons`; a pressed one trips, and one that is not pressed may release."""
-        for button in buttons:
-            if not isinstance(button, StopButton):
-                continue
-            if button.wants_stop():
-                self.trip(f"the stop of {type(button).__name__}")
-            elif self.is_set and button.wants_rearm():
-                self.rearm()
+        """Ask every stop button among `buttons`; a pressed one trips, whoever else releases it in the same tick."""
+        pressed = [button for button in buttons if isinstance(button, StopButton)]
+        # Both are read in every tick: a release that was pressed before the stop must not count after it.
+        stops = [button for button in pressed if button.wants_stop()]
+        rearms = [button for button in pressed if button.wants_rearm()]
+        if stops:
+            self.trip(f"the stop of {type(stops[0]).__name__}")
+        elif rearms and self.is_set:
+            self.rearm()
 
     def listen(self) -> None:
         """Let signals of this machine trip and release it, where there are such signals (not on Windows); main thread only."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from opentau.config import build
+from opentau.errors import RobotError
 from opentau.protocols import Operator, Robot, Teleop
 from opentau.types import EpisodePlan, Outcome
 from robot_bridge.clock import CLOCKS, Ticker
@@ -34,9 +35,9 @@ class Unattended:
         return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Workcell:
-    """A robot and everything local to it; lives as long as the station."""
+    """A robot and everything local to it, shared by all tasks; lives as long as the station."""
 
     robot: Robot
     limits: Limits
@@ -47,15 +48,50 @@ class Workcell:
     teleop: Teleop | None = None
     say: Callable[[str], None] = say_to_operator
     """Tells whoever stands there."""
+    is_connected: bool = False
+    is_relaxed: bool = False
+    """Whether the actuators were switched off by the stop."""
+
+    def connect(self) -> None:
+        """Open robot and device unless they are open; raises `RobotError` that names the part and the fix."""
+        if self.is_relaxed:  # connecting takes the present pose as the target, before the actuators have power again
+            self.close()
+            self.is_relaxed = False
+        if self.is_connected:
+            return
+        self.is_connected = True  # `close` is safe for what is half open
+        try:
+            self.robot.connect()
+            if self.teleop is not None:
+                self.teleop.connect()
+        except RobotError:
+            self.close()
+            raise
+
+    def relax(self) -> None:
+        """Switch the actuators off; the next `connect` opens the robot anew."""
+        if not self.is_relaxed:
+            self.robot.relax()
+            self.is_relaxed = True
+
+    def close(self) -> None:
+        """Let go of robot and device; the robot holds its pose unless it was relaxed."""
+        if not self.is_connected:
+            return
+        self.is_connected = False
+        for part in (self.robot, self.teleop):
+            try:
+                if part is not None:
+                    part.close()
+            except RobotError as error:
+                self.say(f"{type(part).__name__} cannot be closed: {error}")
 
 
 def make_workcell(config: StationConfig, *, folder: Path) -> Workcell:
-    """Build what a station's configuration says; nothing is connected yet except the teleoperation device."""
+    """Build what a station's configuration says; nothing is connected yet."""
     assert config.robot is not None, "a workcell is a robot's"
     robot: Robot = build(config.robot)
-    teleop: Teleop | None = build(config.teleop) if config.teleop else None
-    if teleop is not None:
-        teleop.connect()
+    teleop: Teleop | None = build(config.teleop, interface=robot.interface) if config.teleop else None
     latch = StopLatch()
     latch.listen()
     return Workcell(

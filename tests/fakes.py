@@ -282,3 +282,30 @@ class FakeArm:
         self.is_relaxed = True
 
     def close(self) -> None: ...
+
+
+FAKE_ARM = {"target": "tests.fakes:FakeArm", "args": {}}
+
+
+class ArmPolicy:
+    """Moves the fake arm's shoulder slowly on, from where it is or from where it is committed to be."""
+
+    action_horizon = 16
+
+    def __init__(self, *, version: str = "arm-1", infer_s: float = 0.0) -> None:
+        self.interface = arm_interface()
+        self.policy_version = version
+        self._infer_s = infer_s
+
+    def infer(self, requests: Sequence[PolicyRequest]) -> list[ActionChunk]:
+        time.sleep(self._infer_s)
+        return [self._chunk(request) for request in requests]
+
+    def _chunk(self, request: PolicyRequest) -> ActionChunk:
+        num_committed = 0 if request.prefix is None else len(request.prefix)
+        start = request.observation.state if request.prefix is None else request.prefix[-1]
+        ticks = np.arange(1 - num_committed, self.action_horizon + 1 - num_committed)[:, None]
+        actions = (start + ticks * np.array([0.3, 0.0, 0.0])).astype(np.float32)
+        if request.prefix is not None:
+            actions[:num_committed] = request.prefix
+        return ActionChunk(actions=actions, policy_version=self.policy_version)

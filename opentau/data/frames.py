@@ -67,6 +67,8 @@ class FrameTable:
     """Training target, float32 [F, A], raw."""
     source: np.ndarray
     """`Source` values, int8 [F]."""
+    is_held: np.ndarray
+    """Frames in which nobody moved the robot, bool [F] (`Episode.is_held`)."""
     episode: np.ndarray
     """Position in `episodes`, int32 [F]."""
     tick: np.ndarray
@@ -188,7 +190,10 @@ def _build(episodes: Iterable[tuple[str, Episode]], *, lengths: Sequence[int]) -
         column.flags.writeable = False
     return FrameTable(
         images={name.removeprefix("images."): column for name, column in columns.items() if name.startswith("images.")},
-        **{name: columns[name] for name in ("state", "action", "source", "episode", "tick", "task", "prompt", "subtask")},
+        **{
+            name: columns[name]
+            for name in ("state", "action", "source", "is_held", "episode", "tick", "task", "prompt", "subtask")
+        },
         episodes=tuple(records),
         task_ids=task_ids,
         prompts=known_prompts,
@@ -220,7 +225,8 @@ def _with_images(episode: Episode, *, cameras: Mapping[str, str] | None, image_s
 
 def _kept_columns(episode: Episode) -> dict[str, np.ndarray]:
     names = ("state", "action", "source")
-    return {name: column for name, column in episode.columns().items() if name in names or name.startswith("images.")}
+    kept = {name: column for name, column in episode.columns().items() if name in names or name.startswith("images.")}
+    return kept | {"is_held": episode.is_held}
 
 
 def _check_same_columns(episode: Episode, kept: dict[str, np.ndarray], columns: dict[str, np.ndarray], *, first: str) -> None:
@@ -273,10 +279,16 @@ def chunk_stops(table: FrameTable) -> np.ndarray:
     """Return per frame the row at which an action chunk that starts there stops, int64 [F].
 
     That is one past the episode or, unless the frame is an intervention itself, the next frame where somebody took over: from
-    there on the actions answer other observations than the ones a policy would have seen.
+    there on the actions answer other observations than the ones a policy would have seen. No chunk reaches into frames in which
+    the robot was held; one that starts in such a frame has that frame alone.
     """
-    rows = np.arange(len(table))
     is_intervention = table.source == Source.INTERVENTION
-    takeover = np.minimum.accumulate(np.where(is_intervention, rows, len(table))[::-1])[::-1]
     end = (table.start + table.length)[table.episode]
-    return np.where(is_intervention, end, np.minimum(takeover, end))
+    stop = np.where(is_intervention, end, np.minimum(_next_row(is_intervention), end))
+    return np.where(table.is_held, np.arange(len(table)) + 1, np.minimum(stop, _next_row(table.is_held)))
+
+
+def _next_row(is_marked: np.ndarray) -> np.ndarray:
+    """Return per row the first marked one from there on, int64 [F]; F where there is none."""
+    rows = np.where(is_marked, np.arange(len(is_marked)), len(is_marked))
+    return np.minimum.accumulate(rows[::-1])[::-1]

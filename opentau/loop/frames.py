@@ -12,7 +12,7 @@ from opentau.data.lerobot.hub import find_dataset
 from opentau.loop.mixing import frame_cache
 from opentau.loop.run import Product
 from opentau.loop.setting import Setting
-from opentau.types import Source
+from opentau.types import Outcome, Source
 
 
 def frame_table(setting: Setting, episodes: Sequence[Product], *, with_images: bool = True) -> FrameTable:
@@ -25,6 +25,8 @@ def frame_table(setting: Setting, episodes: Sequence[Product], *, with_images: b
 
 
 def is_worth_learning(table: FrameTable) -> np.ndarray:
-    """Return which frames a policy may learn from, bool [F]: all but failed demonstrations."""
+    """Return the frames a policy may learn from, bool [F]: all but failed demonstrations, aborted episodes and held robots."""
     is_success = np.array([record.is_success for record in table.episodes])
-    return is_success[table.episode] | (table.source != Source.DEMONSTRATION)
+    is_aborted = np.array([record.outcome is Outcome.ABORTED for record in table.episodes])
+    is_wanted = is_success[table.episode] | (table.source != Source.DEMONSTRATION)
+    return is_wanted & ~table.is_held & ~is_aborted[table.episode]

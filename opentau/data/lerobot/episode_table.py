@@ -18,7 +18,7 @@ from opentau.data.lerobot import layout
 from opentau.data.lerobot.catalog import EpisodeRow
 from opentau.data.png import encode_frames
 from opentau.errors import DataError
-from opentau.types import ROBOT_COLUMNS, Episode, Interface, Outcome, Source
+from opentau.types import CLIP_MASK, ROBOT_COLUMNS, Episode, Interface, Outcome, Source
 
 # Shapes: T frames, S state dimensions, A action dimensions, N numbers of a simulator state, Y and X image rows and columns.
 
@@ -254,7 +254,7 @@ def from_table(
 def _robot_columns(table: pa.Table, rows: Callable[..., np.ndarray], *, num_actions: int) -> dict[str, np.ndarray]:
     columns = {}
     for name, dtype in ROBOT_COLUMNS.items():
-        shape = (len(table), num_actions) if name == layout.CLIP_MASK else (len(table),)
+        shape = (len(table), num_actions) if name == CLIP_MASK else (len(table),)
         columns[name] = rows(name, np.zeros(shape), np.dtype(dtype).type)
     return columns
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from opentau.types import ROBOT_COLUMNS, Interface
+from opentau.types import CLIP_MASK, ROBOT_COLUMNS, Interface
 
 CODEBASE_VERSION = "v3.0"
 CHUNK_FILES = 1000
@@ -40,7 +40,6 @@ POLICY_ACTION, EXECUTED_ACTION = "policy_action", "executed_action"
 SOURCE, REWARD, VALUE, SIM_STATE = "source", "next.reward", "value", "sim_state"
 TIMESTAMP, FRAME_INDEX, EPISODE_INDEX, INDEX, TASK_INDEX = "timestamp", "frame_index", "episode_index", "index", "task_index"
 SUBTASK_INDEX = "subtask_index"
-CLIP_MASK = "clip_mask"
 LIMITS_ID = "limits_id"
 """Column of meta/episodes, of robots only."""
 COUNTERS = (TIMESTAMP, FRAME_INDEX, EPISODE_INDEX, INDEX, TASK_INDEX)

@@ -9,6 +9,7 @@ import pytest
 
 from opentau.errors import OptionError, PolicyError
 from opentau.types import Actor, EpisodePlan, Fallback, Outcome, PolicyRequest, Source
+from robot_bridge.chunking import ChunkingOptions
 from robot_bridge.payloads import ChunkReply, PlayedEpisode
 from robot_bridge.playback import PlaybackOptions
 from robot_bridge.player import EpisodePlayer
@@ -185,6 +186,23 @@ def test_a_delay_sends_the_actions_that_are_then_really_played(delay_ticks):
     for request in link.requests:
         if request.prefix is not None and request.tick + delay_ticks < len(episode):
             np.testing.assert_array_equal(request.prefix, episode.policy_action[request.tick :][:delay_ticks])
+
+
+@pytest.mark.parametrize("mode", ["trained", "guided", "blend", "naive", "hold"])
+def test_a_delay_that_cannot_be_bridged_is_held_through_in_virtual_time(mode):
+    """Chunks of 12, 5 of them played: a delay of 5 is bridged, one of 8 is not; holding is no step of the point."""
+    held = {}
+    for delay_ticks in (5, 8):
+        played = play(PLAN, delay_ticks=delay_ticks, chunking=ChunkingOptions(mode=mode), reports=True)
+        episode, is_held = played.episode, np.isnan(played.episode.policy_action[:, 0])
+        assert not episode.executed_action[is_held].any()
+        assert played.report.num_held == np.count_nonzero(is_held)
+        assert played.num_refused_chunks % 2 == 0, "the link's stale and foreign replies, no others"
+        held[delay_ticks] = is_held
+    assert held[5].any() == (mode == "hold")
+    assert held[8][:18].tolist() == [False] * 5 + [True] * 8 + [False] * 5
+    assert played.report.seams.num_seams > 0
+    assert play(PLAN, delay_ticks=8).report is None, "nobody asked for it"
 
 
 def test_an_intervention_is_marked_and_followed_by_a_fresh_chunk():

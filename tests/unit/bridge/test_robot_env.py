@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import signal
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,7 +50,7 @@ class SlowLink:
         self.requests: list[PolicyRequest] = []
         self.silent_from_s = silent_from_s
         self._clock, self._delays, self._version, self._jump = clock, delays, version, jump
-        self._on_the_way: deque[tuple[float, ChunkReply]] = deque()
+        self._on_the_way: list[tuple[float, ChunkReply]] = []
 
     def next_seq(self) -> int:
         return len(self.requests) + 1
@@ -70,9 +69,9 @@ class SlowLink:
         self._on_the_way.append((arrival_s, ChunkReply(seq=seq, episode_id=plan.episode_id, chunk=chunk)))
 
     def arrived_reply(self) -> ChunkReply | None:
-        if self._on_the_way and self._on_the_way[0][0] <= self._clock.now_s():
-            return self._on_the_way.popleft()[1]
-        return None
+        self._on_the_way.sort(key=lambda each: each[0])  # one that was asked for later may overtake
+        is_here = bool(self._on_the_way) and self._on_the_way[0][0] <= self._clock.now_s()
+        return self._on_the_way.pop(0)[1] if is_here else None
 
     def next_reply(self) -> ChunkReply:
         raise AssertionError("a robot waits for nothing")
@@ -151,6 +150,7 @@ def rig(
     known: tuple[str, ...] = ("v1",),
     takeover: TakeoverOptions | None = None,
     on_wait: Callable[[], None] = lambda: None,
+    label_wait_s: float = 0.0,
     **link: object,
 ) -> Rig:
     arm, clock, said = arm or FakeArm(), VirtualClock(), []
@@ -167,7 +167,7 @@ def rig(
         teleop=teleop,
         say=said.append,
     )
-    env = RobotEnv(cell, task_id="arm/0", prompt="wave", max_steps=max_steps, on_wait=on_wait)
+    env = RobotEnv(cell, task_id="arm/0", prompt="wave", max_steps=max_steps, label_wait_s=label_wait_s, on_wait=on_wait)
     wire = SlowLink(clock, **link)
     player = EpisodePlayer(
         env,
@@ -244,6 +244,30 @@ def test_a_lost_answer_is_held_through_and_asked_for_again():
     require_within_limits(run.arm.commands)
 
 
+@pytest.mark.parametrize("mode", ["trained", "blend", "naive", "hold"])
+@pytest.mark.parametrize("mean_ms", [50, 200, 400, 800])
+def test_under_delays_with_jitter_and_losses_every_unplanned_tick_is_held_and_the_robot_goes_on(mode, mean_ms):
+    """Answers take half to one and a half times `mean_ms`, one in twenty is lost, and later ones may overtake."""
+    rng = np.random.default_rng(mean_ms)
+    fates: list[int | None] = [
+        None if rng.random() < 0.05 else 1 + round(mean_ms * rng.uniform(0.5, 1.5) / 1000 * 30) for _ in range(1000)
+    ]
+    run = rig(delays=lambda seq: fates[seq], chunking=ChunkingOptions(mode=mode, num_warm_up=0), max_steps=600)
+    played = run.play()
+    episode = played.episode
+    assert played.result.outcome is Outcome.TIMEOUT
+    require_within_limits(run.arm.commands)
+    unplanned = np.isnan(episode.policy_action[:, 0])
+    is_waiting = episode.robot["fsm_state"] == Phase.RESUME
+    np.testing.assert_array_equal(episode.robot["hold_level"] > 0, unplanned & ~is_waiting)
+    held = np.flatnonzero(unplanned & ~is_waiting)
+    assert played.report.num_held == len(held)
+    moving = np.abs(np.diff(episode.executed_action, axis=0)).max(axis=1) > 1e-4
+    is_braked = [tick for tick in held[1:] if tick - 1 in held and episode.robot["hold_level"][tick] == Hold.DECELERATE]
+    assert not moving[[tick - 1 for tick in is_braked if tick - 2 in held]].any(), "at rest two ticks after the last action"
+    assert not unplanned[-120:].all(), "it goes on"
+
+
 def test_while_the_server_is_silent_the_robot_goes_down_the_ladder_and_the_episode_is_kept_as_aborted():
     run = rig(silent_from_s=1.0, max_steps=1000)
     played = run.play()
@@ -274,6 +298,40 @@ def test_failing_hardware_aborts_the_episode_keeps_it_and_is_opened_anew():
     assert len(played.episode) == 20
     assert run.play(dataclasses.replace(PLAN, episode_id="e/1")).result.outcome is Outcome.TIMEOUT
     assert run.arm.num_connections == 2
+
+
+def test_tasks_share_one_robot_and_one_connection():
+    run = rig()
+    other = RobotEnv(run.cell, task_id="arm/1", prompt="bow", max_steps=5)
+    run.play()
+    other.begin(dataclasses.replace(PLAN, task_id="arm/1"))
+    other.reset()
+    run.play(dataclasses.replace(PLAN, episode_id="e/1"))
+    assert run.arm.num_connections == 1
+    other.close()
+    assert run.play(dataclasses.replace(PLAN, episode_id="e/2")).result.outcome is Outcome.TIMEOUT
+    assert run.arm.num_connections == 2
+
+
+def test_a_device_that_fails_aborts_the_episode_and_is_opened_anew_with_the_robot():
+    class Flaky(ScriptedTeleop):
+        num_connections = 0
+
+        def connect(self) -> None:
+            self.num_connections += 1
+
+        def wants_control(self) -> bool:
+            if self.tick == 10:
+                raise RobotError("the leader arm does not answer; check its cable")
+            return False
+
+    teleop = Flaky()
+    run = rig(teleop=teleop)
+    played = run.play()
+    assert (played.result.outcome, len(played.episode)) == (Outcome.ABORTED, 10)
+    assert "leader" in played.result.message
+    assert run.play(dataclasses.replace(PLAN, episode_id="e/1")).result.outcome is Outcome.TIMEOUT
+    assert teleop.num_connections == 2
 
 
 def test_a_sensor_that_fell_silent_ends_the_episode_and_is_named():
@@ -374,6 +432,21 @@ def test_the_station_lives_while_the_operator_sets_the_scene_up_and_the_arm_begi
     assert run.said == ["waiting for the scene to be set up"]
 
 
+@pytest.mark.parametrize(("says_at", "outcome"), [(80, Outcome.SUCCESS), (200, Outcome.TIMEOUT)])
+def test_the_operator_has_a_while_after_the_last_step_to_say_what_came_of_it(says_at, outcome):
+    class LateOperator(Unattended):
+        num_polled = 0
+
+        def verdict(self, plan: EpisodePlan, *, tick: int) -> Outcome | None:
+            self.num_polled += 1
+            return Outcome.SUCCESS if self.num_polled >= says_at else None
+
+    run = rig(operator=LateOperator(), label_wait_s=2.0)
+    played = run.play()
+    assert (played.result.outcome, len(played.episode)) == (outcome, 60)
+    assert played.episode.reward[-1] == (outcome is Outcome.SUCCESS)
+
+
 def test_an_arm_that_cannot_come_to_its_start_pose_says_so():
     arm = FakeArm(lag=0.0)
     with pytest.raises(RobotError, match="sent to its start pose"):
@@ -399,6 +472,32 @@ def test_a_stop_ends_the_episode_at_rest_and_no_other_begins_until_it_is_release
     assert len(waits) >= 40
     assert (np.ptp(np.array(run.arm.commands[commands : commands + 39]), axis=0) < 1e-4).all()
     require_within_limits(run.arm.commands[:commands])
+
+
+def test_a_release_that_was_pressed_before_the_stop_does_not_count_after_it():
+    class Keys:
+        def __init__(self) -> None:
+            self.pressed: list[str] = []
+
+        def wants_stop(self) -> bool:
+            return self._takes("stop")
+
+        def wants_rearm(self) -> bool:
+            return self._takes("rearm")
+
+        def _takes(self, key: str) -> bool:
+            is_pressed = key in self.pressed
+            self.pressed = [each for each in self.pressed if each != key]
+            return is_pressed
+
+    latch, keys = StopLatch(), Keys()
+    for pressed, is_set in ((["rearm"], False), ([], False), (["stop"], True), ([], True), (["rearm", "stop"], True)):
+        keys.pressed += pressed
+        latch.poll(None, keys, object())
+        assert latch.is_set == is_set
+    keys.pressed.append("rearm")
+    latch.poll(keys)
+    assert not latch.is_set
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="Windows has no such signals; there the stop is a key")

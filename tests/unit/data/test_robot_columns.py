@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from opentau.data.frames import FrameTable, chunk_stops
 from opentau.data.lerobot.dataset import Dataset
 from opentau.data.lerobot.writer import DatasetWriter
 from opentau.data.resampling import Resampling
+from opentau.loop.frames import is_worth_learning
 from opentau.types import ROBOT_COLUMNS, Actor, Episode, EpisodePlan, EpisodeResult, Outcome
 from robot_bridge.messages import Upload, decode, encode
 from robot_bridge.payloads import played_from
@@ -121,3 +123,26 @@ def test_resampling_takes_those_of_the_nearest_frame():
 def test_a_robots_columns_are_complete_or_the_episode_is_refused(changes):
     with pytest.raises(ValueError, match="e/0"):
         dataclasses.replace(episode(), **changes)
+
+
+def test_no_policy_learns_from_frames_in_which_nobody_moved_the_robot():
+    """Phases of the episode: resume, autonomous, held by the ladder, paused, human, human held by the ladder."""
+    changed = episode().robot | {"fsm_state": np.array([4, 0, 0, 1, 3, 3], np.int8)}
+    source = np.array([1, 1, 1, 2, 2, 2], np.int8)
+    table = FrameTable.from_episodes([episode(robot=changed, source=source)], dataset_id="d")
+    assert table.is_held.tolist() == [True, False, True, True, False, True]
+    assert is_worth_learning(table).tolist() == [False, True, False, False, True, False]
+    assert chunk_stops(table).tolist() == [1, 2, 3, 4, 5, 6]
+    discarded = FrameTable.from_episodes([episode(outcome=Outcome.ABORTED)], dataset_id="d")
+    assert not is_worth_learning(discarded).any()
+
+
+def test_a_simulators_robot_is_held_where_its_policy_proposed_nothing():
+    proposed = episode().policy_action.copy()
+    proposed[2:4] = np.nan
+    simulated = episode(policy_action=proposed, robot={}, limits_id="")
+    table = FrameTable.from_episodes([simulated], dataset_id="d")
+    assert table.is_held.tolist() == [False, False, True, True, False, False]
+    assert chunk_stops(table).tolist() == [2, 2, 3, 4, 6, 6]
+    foreign = dataclasses.replace(simulated, policy_version="", policy_action=np.full_like(proposed, np.nan))
+    assert not foreign.is_held.any(), "recordings of others name no proposals"
