@@ -1,4 +1,4 @@
-"""Two simulators in virtual time and an arm behind an emulated servo bus in real time play in one run, in separate processes."""
+"""Simulators in virtual time and an arm behind an emulated servo bus in real time play in one run, in separate processes."""
 
 from __future__ import annotations
 
