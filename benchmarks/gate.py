@@ -1,4 +1,7 @@
-"""Simulate the gate on Bernoulli policies: how often it promotes equal, worse and better candidates, and how soon."""
+"""The gate on Bernoulli policies: how often it promotes equal, worse and better candidates, and how soon.
+
+Paired (simulators) it is simulated; unpaired (hardware, `gate.is_paired=false`) its error rates are added up exactly.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import argparse
 import json
 import sys
 from dataclasses import asdict, dataclass
+from math import comb
 
 import numpy as np
 
@@ -24,7 +28,9 @@ class Scenario:
     difference: float
     """Candidate's minus incumbent's success probability."""
     discordance: float
-    """Probability that exactly one of the two succeeds on a placement."""
+    """Probability that exactly one of the two succeeds in a pair."""
+    incumbent: float | None = None
+    """Incumbent's success probability; None where only the two above matter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +40,7 @@ class Measured:
     name: str
     difference: float
     discordance: float
+    incumbent: float | None
     promoted: float
     not_better: float
     undecided: float
@@ -52,6 +59,19 @@ def scenarios() -> list[Scenario]:
         Scenario(name="25 points better", difference=BETTER, discordance=d) for d in _discordances(BETTER, (0.3, 0.5, 0.7))
     ]
     return [*equal, *worse, *better]
+
+
+def unpaired_scenarios() -> list[Scenario]:
+    """Return equal policies of 5 to 95 % success, and worse and better candidates than incumbents of 30, 50 and 70 %."""
+
+    def scenario(name: str, incumbent: float, difference: float) -> Scenario:
+        candidate = incumbent + difference
+        discordance = candidate * (1 - incumbent) + incumbent * (1 - candidate)
+        return Scenario(name=name, difference=difference, discordance=round(discordance, 3), incumbent=incumbent)
+
+    equal = [scenario("equal", share / 20, EQUAL) for share in range(1, 20)]
+    worse = [scenario("20 points worse", p, WORSE) for p in (0.3, 0.5, 0.7)]
+    return [*equal, *worse, *(scenario("25 points better", p, BETTER) for p in (0.3, 0.5, 0.7))]
 
 
 def _discordances(difference: float, incumbents: tuple[float, ...]) -> list[float]:
@@ -103,11 +123,47 @@ def simulate(gate: Gate, scenario: Scenario, *, num_runs: int, seed: int) -> Mea
     )
 
 
+def exact(gate: Gate, scenario: Scenario) -> Measured:
+    """Return the chance of each decision of an unpaired gate and its mean number of pairs, without simulation."""
+    assert scenario.incumbent is not None
+    looks, decisions = gate.options.looks, list(Decision)
+    reached_WL, played, mean_pairs = np.ones((1, 1)), 0, 0.0  # chance of every count of wins and losses that plays on
+    shares = dict.fromkeys(Decision, 0.0)
+    for index, look in enumerate(looks):
+        won = _binomial(look - played, scenario.incumbent + scenario.difference)
+        lost = _binomial(look - played, scenario.incumbent)
+        now_WL = np.zeros((look + 1, look + 1))
+        for (extra_wins, extra_losses), chance in np.ndenumerate(np.outer(won, lost)):
+            rows, columns = extra_wins + len(reached_WL), extra_losses + len(reached_WL)
+            now_WL[extra_wins:rows, extra_losses:columns] += chance * reached_WL
+        decided_WL = np.array([[_decided(gate, index, w, lost_) for lost_ in range(look + 1)] for w in range(look + 1)])
+        for position, decision in enumerate(decisions):
+            shares[decision] += float(now_WL[decided_WL == position].sum())
+        mean_pairs += look * float(now_WL[decided_WL >= 0].sum())
+        reached_WL, played = np.where(decided_WL < 0, now_WL, 0.0), look
+    return Measured(
+        **asdict(scenario),
+        promoted=shares[Decision.BETTER],
+        not_better=shares[Decision.NOT_BETTER],
+        undecided=shares[Decision.UNDECIDED],
+        mean_pairs=mean_pairs,
+    )
+
+
+def _decided(gate: Gate, look_index: int, wins: int, losses: int) -> int:
+    decision = gate.decide_counts(look_index=look_index, wins=wins, losses=losses)
+    return -1 if decision is None else list(Decision).index(decision)
+
+
+def _binomial(num: int, share: float) -> np.ndarray:
+    return np.array([comb(num, k) * share**k * (1 - share) ** (num - k) for k in range(num + 1)])
+
+
 def shortfalls(rows: list[Measured], *, max_pairs: int) -> list[str]:
     """Return a sentence for every row that misses what the gate promises."""
     missed = []
     for row in rows:
-        where = f"{row.name} at discordance {row.discordance}"
+        where = f"{row.name} at discordance {row.discordance}, incumbent {row.incumbent or 'any'}"
         if row.difference == EQUAL and row.promoted > 0.05:
             missed.append(f"{where}: promoted in {row.promoted:.2%} of the runs, at most 5 % allowed")
         if row.difference == WORSE and row.promoted > 0.001:
@@ -122,13 +178,17 @@ def shortfalls(rows: list[Measured], *, max_pairs: int) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """Print the table; with --require, exit 1 when a promise is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--unpaired", action="store_true", help="the gate of hardware, where no placement comes back")
     parser.add_argument("--runs", type=int, default=20_000, help="simulated runs per scenario")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     parser.add_argument("--require", action="store_true", help="fail when a promise of the gate is missed")
     options = parser.parse_args(arguments)
-    gate = Gate(options=GateOptions())
-    rows = [simulate(gate, scenario, num_runs=options.runs, seed=options.seed) for scenario in scenarios()]
+    gate = Gate(options=GateOptions(is_paired=not options.unpaired))
+    if options.unpaired:
+        rows = [exact(gate, scenario) for scenario in unpaired_scenarios()]
+    else:
+        rows = [simulate(gate, scenario, num_runs=options.runs, seed=options.seed) for scenario in scenarios()]
     missed = shortfalls(rows, max_pairs=gate.options.looks[-1])
     if options.json:
         print(json.dumps({"runs": options.runs, "rows": [asdict(row) for row in rows], "missed": missed}, indent=1))

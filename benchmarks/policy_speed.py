@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from opentau.models.allocation import keep_freed_memory
 from opentau.models.config import TransformerConfig, ViTTowerConfig
 from opentau.models.flow import integrate, noisy_action, target_velocity
 from opentau.policies.config import PolicyConfig, StateInput
@@ -210,6 +211,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not parsed.python.exists():
         raise SystemExit(f"there is no {parsed.python}; make it with: make lerobot-env")
     torch.set_num_threads(1)
+    keep_freed_memory()  # as every run of ours does; LeRobot's process is left as LeRobot runs
     found = {name: measure(name, python=parsed.python, rounds=parsed.rounds, dtype=parsed.dtype) for name in parsed.sizes}
     if parsed.json:
         print(json.dumps({"dtype": parsed.dtype, **found}))

@@ -7,6 +7,7 @@ import gymnasium
 ENTRY_POINTS = {
     "opentau/Tabletop-v0": "envs.tabletop.environment:TabletopEnv",
     "opentau/LiberoObject-v0": "envs.libero.environment:LiberoEnv",
+    "opentau/TwinSo101-v0": "envs.twin.environment:So101Env",
 }
 
 

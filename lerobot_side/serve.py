@@ -13,7 +13,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 import zmq
 
@@ -21,7 +20,7 @@ from lerobot_side.policy import LeRobotPolicy
 from opentau.checkpoint import write_text
 from opentau.errors import LinkError, OpenTauError
 from robot_bridge.link import Plane, bind, receive_from, send_to, wait
-from robot_bridge.messages import AnyMessage, Bye, Chunk, Hello, Obs, Offer, Reject, decode
+from robot_bridge.messages import AnyMessage, Bye, Chunk, Hello, Obs, Offer, Payload, Reject, decode
 from robot_bridge.parents import die_with_parent
 from robot_bridge.payloads import request_from
 
@@ -54,7 +53,7 @@ class PolicyServer:
                 answer, answered = Reject(session=self._options.session, text=text[:8000]), {}
             send_to(self._socket, identity, answer, answered)
 
-    def _answer(self, message: AnyMessage, arrays: Mapping[str, np.ndarray]) -> tuple[AnyMessage, dict[str, np.ndarray]]:
+    def _answer(self, message: AnyMessage, arrays: Mapping[str, Payload]) -> tuple[AnyMessage, dict[str, Payload]]:
         session = self._options.session
         if isinstance(message, Hello):
             self._policy = LeRobotPolicy(

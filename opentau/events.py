@@ -29,7 +29,9 @@ TRAIN_METRICS = "train_metrics"  # stage, update, metrics: {"train/loss": x, …
 EPISODE_FINISHED = "episode_finished"  # stage, episode_id, outcome, num_steps, num_intervention_steps, station, num_fallbacks?,
 # num_refused_chunks?
 EVALUATED = "evaluated"  # stage, iteration, role, policy, episodes, successes, interval: [low, high], eval_spec, simulated_s?
-VERDICT = "verdict"  # iteration, verdict, pairs, wins, losses, p_value, text, promoted
+VERDICT = (
+    "verdict"  # iteration, verdict, pairs, wins, losses, p_value, text, promoted; paired=False where no placement came back
+)
 STATION = "station"  # station, state: started|connected|lost|replaced|stopped, text
 COMMAND = "command"  # verb, args, state: received|done|refused, text
 NOTE = "note"  # level: info|warning|error, text; percent where it tells how far something is

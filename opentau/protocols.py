@@ -22,6 +22,14 @@ class Policy(Protocol):
         ...
 
 
+@runtime_checkable
+class NormalisingPolicy(Policy, Protocol):
+    """A policy that says with which statistics it encodes states and actions."""
+
+    @property
+    def statistics_id(self) -> str: ...
+
+
 class Critic(Protocol):
     """Scores observations for a supervisor while a policy is deployed."""
 

@@ -212,7 +212,9 @@ class RunFold:
 
     def _verdict(self, event: Event) -> None:
         names = ("iteration", "verdict", "pairs", "wins", "losses", "p_value", "text")
-        verdict = Verdict(**{name: event[name] for name in names}, is_promoted=event["promoted"])
+        verdict = Verdict(
+            **{name: event[name] for name in names}, is_promoted=event["promoted"], is_paired=event.get("paired", True)
+        )
         self._verdicts[verdict.iteration] = verdict
         self._say(event, f"gate of iteration {verdict.iteration}: {verdict.verdict}. {verdict.text}")
 

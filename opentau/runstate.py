@@ -162,13 +162,22 @@ class Verdict:
     """'better', 'not better' or 'undecided'."""
     pairs: int
     wins: int
-    """Pairs in which only the candidate succeeded."""
+    """Pairs in which only the candidate succeeded; unpaired: its successes."""
     losses: int
-    """Pairs in which only the incumbent succeeded."""
+    """Pairs in which only the incumbent succeeded; unpaired: its successes."""
     p_value: float
     text: str
     """The explanation in words."""
     is_promoted: bool
+    is_paired: bool = True
+    """Whether both policies met the same placements."""
+
+    @property
+    def counts(self) -> str:
+        """Return what the verdict rests on, in a few words."""
+        if self.is_paired:
+            return f"{self.wins} won, {self.losses} lost of {self.pairs} pairs"
+        return f"{self.wins} and {self.losses} successes in {self.pairs} episodes each"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

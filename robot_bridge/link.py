@@ -7,11 +7,10 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import zmq
 
 from opentau.errors import LinkError
-from robot_bridge.messages import AnyMessage, Frame, decode, encode
+from robot_bridge.messages import AnyMessage, Frame, Payload, decode, encode
 
 SEND_TIMEOUT_MS = 10_000
 HANDSHAKE_TIMEOUT_MS = 10_000
@@ -45,6 +44,7 @@ def bind(context: zmq.Context[zmq.Socket[bytes]], plane: Plane, *, host: str, po
     socket = context.socket(zmq.ROUTER)
     _configure(socket, plane)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # who dials again after a blackout must not wait for TCP to notice it
     try:
         socket.bind(f"tcp://{host}:{port or '*'}")
     except zmq.ZMQError as error:
@@ -99,7 +99,7 @@ def wait(socket: zmq.Socket[bytes], *, timeout_s: float) -> bool:
     return bool(socket.poll(max(0, int(timeout_s * 1000)), zmq.POLLIN))
 
 
-def send(socket: zmq.Socket[bytes], plane: Plane, message: AnyMessage, arrays: Mapping[str, np.ndarray] | None = None) -> None:
+def send(socket: zmq.Socket[bytes], plane: Plane, message: AnyMessage, arrays: Mapping[str, Payload] | None = None) -> None:
     """Send from a DEALER; raises `LinkError` for too large a message and when the server takes nothing for ten seconds."""
     frames = encode(message, arrays)
     num_bytes = sum(len(frame) for frame in frames)
@@ -111,13 +111,13 @@ def send(socket: zmq.Socket[bytes], plane: Plane, message: AnyMessage, arrays: M
         raise LinkError(f"the server has not taken a {type(message).__name__} for {SEND_TIMEOUT_MS / 1000:g} s") from error
 
 
-def receive(socket: zmq.Socket[bytes], plane: Plane) -> tuple[AnyMessage, dict[str, np.ndarray]]:
+def receive(socket: zmq.Socket[bytes], plane: Plane) -> tuple[AnyMessage, dict[str, Payload]]:
     """Read the message that `wait` announced on a DEALER; raises `LinkError` for anything that is none."""
     return decode(_frames(socket), max_bytes=plane.value.max_bytes)
 
 
 def send_to(
-    socket: zmq.Socket[bytes], identity: bytes, message: AnyMessage, arrays: Mapping[str, np.ndarray] | None = None
+    socket: zmq.Socket[bytes], identity: bytes, message: AnyMessage, arrays: Mapping[str, Payload] | None = None
 ) -> bool:
     """Send from a ROUTER; return False where the peer is gone or takes nothing."""
     try:

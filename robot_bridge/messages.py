@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 import numpy as np
 
 from opentau.errors import LinkError
 from opentau.types import EpisodePlan, EpisodeResult, Fallback, Interface
+from robot_bridge.images import CHANNELS, CodedImage, Encoding
+from robot_bridge.report import PlaybackReport
 
-# A message is frame 0 (magic, major, minor), frame 1 (MessagePack header) and one raw frame for each array that the
-# header declares. Within a major version unknown keys of a header are ignored; another major version is refused.
+# A message is frame 0 (magic, major, minor), frame 1 (MessagePack header) and one frame for each array that the header
+# declares. Within a major version unknown keys of a header are ignored; another major version is refused. Fields that came
+# later are left out where nothing uses them, so that a message without them keeps the bytes it had. A kind can have 15
+# fields in all: with more, MessagePack spells even few of them another way (hence `Stamp`).
 MAGIC = b"OTB1"
 MAJOR, MINOR = 1, 0
+VERSION = MAGIC + bytes((MAJOR, MINOR))
 
 MAX_HEADER_BYTES = 1 << 16
 MAX_ARRAYS = 32
@@ -24,19 +29,25 @@ MAX_SUBTASKS = 10_000
 MAX_NAME = 64
 
 DTYPES = {name: np.dtype(name).newbyteorder("<") for name in ("uint8", "int8", "float32", "float64")}
+_ORDERS: tuple[Literal["<", ">"], ...] = ("<", ">")
+_NAMES = {dtype.newbyteorder(order): name for name, dtype in DTYPES.items() for order in _ORDERS}
 
 Frame: TypeAlias = bytes | memoryview
+Payload: TypeAlias = np.ndarray | CodedImage
+"""What a message carries beside its header; images stay coded until somebody looks at them."""
 Text = Annotated[str, msgspec.Meta(max_length=1 << 13)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
-class ArrayField(msgspec.Struct, frozen=True, kw_only=True):
-    """What one raw frame holds: C-contiguous, little-endian."""
+class ArrayField(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one frame holds: C-contiguous and little-endian, or a JPEG."""
 
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
     dtype: Annotated[str, msgspec.Meta(max_length=16)]
     shape: Annotated[tuple[Count, ...], msgspec.Meta(max_length=MAX_DIMS)]
+    encoding: Encoding = Encoding.RAW
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
@@ -53,6 +64,10 @@ class Hello(Message, frozen=True, kw_only=True, tag="HELLO"):
 
     station_id: Name
     interface: Interface
+    statistics_id: Name | msgspec.UnsetType = msgspec.UNSET
+    """Statistics that a policy must encode with to be played here; left out where any will do."""
+    limits_id: Text | msgspec.UnsetType = msgspec.UNSET
+    """Hash of the limits that a robot moves within; left out by simulators."""
 
 
 class Welcome(Message, frozen=True, kw_only=True, tag="WELCOME"):
@@ -79,7 +94,23 @@ class Assign(Message, frozen=True, kw_only=True, tag="ASSIGN"):
     plan: EpisodePlan
 
 
-class Obs(Message, frozen=True, kw_only=True, tag="OBS"):
+class Stamp(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When and where an observation was made, on the station's monotonic clock; `robot_bridge.clocks` relates clocks."""
+
+    t_obs_ns: Count
+    """When the oldest part of it was measured."""
+    t_send_ns: Count
+    boot_id: Name
+    """Names the station's process: its clock and its counting began with it."""
+    answer_within_ms: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    """How long after it was sent an answer is still of use; a server does not begin one later."""
+    policy_version: Text = ""
+    """Who made the chunk that plays now."""
+    schema_hash: Text = ""
+    """`Interface.hash()` of what the arrays mean."""
+
+
+class Obs(Message, frozen=True, kw_only=True, tag="OBS", omit_defaults=True):
     """Station to server: what I see; arrays `state`, `images.<camera>` and, where d > 0, `prefix`."""
 
     seq: Count
@@ -91,6 +122,8 @@ class Obs(Message, frozen=True, kw_only=True, tag="OBS"):
     time_s: float
     prompt: Text
     wants_value: bool
+    stamp: Stamp | None = None
+    """When and where it was made; left out where nobody measures."""
 
 
 class Chunk(Message, frozen=True, kw_only=True, tag="CHUNK", omit_defaults=True):
@@ -105,6 +138,14 @@ class Chunk(Message, frozen=True, kw_only=True, tag="CHUNK", omit_defaults=True)
     """What the policy said comes next; left out where it said nothing."""
     fallback: Fallback | None = None
     """What the actions stand in for; left out where they are the policy's own."""
+    queue_ms: float = 0.0
+    """How long the observation waited in the server before inference began."""
+    t_obs_ns: Count = 0
+    """The observation's, as it came."""
+    t_send_ns: Count = 0
+    """The observation's, as it came."""
+    boot_id: Text = ""
+    """Names the server's process."""
 
 
 class Upload(Message, frozen=True, kw_only=True, tag="EPISODE", omit_defaults=True):
@@ -123,12 +164,93 @@ class Upload(Message, frozen=True, kw_only=True, tag="EPISODE", omit_defaults=Tr
     """Chunks that came too late or answered something else, and were not played."""
     subtasks: Annotated[tuple[tuple[Text, Count], ...], msgspec.Meta(max_length=MAX_SUBTASKS)] = ()
     """What the acting agent was about, in words, each with the number of frames it lasted; empty where nobody said."""
+    limits_id: Text = ""
+    """Hash of the limits that a robot moved within; left out for simulators."""
+    report: PlaybackReport | None = None
+    """How the episode was played; left out where nobody asked for it."""
 
 
 class UploadAck(Message, frozen=True, kw_only=True, tag="EPISODE_ACK"):
     """Server to station: I have it, you may forget it."""
 
     episode_id: Name
+
+
+class EpisodeMeta(Message, frozen=True, kw_only=True, tag="EPISODE_META"):
+    """Station to server: I hold a finished episode on disk; how much of it do you have?
+
+    Its bytes are the station's file (`robot_bridge.spool`). Sent again after a pause, it asks where to go on.
+    """
+
+    episode_id: Name
+    num_bytes: Count
+    sha256: Sha256
+
+
+class Shard(Message, frozen=True, kw_only=True, tag="SHARD"):
+    """Station to server: a piece of the announced file; array `data`, uint8 [n]."""
+
+    episode_id: Name
+    sha256: Sha256
+    offset: Count
+
+
+class ShardAck(Message, frozen=True, kw_only=True, tag="SHARD_ACK", omit_defaults=True):
+    """Server to station: so much of the file is here, and so much more may be sent before the next word from me."""
+
+    episode_id: Name
+    sha256: Sha256
+    offset: Count
+    """Bytes that have arrived, in order."""
+    credit: Count
+    """Bytes that may follow; 0: not now (no run expects this episode yet), keep it and ask again later."""
+    refusal: Text = ""
+    """Why this file will never be taken."""
+
+
+class TimePing(Message, frozen=True, kw_only=True, tag="TIME_PING"):
+    """Station to server: what do you make the time? All times are monotonic, ns."""
+
+    t1_ns: Count
+    """The station's, when it asked."""
+
+
+class TimePong(Message, frozen=True, kw_only=True, tag="TIME_PONG"):
+    """Server to station: the times of the question and of this answer."""
+
+    t1_ns: Count
+    t2_ns: Count
+    """The server's, when it was asked."""
+    t3_ns: Count
+    """The server's, when it answered."""
+    boot_id: Name
+    """Another one means another clock."""
+
+
+class State(Message, frozen=True, kw_only=True, tag="STATE", omit_defaults=True):
+    """Station to viewers, lossy: how it goes; array `state` where there is one."""
+
+    station_id: Name
+    episode_id: Text = ""
+    tick: Count = 0
+    mode: Text = ""
+    """Who acts, in a word of the station's state machine."""
+    num_underruns: Count = 0
+    num_clamped: Count = 0
+    num_refused_chunks: Count = 0
+    watchdog: Count = 0
+    """Rung of the watchdog's ladder; 0 is well."""
+    rtt_ms: float = 0.0
+    obs_age_ms: float = 0.0
+    text: Text = ""
+
+
+class Preview(Message, frozen=True, kw_only=True, tag="PREVIEW"):
+    """Station to viewers, lossy, while somebody looks: a small JPEG; array `image`."""
+
+    station_id: Name
+    camera: Name
+    tick: Count
 
 
 class Heartbeat(Message, frozen=True, kw_only=True, tag="HEARTBEAT"):
@@ -142,49 +264,64 @@ class Bye(Message, frozen=True, kw_only=True, tag="BYE"):
     """Server to station: there is no more work."""
 
 
-ControlMessage: TypeAlias = Hello | Welcome | Reject | Assign | Upload | UploadAck | Heartbeat | Bye
+UploadMessage: TypeAlias = Upload | UploadAck | EpisodeMeta | Shard | ShardAck
+ControlMessage: TypeAlias = Hello | Welcome | Reject | Assign | UploadMessage | TimePing | TimePong | Heartbeat | Bye
 InferenceMessage: TypeAlias = Obs | Chunk | Offer
-AnyMessage: TypeAlias = ControlMessage | InferenceMessage
+TelemetryMessage: TypeAlias = State | Preview
+AnyMessage: TypeAlias = ControlMessage | InferenceMessage | TelemetryMessage
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AnyMessage)
 
 
-def encode(message: AnyMessage, arrays: Mapping[str, np.ndarray] | None = None) -> list[Frame]:
+def encode(message: AnyMessage, arrays: Mapping[str, Payload] | None = None) -> list[Frame]:
     """Return the frames of a message; large arrays are views, so do not change them before they are sent."""
-    fields, payload = [], []
+    fields: list[ArrayField] = []
+    frames: list[Frame] = [VERSION, b""]
     for name, array in (arrays or {}).items():
-        if array.dtype.name not in DTYPES:
+        if isinstance(array, CodedImage):
+            fields.append(ArrayField(name=name, dtype="uint8", shape=array.shape, encoding=Encoding.JPEG))
+            frames.append(array.data)
+            continue
+        dtype = _NAMES.get(array.dtype)
+        if dtype is None:
             raise LinkError(f"array {name!r} has dtype {array.dtype}; the bridge carries {sorted(DTYPES)}")
-        contiguous = np.ascontiguousarray(array, dtype=DTYPES[array.dtype.name])
-        fields.append(ArrayField(name=name, dtype=array.dtype.name, shape=array.shape))
-        payload.append(contiguous.reshape(-1).view(np.uint8).data)
-    header = _encoder.encode(msgspec.structs.replace(message, arrays=tuple(fields)) if fields else message)
+        contiguous = np.ascontiguousarray(array, dtype=DTYPES[dtype])
+        fields.append(ArrayField(name=name, dtype=dtype, shape=array.shape))
+        frames.append(contiguous.data.cast("B") if contiguous.size else b"")
+    frames[1] = header = _encoder.encode(msgspec.structs.replace(message, arrays=tuple(fields)) if fields else message)
     if len(header) > MAX_HEADER_BYTES:
         raise LinkError(f"the header of {type(message).__name__} has {len(header)} bytes; the limit is {MAX_HEADER_BYTES}")
-    return [MAGIC + bytes((MAJOR, MINOR)), header, *payload]
+    return frames
 
 
-def decode(frames: Sequence[Frame], *, max_bytes: int) -> tuple[AnyMessage, dict[str, np.ndarray]]:
-    """Return a message and its arrays, which are read-only views of the frames; raises `LinkError` and nothing else."""
-    num_bytes = sum(len(frame) for frame in frames)
+def decode(frames: Sequence[Frame], *, max_bytes: int) -> tuple[AnyMessage, dict[str, Payload]]:
+    """Return a message and its arrays, which are read-only views of the frames; raises `LinkError` and nothing else.
+
+    Coded images stay coded; all that a message declares, decoded or not, stays below `max_bytes`.
+    """
+    num_bytes = sum(map(len, frames))
     if num_bytes > max_bytes:
         raise LinkError(f"a message of {num_bytes} bytes was refused; the limit is {max_bytes}")
     if len(frames) < 2:
         raise LinkError(f"a message of {len(frames)} frames was refused; it needs a version and a header")
-    _check_version(bytes(frames[0][: len(MAGIC) + 3]))
-    message = _decode_header(frames[1])
+    if frames[0] != VERSION:
+        _check_version(bytes(frames[0][: len(VERSION) + 1]))
+    message = decode_header(frames[1])
     payload = frames[2:]
     if len(message.arrays) != len(payload):
         raise LinkError(f"{type(message).__name__} declares {len(message.arrays)} arrays and brings {len(payload)} frames")
-    arrays = {field.name: _decode_array(field, frame) for field, frame in zip(message.arrays, payload, strict=True)}
+    _require_within(message.arrays, max_bytes)
+    arrays: dict[str, Payload] = {
+        field.name: _decode_array(field, frame) for field, frame in zip(message.arrays, payload, strict=True)
+    }
     if len(arrays) != len(payload):
         raise LinkError(f"{type(message).__name__} declares two arrays of one name")
     return message, arrays
 
 
 def _check_version(frame: bytes) -> None:
-    if len(frame) != len(MAGIC) + 2 or not frame.startswith(MAGIC):
+    if len(frame) != len(VERSION) or not frame.startswith(MAGIC):
         raise LinkError("a message that is not of this protocol was refused: it does not start with OTB1 and a version")
     major, minor = frame[len(MAGIC) :]
     if major != MAJOR:
@@ -194,7 +331,8 @@ def _check_version(frame: bytes) -> None:
         )
 
 
-def _decode_header(frame: Frame) -> AnyMessage:
+def decode_header(frame: Frame) -> AnyMessage:
+    """Return the message of frame 1 alone; raises `LinkError` for anything that is none."""
     if len(frame) > MAX_HEADER_BYTES:
         raise LinkError(f"a header of {len(frame)} bytes was refused; the limit is {MAX_HEADER_BYTES}")
     try:
@@ -203,7 +341,18 @@ def _decode_header(frame: Frame) -> AnyMessage:
         raise LinkError(f"a header was refused: {error}") from error
 
 
-def _decode_array(field: ArrayField, frame: Frame) -> np.ndarray:
+def _require_within(fields: Sequence[ArrayField], max_bytes: int) -> None:
+    """Refuse coded images that would be larger than the largest message once they are decoded."""
+    num_bytes = sum(math.prod(field.shape) for field in fields if field.encoding is not Encoding.RAW)
+    if num_bytes > max_bytes:
+        raise LinkError(f"images of {num_bytes} bytes, once decoded, were refused; the limit is {max_bytes}")
+
+
+def _decode_array(field: ArrayField, frame: Frame) -> Payload:
+    if field.encoding is Encoding.JPEG:
+        if field.dtype != "uint8" or len(field.shape) != 3 or field.shape[-1] != CHANNELS:
+            raise LinkError(f"array {field.name!r} is a JPEG of {field.dtype} {field.shape}; images are uint8 (Y, X, 3)")
+        return CodedImage(frame, field.shape)
     dtype = DTYPES.get(field.dtype)
     if dtype is None:
         raise LinkError(f"array {field.name!r} has dtype {field.dtype!r}; the bridge carries {sorted(DTYPES)}")

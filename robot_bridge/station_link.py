@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections import deque
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TypeVar
 
 import zmq
+from msgspec import UNSET, structs
 
 from opentau.errors import LinkError
 from opentau.types import EpisodePlan, Interface, PolicyRequest
+from robot_bridge.clocks import BOOT_ID, PeerClock
 from robot_bridge.config import StationConfig
+from robot_bridge.delivery import Delivered, deliver
+from robot_bridge.images import Encoding
 from robot_bridge.link import Plane, dial, receive, send, wait
 from robot_bridge.liveness import Silence
 from robot_bridge.messages import (
@@ -23,20 +30,32 @@ from robot_bridge.messages import (
     Hello,
     Message,
     Obs,
+    Payload,
     Reject,
-    Upload,
+    Stamp,
+    State,
+    TimePing,
+    TimePong,
     UploadAck,
     Welcome,
 )
-from robot_bridge.payloads import ChunkReply, PlayedEpisode, reply_from, request_arrays, subtask_runs
+from robot_bridge.payloads import ChunkReply, PlayedEpisode, reply_from, request_arrays, upload_of
+from robot_bridge.spool import Spooled
+from robot_bridge.telemetry import TelemetryPublisher
 
 M = TypeVar("M", bound=Message)
 
 POLL_S = 0.25
+STATE_S, PREVIEW_S = 0.1, 0.25
+"""Time between two words to viewers, and between two pictures."""
 
 
 class Dismissed(Exception):
     """The server said goodbye, or the parent process is gone."""
+
+
+class Refused(LinkError):
+    """The server is there and does not want this station, or what it sent; trying again changes nothing."""
 
 
 class StationLink:
@@ -45,70 +64,130 @@ class StationLink:
     def __init__(self, config: StationConfig) -> None:
         self._config = config
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(1)
-        identity = config.station_id
-        self._control = dial(self._context, Plane.CONTROL, endpoint=config.control_endpoint, identity=identity)
-        self._inference = dial(self._context, Plane.INFERENCE, endpoint=config.inference_endpoint, identity=identity)
-        self._silence = Silence()
+        self._open()
         self._since_heartbeat = Silence()
-        self._inbox: deque[Message] = deque()
         self._seq = 0
+        self._jpeg_quality = config.jpeg_quality if config.image_encoding == Encoding.JPEG else None
+        self._policy_version = ""
+        self._schema_hash = ""
+        self._since_clock = Silence()
+        self.server_clock = PeerClock()
+        self.telemetry: TelemetryPublisher | None = None
+        """Where this station tells viewers how it goes; None where nobody asked for it."""
+        if config.telemetry_endpoint is not None:
+            self.telemetry = TelemetryPublisher(
+                self._context, endpoint=config.telemetry_endpoint, session=config.session, station_id=config.station_id
+            )
+        self._since_state, self._since_preview = Silence(), Silence()
+        self._asked = State(session=config.session, station_id=config.station_id)
 
     def __enter__(self) -> StationLink:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for socket in (self._control, self._inference):
-            socket.close(0)
+        self._close()
+        if self.telemetry is not None:
+            self.telemetry.close()
         self._context.term()
 
-    def hello(self, interface: Interface) -> None:
-        """Introduce the station; raises `LinkError` with the server's words where it is refused."""
-        self._send(Hello(session=self._config.session, station_id=self._config.station_id, interface=interface))
+    def _open(self) -> None:
+        config = self._config
+        identity = config.station_id
+        self._control = dial(self._context, Plane.CONTROL, endpoint=config.control_endpoint, identity=identity)
+        self._inference = dial(self._context, Plane.INFERENCE, endpoint=config.inference_endpoint, identity=identity)
+        self._silence = Silence()
+        self._inbox: deque[Message] = deque()
+        self._is_dismissed = False
+
+    def _close(self) -> None:
+        for socket in (self._control, self._inference):
+            socket.close(0)
+
+    def hello(self, interface: Interface, *, limits_id: str = "") -> None:
+        """Introduce the station, a robot with its limits; raises `LinkError` with the server's words where it is refused."""
+        self._schema_hash, self._limits_id = interface.hash(), limits_id
+        config = self._config
+        self.send_control(
+            Hello(
+                session=config.session,
+                station_id=config.station_id,
+                interface=interface,
+                statistics_id=config.statistics_id or UNSET,
+                limits_id=limits_id or UNSET,
+            )
+        )
         self._await(Welcome)
 
-    def next_plan(self) -> EpisodePlan:
-        """Wait for a plan, as long as the server lives; raises `Dismissed` when there are no more."""
-        while True:
-            message = self._next_control(POLL_S)
+    def dial_again(self, interface: Interface) -> None:
+        """Start the link anew and introduce the station again; what was on its way is forgotten."""
+        self._close()
+        self._open()
+        self.hello(interface, limits_id=self._limits_id)
+
+    def next_plan(self, *, within_s: float = math.inf) -> EpisodePlan | None:
+        """Wait for a plan, as long as the server lives; None if none came in time. Raises `Dismissed` after the last one."""
+        waited = Silence()
+        while waited.advance() <= within_s:
+            message = self.next_control(POLL_S)
             if isinstance(message, Assign):
                 return message.plan
             self.keep_alive()
+        return None
 
     def upload(self, played: PlayedEpisode) -> None:
         """Deliver a finished episode and return when the server has it."""
-        message = Upload(
-            session=self._config.session,
-            result=played.result,
-            prompt=played.prompt,
-            env_id=played.env_id,
-            num_clipped_actions=played.num_clipped_actions,
-            num_fallbacks=played.num_fallbacks,
-            num_refused_chunks=played.num_refused_chunks,
-            subtasks=subtask_runs(played.episode),
-        )
-        columns = {} if played.episode is None else played.episode.columns()
+        message, columns = upload_of(played, session=self._config.session)
         send(self._control, Plane.CONTROL, message, columns)
         episode_id = played.result.plan.episode_id
         while self._await(UploadAck).episode_id != episode_id:
             continue
 
+    def deliver(self, spooled: Spooled) -> Delivered:
+        """Offer a spooled episode and send what the server lacks of it; returns when its fate is known."""
+        return deliver(self, spooled, session=self._config.session, timeout_s=self._config.answer_timeout_s)
+
     def keep_alive(self, *, is_building: bool = False) -> None:
         """Send a sign of life when one is due and notice whether the server and the parent still live."""
         if self._since_heartbeat.advance() >= self._config.heartbeat_s or is_building:
             self._since_heartbeat.heard()
-            self._send(Heartbeat(session=self._config.session, is_building=is_building))
+            self.send_control(Heartbeat(session=self._config.session, is_building=is_building))
             self._read_control(0.0)
+        self._ask_for_the_time()
+        if self.telemetry is not None and self._since_state.advance() >= STATE_S:
+            self._since_state.heard()
+            self.telemetry.state(self._asked)
         if self._silence.advance() > self._config.server_silence_s:
             raise LinkError(f"the server has been silent for {self._config.server_silence_s:g} s")
         if self._config.parent_pid is not None and os.getppid() != self._config.parent_pid:
             raise Dismissed("the process that started this station is gone")
 
+    def _show(self, plan: EpisodePlan, request: PolicyRequest) -> None:
+        """Let viewers see what the policy is asked about."""
+        if self.telemetry is None:
+            return
+        tick = request.tick
+        self._asked = structs.replace(self._asked, episode_id=plan.episode_id, tick=tick)
+        if self._since_preview.advance() >= PREVIEW_S:
+            self._since_preview.heard()
+            for camera, pixels in request.observation.images.items():
+                self.telemetry.preview(camera, pixels, tick=tick)
+
+    def _ask_for_the_time(self) -> None:
+        interval_s = self._config.clock_interval_s
+        if interval_s is not None and self._since_clock.advance() >= interval_s:
+            self._since_clock.heard()
+            self.send_control(TimePing(session=self._config.session, t1_ns=time.monotonic_ns()))
+
     def next_seq(self) -> int:
         self._seq += 1
         return self._seq
 
-    def ask(self, plan: EpisodePlan, request: PolicyRequest, *, seq: int) -> None:
-        """Send an observation to the policy that the plan names."""
+    def ask(self, plan: EpisodePlan, request: PolicyRequest, *, seq: int, t_obs_ns: int | None = None) -> None:
+        """Send an observation to the policy that the plan names.
+
+        `t_obs_ns`: when the oldest part of it was measured (`time.monotonic_ns`); None: just now.
+        """
+        now_ns = time.monotonic_ns()
         message = Obs(
             session=self._config.session,
             seq=seq,
@@ -119,8 +198,17 @@ class StationLink:
             time_s=request.observation.time_s,
             prompt=request.observation.prompt,
             wants_value=plan.is_recorded or plan.is_supervised,
+            stamp=Stamp(
+                t_obs_ns=now_ns if t_obs_ns is None else t_obs_ns,
+                t_send_ns=now_ns,
+                boot_id=BOOT_ID,
+                answer_within_ms=self._config.answer_within_ms,
+                policy_version=self._policy_version,
+                schema_hash=self._schema_hash,
+            ),
         )
-        send(self._inference, Plane.INFERENCE, message, request_arrays(request))
+        send(self._inference, Plane.INFERENCE, message, request_arrays(request, jpeg_quality=self._jpeg_quality))
+        self._show(plan, request)
 
     def next_reply(self) -> ChunkReply:
         """Wait for a chunk."""
@@ -129,25 +217,41 @@ class StationLink:
             self.keep_alive()
             if waited.advance() > self._config.answer_timeout_s:
                 raise LinkError(f"no chunk came within {self._config.answer_timeout_s:g} s")
+        return self._read_reply()
+
+    def arrived_reply(self) -> ChunkReply | None:
+        """Return the next chunk that is here already, or None."""
+        return self._read_reply() if wait(self._inference, timeout_s=0.0) else None
+
+    def _read_reply(self) -> ChunkReply:
         message, arrays = receive(self._inference, Plane.INFERENCE)
         if not isinstance(message, Chunk):
             raise LinkError(f"the server sent a {type(message).__name__} where a Chunk belongs")
-        return reply_from(message, arrays)
+        self._policy_version = message.policy_version
+        reply = reply_from(message, arrays, now_ns=time.monotonic_ns())
+        if reply.timing is not None:
+            timing = reply.timing
+            self._asked = structs.replace(self._asked, rtt_ms=timing.net_ms, obs_age_ms=timing.obs_age_ms)
+        return reply
 
-    def _send(self, message: ControlMessage) -> None:
-        send(self._control, Plane.CONTROL, message)
+    def send_control(self, message: ControlMessage, arrays: Mapping[str, Payload] | None = None) -> None:
+        send(self._control, Plane.CONTROL, message, arrays)
 
     def _await(self, kind: type[M]) -> M:
         """Wait for a control message of this kind; others are of no use any more and are dropped."""
         waited = Silence()
         while waited.advance() <= self._config.answer_timeout_s:
-            message = self._next_control(POLL_S)
+            message = self.next_control(POLL_S)
             if isinstance(message, kind):
                 return message
             self.keep_alive()
         raise LinkError(f"the server has not sent a {kind.__name__} within {self._config.answer_timeout_s:g} s")
 
-    def _next_control(self, timeout_s: float) -> Message | None:
+    def put_back(self, message: Message) -> None:
+        """Have a message come again from `next_control`."""
+        self._inbox.append(message)
+
+    def next_control(self, timeout_s: float) -> Message | None:
         """Return the next message that asks for something, or None."""
         if not self._inbox:
             self._read_control(timeout_s)
@@ -162,11 +266,17 @@ class StationLink:
             timeout_s = 0.0
             message, _ = receive(self._control, Plane.CONTROL)
             if message.session != self._config.session:
-                raise LinkError(f"the server belongs to session {message.session}, this station to {self._config.session}")
+                raise Refused(f"the server belongs to session {message.session}, this station to {self._config.session}")
             self._silence.heard()
             if isinstance(message, Bye):
-                raise Dismissed("the server has no more work")
+                self._is_dismissed = True
+                self._inbox = deque(waiting for waiting in self._inbox if isinstance(waiting, UploadAck))
+                break
             if isinstance(message, Reject):
-                raise LinkError(f"the server refuses this station: {message.text}")
-            if not isinstance(message, Heartbeat):
+                raise Refused(f"the server refuses this station: {message.text}")
+            if isinstance(message, TimePong):
+                self.server_clock.add(message, now_ns=time.monotonic_ns())
+            elif not isinstance(message, Heartbeat):
                 self._inbox.append(message)
+        if self._is_dismissed and not self._inbox:  # an acknowledgement before the goodbye still counts
+            raise Dismissed("the server has no more work")

@@ -237,7 +237,7 @@ def _verdict_words(verdict: Verdict) -> Line:
     decision = "promoted" if verdict.is_promoted else "kept out"
     return [
         (f"{verdict.verdict}, {decision}", style),
-        (f" · {verdict.wins} won, {verdict.losses} lost of {verdict.pairs}", "dim"),
+        (f" · {verdict.counts}", "dim"),
     ]
 
 

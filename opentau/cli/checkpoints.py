@@ -11,6 +11,7 @@ from opentau.cli.compose import compose_config
 from opentau.errors import OptionError
 from opentau.loop.run import Product
 from opentau.policies.lerobot.folder import LeRobotFolder, is_lerobot_folder
+from opentau.rollout.remote_policy import RemotePolicy, is_remote_policy
 
 
 def checkpoint_and_config(words: Sequence[str], *, command: str) -> tuple[Product, dict[str, Any]]:
@@ -27,8 +28,13 @@ def checkpoint_and_config(words: Sequence[str], *, command: str) -> tuple[Produc
             "or policy=lerobot policy.args.checkpoint=FOLDER"
         )
     path = Path(folder).expanduser()
-    checkpoint_id = LeRobotFolder.read(path).id if is_lerobot_folder(path) else str(read_manifest(path)["id"])
-    return Product(stage="checkpoint", path=path, id=checkpoint_id, summary={}), config
+    return Product(stage="checkpoint", path=path, id=_id(path), summary={}), config
+
+
+def _id(path: Path) -> str:
+    if is_remote_policy(path):
+        return RemotePolicy.read(path).id
+    return LeRobotFolder.read(path).id if is_lerobot_folder(path) else str(read_manifest(path)["id"])
 
 
 def _of_policy(config: Mapping[str, Any]) -> str | None:

@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     arguments.add_argument("--picture", type=Path, default=Path("mixture.png"), help="where one batch is drawn (mixture.png)")
     arguments.add_argument("--dry-run", action="store_true", help="accepted for symmetry: this command never trains")
     arguments.add_argument("--json", action="store_true", help="one line: {parts, picture}")
-    parsed = arguments.parse_args(argv)
+    parsed = arguments.parse_intermixed_args(argv)
     options = LoopOptions.from_config(compose_config("loop", parsed.options))
     tasks = describe_tasks(options, on_line=lambda line: None)
     shown = preview(options, Interface.from_dict(tasks[0].interface))

@@ -29,7 +29,7 @@ Interrupted, the same command goes on."""
 def main(argv: Sequence[str]) -> int:
     """Make the folder, or say what would be made."""
     arguments = _parser()
-    parsed = arguments.parse_args(argv)
+    parsed = arguments.parse_intermixed_args(argv)
     plan, options = _plan(parsed)
     require_new(plan, parsed.out)
     if parsed.dry_run:

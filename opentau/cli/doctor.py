@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
     arguments.add_argument("--stage", choices=("sft", "update"), default="sft", help="with --memory: which training (sft)")
     arguments.add_argument("--processes", type=int, default=1, help="with --memory: over so many processes (1)")
     arguments.add_argument("--json", action="store_true", help="with --memory: one line")
-    parsed = arguments.parse_args(argv)
+    parsed = arguments.parse_intermixed_args(argv)
     if parsed.memory:
         return int(
             locate("opentau.cli.doctor_memory:show_memory")(

@@ -32,7 +32,8 @@ def main(argv: Sequence[str]) -> int:
     parsed = arguments.parse_intermixed_args(argv)
     policy, config = checkpoint_and_config(parsed.options, command="eval")
     options = LoopOptions.from_config(config)
-    asked = [config | {"inference": identifying(config["inference"])}, parsed.episodes, parsed.official]
+    told = {name: value for name, value in config.items() if name != "fleet"} | {"inference": identifying(config["inference"])}
+    asked = [told, parsed.episodes, parsed.official]
     run_id = f"eval-{policy.id[:8]}-{content_hash(asked)[:6]}"
     console = Console(stderr=True)
     with (

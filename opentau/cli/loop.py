@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser("loop", DESCRIPTION)
     arguments.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
     arguments.add_argument("--tui", action="store_true", help="run it in the background and open the screen on it")
-    parsed = arguments.parse_args(argv)
+    parsed = arguments.parse_intermixed_args(argv)
     config = compose_config("loop", parsed.options)
     options = LoopOptions.from_config(config)
     require_improvable(options)

@@ -69,7 +69,7 @@ def run_until(command: str, argv: Sequence[str], *, description: str, stage: str
         arguments.add_argument("--iteration", type=int, default=1, help="iteration of the stage (default 1)")
     arguments.add_argument("--json", action="store_true", help="print path and summary of the stage in one line")
     arguments.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
-    parsed = arguments.parse_args(argv)
+    parsed = arguments.parse_intermixed_args(argv)
     config = compose_config("loop", parsed.options)
     options = LoopOptions.from_config(config)
     if has_iteration:

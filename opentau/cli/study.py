@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     arguments.add_argument("--dry-run", action="store_true", help="print rows and CPU-hours, planned and spent, and stop")
     arguments.add_argument("--workers", type=int, default=None, help="cells side by side (default: the cores there are)")
     arguments.add_argument("--out", type=Path, default=None, help="folder of page and rows (default: the study's folder)")
-    parsed = arguments.parse_args(argv)
+    parsed = arguments.parse_intermixed_args(argv)
     study = read_study(parsed.study)
     directory = runs_dir().absolute() / f"study-{study.name}"
     rows, options = _compose(study)

@@ -1,21 +1,16 @@
-"""The gate: a group-sequential sign test that decides, pair by pair, whether a candidate policy replaces the incumbent."""
+"""The gate: a group-sequential exact test that decides, pair by pair, whether a candidate policy replaces the incumbent."""
 
 from __future__ import annotations
 
 import enum
-import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from statistics import NormalDist
 
+from opentau.config import later
 from opentau.errors import OptionError
+from opentau.loop.evidence import Evidence, Pair, PairedEvidence, UnpairedEvidence
 
-# A pair is one placement, seed and flow noise played by both policies. Only discordant pairs, in which exactly one of
-# the two succeeds, carry evidence: a win is the candidate's, a loss the incumbent's (McNemar's test, in its exact form).
-
-POWER = 0.8
+# A pair is an episode of each policy: on one placement, seed and flow noise where these can be repeated, else on two.
 
 
 class Decision(enum.StrEnum):
@@ -24,15 +19,6 @@ class Decision(enum.StrEnum):
     BETTER = "better"
     NOT_BETTER = "not better"
     UNDECIDED = "undecided"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """The outcomes of one placement."""
-
-    task_id: str
-    is_incumbent_success: bool
-    is_candidate_success: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +33,13 @@ class GateOptions:
     """One-sided p-value that promotes at each look; together they keep false promotions at or below 5 %."""
     veto_level: float = 0.01
     """Holm-adjusted p-value of "worse in this task" below which one task vetoes a promotion."""
+    is_paired: bool = later(True)
+    """Whether both policies meet the same placements. False for hardware, where no scene comes back: they then take turns in
+    a random order that the operator does not know, and successes are compared."""
+
+    @property
+    def evidence(self) -> Evidence:
+        return PairedEvidence() if self.is_paired else UnpairedEvidence()
 
     def __post_init__(self) -> None:
         if not self.looks or list(self.looks) != sorted(set(self.looks)) or self.looks[0] < 1:
@@ -67,25 +60,27 @@ class Verdict:
     num_pairs: int
     """Pairs that the verdict rests on."""
     wins: int
-    """Pairs in which only the candidate succeeded."""
+    """Pairs in which only the candidate succeeded; unpaired: its successes."""
     losses: int
-    """Pairs in which only the incumbent succeeded."""
+    """Pairs in which only the incumbent succeeded; unpaired: its successes."""
     p_value: float
-    """Chance of at least so many wins among the discordant pairs of two equal policies."""
+    """Chance of at least so many wins for two equal policies."""
     level: float
     """The p-value that would have promoted at this look."""
     vetoes: tuple[str, ...] = ()
     """Tasks in which the candidate is clearly worse."""
+    evidence: Evidence
+    """The test behind it."""
 
     @property
     def pairs_needed(self) -> int | None:
         """How many pairs a difference of the observed size needs; None unless the candidate leads."""
-        return pairs_needed(wins=self.wins, losses=self.losses, num_pairs=self.num_pairs, level=self.level)
+        return self.evidence.pairs_needed(self.wins, self.losses, num_pairs=self.num_pairs, level=self.level)
 
     def explain(self) -> str:
         """Return the verdict in one or two sentences."""
         counts = (
-            f"Of {self.num_pairs} pairs, {self.wins} were won by the candidate alone and {self.losses} by the incumbent alone "
+            f"{self.evidence.describe(self.wins, self.losses, num_pairs=self.num_pairs)} "
             f"(one-sided p = {self.p_value:.2g}, promoted at {self.level:g} or less)"
         )
         if self.vetoes:
@@ -118,7 +113,7 @@ class Gate:
             if len(pairs) < look:
                 return None
             seen = pairs[:look]
-            wins, losses = _count(seen)
+            wins, losses = self.options.evidence.count(seen)
             decision = self.decide_counts(look_index=index, wins=wins, losses=losses)
             if decision is not None:
                 return self._verdict(decision, look_index=index, pairs=seen)
@@ -126,61 +121,42 @@ class Gate:
 
     def decide_counts(self, *, look_index: int, wins: int, losses: int) -> Decision | None:
         """Return what one look decides from its counts alone, before vetoes; None means play on."""
-        if sign_test(wins, losses) <= self.options.levels[look_index]:
+        num_pairs = self.options.looks[look_index]
+        if self.options.evidence.p_value(wins, losses, num_pairs=num_pairs) <= self.options.levels[look_index]:
             return Decision.BETTER
         if losses > wins:
             return Decision.NOT_BETTER
         return Decision.UNDECIDED if look_index == len(self.options.looks) - 1 else None
 
     def _verdict(self, decision: Decision, *, look_index: int, pairs: Sequence[Pair]) -> Verdict:
-        wins, losses = _count(pairs)
-        vetoes = vetoing_tasks(pairs, level=self.options.veto_level) if decision is Decision.BETTER else ()
+        evidence, level = self.options.evidence, self.options.veto_level
+        wins, losses = evidence.count(pairs)
+        vetoes = vetoing_tasks(pairs, evidence=evidence, level=level) if decision is Decision.BETTER else ()
         return Verdict(
             decision=Decision.NOT_BETTER if vetoes else decision,
             num_pairs=len(pairs),
             wins=wins,
             losses=losses,
-            p_value=sign_test(wins, losses),
+            p_value=evidence.p_value(wins, losses, num_pairs=len(pairs)),
             level=self.options.levels[look_index],
             vetoes=vetoes,
+            evidence=evidence,
         )
 
 
-@cache
-def sign_test(wins: int, losses: int) -> float:
-    """Return the exact chance of at least `wins` heads in `wins + losses` fair throws; 1 without any."""
-    num_discordant = wins + losses
-    return sum(math.comb(num_discordant, heads) for heads in range(wins, num_discordant + 1)) / 2**num_discordant
-
-
-def vetoing_tasks(pairs: Sequence[Pair], *, level: float) -> tuple[str, ...]:
+def vetoing_tasks(pairs: Sequence[Pair], *, evidence: Evidence, level: float) -> tuple[str, ...]:
     """Return the tasks in which the candidate is worse at a Holm-adjusted one-sided p below `level`."""
     by_task: dict[str, list[Pair]] = {}
     for pair in pairs:
         by_task.setdefault(pair.task_id, []).append(pair)
-    counts = {task: _count(members) for task, members in by_task.items()}
-    ranked = sorted((sign_test(losses, wins), task) for task, (wins, losses) in counts.items())
+    ranked = []
+    for task, members in by_task.items():
+        wins, losses = evidence.count(members)
+        ranked.append((evidence.p_value(losses, wins, num_pairs=len(members)), task))
+    ranked.sort()
     adjusted, vetoes = 0.0, []
     for rank, (p_value, task) in enumerate(ranked):
         adjusted = max(adjusted, p_value * (len(ranked) - rank))
         if adjusted < level:
             vetoes.append(task)
     return tuple(vetoes)
-
-
-def pairs_needed(*, wins: int, losses: int, num_pairs: int, level: float) -> int | None:
-    """Return the pairs that show the observed difference at `level` with 80 % power; None unless wins exceed losses.
-
-    Connor (1987), "Sample size for testing differences in proportions for the paired-sample design", Biometrics 43.
-    """
-    if wins <= losses:
-        return None
-    discordance, difference = (wins + losses) / num_pairs, (wins - losses) / num_pairs
-    z_level, z_power = NormalDist().inv_cdf(1 - level), NormalDist().inv_cdf(POWER)
-    spread = z_level * math.sqrt(discordance) + z_power * math.sqrt(discordance - difference**2)
-    return math.ceil((spread / difference) ** 2)
-
-
-def _count(pairs: Sequence[Pair]) -> tuple[int, int]:
-    outcomes = Counter((pair.is_candidate_success, pair.is_incumbent_success) for pair in pairs)
-    return outcomes[True, False], outcomes[False, True]

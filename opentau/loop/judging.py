@@ -8,9 +8,19 @@ from typing import Any
 
 from opentau import events
 from opentau.checkpoint import write_json
-from opentau.loop.gate import Decision, Gate, Pair, Verdict
+from opentau.loop.evidence import Pair
+from opentau.loop.gate import Decision, Gate, Verdict
 from opentau.loop.ledger import LEDGER_FILE, Ledger
-from opentau.loop.plans import CANDIDATE, FINAL, INCUMBENT, final_plans, paired_plans, score_stage
+from opentau.loop.plans import (
+    CANDIDATE,
+    FINAL,
+    INCUMBENT,
+    blind_name,
+    final_plans,
+    interleaved_plans,
+    paired_plans,
+    score_stage,
+)
 from opentau.loop.run import Product, StageWork
 from opentau.loop.setting import Setting
 from opentau.rollout.evaluation import eval_spec, evaluation_plans, score
@@ -57,22 +67,27 @@ def evaluate(
 def face(setting: Setting, iteration: int, *, incumbent: Product, candidate: Product) -> bool:
     """Let both policies play the same placements until the gate decides; return whether the candidate is promoted.
 
-    A person's promote or rollback stands above the verdict; an open gate promotes without play.
+    Where no placement comes back (`gate.is_paired=false`) they take turns in a random order that nobody is told. A person's
+    promote or rollback stands above the verdict; an open gate promotes without play.
     """
     options, stage = setting.options, f"gate-{iteration}"
     if options.gate.is_open:
         return True
+    names = {
+        role: role if options.gate.is_paired else blind_name(role, iteration=iteration, seed=options.seed)
+        for role in (INCUMBENT, CANDIDATE)
+    }
 
     def work(work: StageWork) -> None:
-        served = {INCUMBENT: incumbent.path, CANDIDATE: candidate.path}
+        served = {names[INCUMBENT]: incumbent.path, names[CANDIDATE]: candidate.path}
         gate, ledger = Gate(options=options.gate), Ledger(work.output / LEDGER_FILE)
         with setting.session(stage, iteration, policies=served) as session:
-            results, verdict = _play_until_decided(setting, session, iteration, gate, ledger)
+            results, verdict = _play_until_decided(setting, session, iteration, gate, ledger, names)
         ledger.write_ordered(results)
         write_json(work.output / VERDICT_FILE, _verdict_dict(verdict))
         work.summary.update(verdict=str(verdict.decision), **_verdict_dict(verdict))
         for role, policy in ((INCUMBENT, incumbent), (CANDIDATE, candidate)):
-            of_role = [result for result in results if result.plan.policy_id == role]
+            of_role = [result for result in results if result.plan.policy_id == names[role]]
             work.summary[role] = _score(setting, policy, [result.plan for result in of_role], of_role)
 
     inputs = {
@@ -80,21 +95,28 @@ def face(setting: Setting, iteration: int, *, incumbent: Product, candidate: Pro
         **setting.play_inputs,
         "incumbent": incumbent.id,
         "candidate": candidate.id,
-        "gate": {"looks": options.gate.looks, "levels": options.gate.levels, "veto_level": options.gate.veto_level},
+        "gate": {
+            "looks": options.gate.looks,
+            "levels": options.gate.levels,
+            "veto_level": options.gate.veto_level,
+            **({} if options.gate.is_paired else {"is_paired": False}),
+        },
     }
     product = setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work)
     return _conclude(setting, stage, iteration, product.summary)
 
 
 def _play_until_decided(
-    setting: Setting, session: RolloutSession, iteration: int, gate: Gate, ledger: Ledger
+    setting: Setting, session: RolloutSession, iteration: int, gate: Gate, ledger: Ledger, names: Mapping[str, str]
 ) -> tuple[list[EpisodeResult], Verdict]:
+    """Play look after look; `names` is what the incumbent and the candidate are called in the plans."""
+    make_plans = paired_plans if gate.options.is_paired else interleaved_plans
     num_pairs = 0
     while (look := gate.next_look(num_pairs)) is not None:
         num_pairs = look
-        plans = paired_plans(tasks=setting.task_ids, iteration=iteration, num_pairs=num_pairs, seed=setting.options.seed)
+        plans = make_plans(tasks=setting.task_ids, iteration=iteration, num_pairs=num_pairs, seed=setting.options.seed)
         results = _play(setting, session, plans, ledger)
-        verdict = gate.decide(_pairs(results))
+        verdict = gate.decide(_pairs(results, candidate=names[CANDIDATE]))
         if verdict is not None:
             return results, verdict
     raise AssertionError("the last look always decides")
@@ -119,6 +141,7 @@ def _conclude(setting: Setting, stage: str, iteration: int, summary: Mapping[str
         p_value=summary["p_value"],
         text=text,
         promoted=is_promoted,
+        **({} if setting.options.gate.is_paired else {"paired": False}),
     )
     return is_promoted
 
@@ -177,13 +200,18 @@ def _play(setting: Setting, session: RolloutSession, plans: Sequence[EpisodePlan
     return ledger.results(plans)
 
 
-def _pairs(results: Sequence[EpisodeResult]) -> list[Pair]:
-    return [
-        Pair(
-            task_id=incumbent.plan.task_id, is_incumbent_success=incumbent.is_success, is_candidate_success=candidate.is_success
+def _pairs(results: Sequence[EpisodeResult], *, candidate: str) -> list[Pair]:
+    pairs = []
+    for first, second in zip(results[::2], results[1::2], strict=True):
+        of_candidate, of_incumbent = (first, second) if first.plan.policy_id == candidate else (second, first)
+        pairs.append(
+            Pair(
+                task_id=first.plan.task_id,
+                is_incumbent_success=of_incumbent.is_success,
+                is_candidate_success=of_candidate.is_success,
+            )
         )
-        for incumbent, candidate in zip(results[::2], results[1::2], strict=True)
-    ]
+    return pairs
 
 
 def _verdict_dict(verdict: Verdict) -> dict[str, Any]:
@@ -200,6 +228,7 @@ def _verdict_dict(verdict: Verdict) -> dict[str, Any]:
 
 def _score(setting: Setting, policy: Product, plans: Sequence[EpisodePlan], results: Sequence[EpisodeResult]) -> dict[str, Any]:
     """Return what is told of a score; failures are charged their full step limit in the simulated time."""
+    chunking = setting.options.rollout.chunking
     spec = eval_spec(
         plans,
         env_ids={task.task_id: task.env_id for task in setting.tasks},
@@ -207,6 +236,7 @@ def _score(setting: Setting, policy: Product, plans: Sequence[EpisodePlan], resu
         execute_horizon=setting.options.rollout.execute_horizon,
         delay_ticks=setting.options.rollout.delay_ticks,
         rendering=setting.tasks[0].rendering,
+        chunking="" if chunking is None else f"{chunking.mode} {chunking.fade}",
     )
     limits, hz = setting.max_steps, setting.interface.control_hz
     steps = sum(result.num_steps if result.is_success else limits[result.plan.task_id] for result in results)

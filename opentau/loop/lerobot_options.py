@@ -17,16 +17,17 @@ IMPROVER = "opentau.value.controls:successes_only"
 
 
 def require_askable(options: LoopOptions) -> None:
-    """Raise `OptionError` for ways of asking that LeRobot's policies do not know."""
+    """Raise `OptionError` for ways of asking that other projects' policies do not know."""
     if options.rollout.delay_ticks:
         raise OptionError(
-            f"rollout.delay_ticks is {options.rollout.delay_ticks}; LeRobot's policies are not asked to continue committed "
-            "actions: set rollout.delay_ticks=0"
+            f"rollout.delay_ticks is {options.rollout.delay_ticks}; LeRobot's and openpi's policies are not asked to continue "
+            "committed actions: set rollout.delay_ticks=0"
         )
     if options.inference != InferenceOptions():
         raise OptionError(
             "the options of inference are those of OpenTau's own policies; a policy of LeRobot's is asked as its config.json "
-            "says: leave them as they are, and set what LeRobot knows of it when it is trained, by policy.args.options"
+            "says, one of openpi's as its server was started: leave them as they are, and set what LeRobot knows of it when it "
+            "is trained, by policy.args.options"
         )
 
 

@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from opentau.config import check_args, locate, options_from
+from opentau.config import check_args, later, locate, options_from
 from opentau.data.options import MixtureOptions
 from opentau.errors import OptionError
 from opentau.loop.gate import GateOptions
 from opentau.loop.lerobot_options import require_trainable
 from opentau.policies.lerobot.start import lerobot
 from opentau.policies.options import FAST, InferenceOptions, identifying, require_indicator
+from opentau.rollout.options import LOCAL_PLACE
 from opentau.training.options import DistributionOptions, ObjectiveOptions, TrainOptions, TuningOptions
 from opentau.types import Interface, content_hash
 from opentau.value.options import ValueOptions
+from robot_bridge.chunking import ChunkingOptions, num_needed, require_bridgeable
 
 Plugin = Mapping[str, Any]
 """{"target": "pkg.mod:Attr", "args": {…}}."""
@@ -143,8 +145,16 @@ class RolloutSettings:
     """Control steps between asking for a chunk and having it, injected in virtual time."""
     batch_size: int = 2
     """Rows of an inference batch; smaller ones are padded to it, so that company never changes a result."""
+    chunking: ChunkingOptions | None = later(None)
+    """How chunks follow each other, `+rollout.chunking.mode=blend`; None has a policy continue what is committed."""
+
+    @property
+    def num_needed(self) -> int:
+        """Actions that a chunk must have."""
+        return num_needed(self.delay_ticks, execute_horizon=self.execute_horizon, chunking=self.chunking)
 
     def __post_init__(self) -> None:
+        require_bridgeable(self.delay_ticks, execute_horizon=self.execute_horizon, chunking=self.chunking)
         if self.num_stations < 1:
             raise OptionError(f"rollout.num_stations is {self.num_stations}; it must be at least 1")
 
@@ -223,6 +233,8 @@ class LoopOptions:
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     gate: GateOptions = field(default_factory=GateOptions)
     rollout: RolloutSettings = field(default_factory=RolloutSettings)
+    fleet: Plugin = field(default_factory=lambda: LOCAL_PLACE)
+    """Where stations run: a `Place`."""
     cost: CostOptions = field(default_factory=CostOptions)
 
     def __post_init__(self) -> None:
@@ -263,6 +275,7 @@ class LoopOptions:
             check_args(options.env.perturbation)
         if options.collect.supervisor is not None:
             check_args(options.collect.supervisor, "max_steps")
+        check_args(options.fleet)
         check_args(options.improve.spec, *LABEL_INPUTS)
         if options.is_lerobots:
             require_trainable(options)
@@ -278,14 +291,15 @@ class LoopOptions:
 def options_id(config: Mapping[str, Any]) -> str:
     """Return the hash of all options that a run's results depend on.
 
-    Estimates of what it costs are no part of it, nor is how a mixture would be made that is not used, nor over which processes
-    trainings are spread (any number of them goes on from what another left, with the same numbers up to rounding), nor options
-    of inference that are newer than others and at their defaults. Of which weights are trained it holds what differs from all.
+    Estimates of what it costs are no part of it, nor is where stations run, nor how a mixture would be made that is not used,
+    nor over which processes trainings are spread (any number of them goes on from what another left, with the same numbers up
+    to rounding), nor options of inference that are newer than others and at their defaults. Of which weights are trained it
+    holds what differs from all.
     """
     config = {**config, "tuning": options_from(TuningOptions, config.get("tuning", {}), where="loop.tuning").to_dict()}
     mixture = config.get("mixture", {})
     is_used = any(mixture.get(name) for name in ("parts", "subtask_weight", "cache_gb"))
-    unused = {"cost", "training"} if is_used else {"cost", "training", "mixture"}
+    unused = {"cost", "training", "fleet"} if is_used else {"cost", "training", "fleet", "mixture"}
     if not config["tuning"]:
         unused.add("tuning")
     env = {name: value for name, value in config["env"].items() if name != "cost"}

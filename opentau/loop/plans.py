@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from opentau.loop.options import LoopOptions
 from opentau.rollout.evaluation import evaluation_plans
-from opentau.types import Actor, EpisodePlan, derive_seed
+from opentau.types import Actor, EpisodePlan, content_hash, derive_seed
 
 INCUMBENT, CANDIDATE = "incumbent", "candidate"
 FINAL = "final"
@@ -65,6 +65,37 @@ def paired_plans(*, tasks: Sequence[str], iteration: int, num_pairs: int, seed: 
     ]
     paired = [plan for pair in list(zip(*members, strict=True))[:num_pairs] for plan in pair]
     return [dataclasses.replace(plan, index=index) for index, plan in enumerate(paired)]
+
+
+def interleaved_plans(*, tasks: Sequence[str], iteration: int, num_pairs: int, seed: int) -> list[EpisodePlan]:
+    """Return the same number of episodes of both policies, each with a seed of its own, two by two in a random order.
+
+    Nothing in an episode's id tells whose it is, so that who resets the scene and labels the outcome stays blind.
+    """
+    plans: list[EpisodePlan] = []
+    for number in range(num_pairs):
+        order = [INCUMBENT, CANDIDATE]
+        if derive_seed(seed, "order", iteration, number) % 2:
+            order.reverse()
+        for policy_id in order:
+            index = len(plans)
+            plans.append(
+                EpisodePlan(
+                    index=index,
+                    episode_id=f"gate-{iteration}/{index:06d}",
+                    task_id=tasks[number % len(tasks)],
+                    seed=derive_seed(seed, "gate", iteration, "interleaved", index),
+                    actor=Actor.POLICY,
+                    policy_id=blind_name(policy_id, iteration=iteration, seed=seed),
+                    is_recorded=False,
+                )
+            )
+    return plans
+
+
+def blind_name(policy_id: str, *, iteration: int, seed: int) -> str:
+    """Return what a policy is called where nobody may know which one it is."""
+    return f"policy-{content_hash([seed, 'gate', iteration, policy_id])[:8]}"
 
 
 def planned_stages(options: LoopOptions) -> list[str]:

@@ -9,6 +9,7 @@ from opentau import events
 from opentau.loop import report_charts as charts
 from opentau.loop.report_charts import Mark, percent, points
 from opentau.loop.report_parts import Figure, Section, Table
+from opentau.rollout.evaluation import wilson_interval
 from opentau.runstate import COLLECT, RunSummary, Score, StageState, Tally, Verdict, duration_text
 
 ROLE_SERIES = {events.INCUMBENT: 0, events.CANDIDATE: 1}
@@ -84,6 +85,18 @@ def paired_interval(wins: int, losses: int, pairs: int) -> tuple[float, float, f
     return (wins - losses) / pairs, max(-1.0, win - loss - spread), min(1.0, win - loss + spread)
 
 
+def unpaired_interval(wins: int, losses: int, episodes: int) -> tuple[float, float, float]:
+    """Return the difference of two independent success rates and its 95 % interval (Newcombe 1998, method 10)."""
+    won, lost = wins / episodes, losses / episodes
+    (won_low, won_high), (lost_low, lost_high) = wilson_interval(wins, episodes), wilson_interval(losses, episodes)
+    difference = won - lost
+    return (
+        difference,
+        difference - math.hypot(won - won_low, lost_high - lost),
+        difference + math.hypot(won_high - won, lost - lost_low),
+    )
+
+
 def gate_section(run: RunSummary) -> Section:
     """Return the paired differences and verdicts."""
     columns = ("iteration", "verdict", "won", "lost", "pairs", "p", "why")
@@ -91,8 +104,9 @@ def gate_section(run: RunSummary) -> Section:
     return Section(
         id="gate",
         title="What was promoted and why",
-        lead="Both policies face the same placements and noise; only pairs in which one alone succeeds count. The "
-        "gate is a sequential sign test whose levels allow for looking several times; the intervals drawn here do not.",
+        lead="Both policies face the same placements and noise; only pairs in which one alone succeeds count. On hardware, "
+        "where no placement comes back, they take turns in random order, and successes count. The gate is a sequential exact "
+        "test whose levels allow for looking several times; the intervals drawn here do not.",
         missing="No gate has been held yet.",
         figures=(_difference_figure(run.verdicts),) if rows else (),
         table=Table(columns=columns, rows=rows) if rows else None,
@@ -102,10 +116,11 @@ def gate_section(run: RunSummary) -> Section:
 def _difference_figure(verdicts: Sequence[Verdict]) -> Figure:
     marks, reach = [], 0.2
     for verdict in verdicts:
-        difference, low, high = paired_interval(verdict.wins, verdict.losses, verdict.pairs)
+        interval = paired_interval if verdict.is_paired else unpaired_interval
+        difference, low, high = interval(verdict.wins, verdict.losses, verdict.pairs)
         reach = max(reach, abs(low), abs(high))
-        text = f"{verdict.wins} won, {verdict.losses} lost of {verdict.pairs} pairs"
-        marks.append(Mark(group=f"iteration {verdict.iteration}", series=1, value=difference, low=low, high=high, text=text))
+        group = f"iteration {verdict.iteration}"
+        marks.append(Mark(group=group, series=1, value=difference, low=low, high=high, text=verdict.counts))
     label = "Difference of success, candidate minus incumbent, in percentage points with 95 % intervals"
     chart = charts.interval_chart(marks, label=label, low=-reach, high=reach, name=points)
     return Figure(title="Candidate minus incumbent", chart=chart, note="Percentage points of success, with 95 % intervals.")

@@ -1,4 +1,4 @@
-"""From a checkpoint to a policy that answers: ours in this process, LeRobot's in a process of its own environment."""
+"""From a checkpoint to a policy that answers: ours in this process, LeRobot's in its environment, openpi's wherever it is."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from opentau.loop.lerobot_options import require_askable
 from opentau.loop.options import LoopOptions
 from opentau.policies.lerobot.folder import LeRobotFolder, is_lerobot_folder
 from opentau.policies.policy import VLAPolicy
+from opentau.policies.processor import Processor
 from opentau.protocols import Policy
 from opentau.rollout.lerobot_environment import environment_variables, lerobot_python, module_command
 from opentau.rollout.policy_process import PolicyProcess
-from opentau.types import Interface
+from opentau.rollout.remote_policy import RemotePolicy, is_remote_policy
+from opentau.types import Interface, require_fit
 
 SERVER = "lerobot_side.serve"
 
@@ -34,20 +36,42 @@ def served_policy(
 ) -> Iterator[Policy]:
     """Yield a policy to be served with the options of `inference`; `indicator` stands above theirs.
 
-    A process of LeRobot's is compared with the robot's interface before it starts, and gone when the block ends; what it says
-    is kept under `log_dir`.
+    A checkpoint of ours is compared with the robot's interface before its weights are read. A process of LeRobot's is compared
+    before it starts, and gone when the block ends; what it says is kept under `log_dir`.
     """
-    if not is_lerobot_folder(checkpoint):
+    is_remote = is_remote_policy(checkpoint)
+    if not is_remote and not is_lerobot_folder(checkpoint):
+        require_checkpoint_fits(checkpoint, options, interface=interface)
         yield load_policy(checkpoint, options, indicator=indicator)
         return
     if indicator is not None:
-        raise OptionError(f"{checkpoint} is a policy of LeRobot's, which knows no indicator; leave evaluation.final_indicators")
+        raise OptionError(f"{checkpoint} is no policy of OpenTau's and knows no indicator; leave evaluation.final_indicators")
     require_askable(options)
+    if is_remote:
+        with RemotePolicy.read(checkpoint).dial(interface) as remote:
+            text = f"policy {remote.policy_version[:8]} answers over openpi's protocol, without seeds: episodes may not repeat"
+            log.emit(events.NOTE, level="info", text=text)
+            yield remote
+        return
     with _lerobot_process(LeRobotFolder.read(checkpoint), options, interface=interface, log_dir=log_dir) as process:
         horizon = process.action_horizon
         text = f"policy {process.policy_version[:8]} answers from LeRobot's environment, {horizon} actions a chunk"
         log.emit(events.NOTE, level="info", text=text)
         yield process
+
+
+def require_checkpoint_fits(checkpoint: Path, options: LoopOptions, *, interface: Interface) -> None:
+    """Raise `InterfaceMismatch` with a table of both sides unless a checkpoint of ours fits; reads no weights."""
+    processor = Processor.load(checkpoint)
+    require_fit(
+        policy=processor.interface,
+        action_horizon=processor.config.action_horizon,
+        statistics_id=processor.embodiment.statistics_id,
+        station=interface,
+        num_needed=options.rollout.num_needed,
+        wanted_statistics="",
+        station_id=f"of {options.env.target}",
+    )
 
 
 def load_policy(checkpoint: Path, options: LoopOptions, *, indicator: str | None = None) -> VLAPolicy:

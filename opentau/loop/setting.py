@@ -18,6 +18,7 @@ from opentau.loop.options import LoopOptions
 from opentau.loop.run import Run
 from opentau.loop.serving import load_policy, served_policy
 from opentau.loop.starting import policy_start
+from opentau.models.allocation import keep_freed_memory
 from opentau.policies.config import PolicyConfig
 from opentau.policies.options import identifying
 from opentau.policies.policy import VLAPolicy
@@ -75,6 +76,7 @@ class Setting:
             "delay_ticks": options.rollout.delay_ticks,
             "batch_size": options.rollout.batch_size,
             **identifying(asdict(options.inference)),
+            **({} if options.rollout.chunking is None else {"chunking": asdict(options.rollout.chunking)}),
         }
 
     def policy_start(self) -> PolicyConfig | Pretrained:
@@ -99,6 +101,7 @@ class Setting:
         options = self.options
         return RolloutOptions(
             num_stations=options.rollout.num_stations,
+            fleet=options.fleet,
             env=options.env.spec,
             tasks={task.task_id: {"task_id": number} for task, number in zip(self.tasks, options.task_id, strict=True)},
             expert=options.env.expert,
@@ -106,6 +109,7 @@ class Setting:
             perturbation=options.env.perturbation,
             execute_horizon=options.rollout.execute_horizon,
             delay_ticks=options.rollout.delay_ticks,
+            chunking=options.rollout.chunking,
             batch_size=options.rollout.batch_size,
         )
 
@@ -157,12 +161,13 @@ def describe_tasks(options: LoopOptions, *, on_line: Callable[[str], None]) -> t
 
 
 def open_setting(run: Run, options: LoopOptions) -> Setting:
-    """Describe the tasks and fix the number of threads, on which the last bits of every result depend.
+    """Describe the tasks, fix the number of threads, on which the last bits of every result depend, and keep freed memory.
 
     Only the leader of a crew makes environments; it tells the others what they are.
     """
     torch.set_num_threads(SERVING_THREADS)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    keep_freed_memory()
     if not run.crew.leads:
         return Setting(run=run, options=options, tasks=msgspec.convert(run.crew.hear(), tuple[EnvDescription, ...]))
     tasks = describe_tasks(options, on_line=lambda line: _relay(run, line))

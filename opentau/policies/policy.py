@@ -69,6 +69,11 @@ class VLAPolicy:
         self._draw = FlowDrawing(model=model, processor=processor, options=options)
         self._last = LastChunks()
 
+    @property
+    def statistics_id(self) -> str:
+        """Identity of the numbers that encode states and actions of the served embodiment."""
+        return self.processor.embodiment.statistics_id
+
     @classmethod
     def load(
         cls,

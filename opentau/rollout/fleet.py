@@ -1,4 +1,4 @@
-"""Stations as processes of this machine: started, watched, replaced, and all gone at the end."""
+"""Stations as processes, here or wherever a place puts them: started, watched, replaced, and all gone at the end."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from robot_bridge.config import StationConfig
 
@@ -22,13 +23,44 @@ GRACE_S = 0.5
 NUM_LAST_LINES = 12
 
 
+class StationProcess(Protocol):
+    """A station that was started somewhere."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None:
+        """Return its exit code, negative for the signal that ended it, or None while it runs."""
+        ...
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait for its end, at most so long."""
+        ...
+
+    def kill(self) -> None:
+        """End it and return when it is gone; it may be gone already."""
+        ...
+
+
+class Place(Protocol):
+    """Where stations run."""
+
+    def launch(self, config: StationConfig, *, log_path: Path) -> StationProcess:
+        """Start a station; what it says is at `log_path` of this machine by the time that it has ended."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the place; no station runs any more."""
+        ...
+
+
 @dataclass(slots=True)
 class _Slot:
     number: int
     num_starts: int = 0
     num_failed_starts: int = 0
     station_id: str = ""
-    process: subprocess.Popen[bytes] | None = None
+    process: StationProcess | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,15 +77,53 @@ class Departure:
     """Processes of this slot in a row that ended without being welcomed."""
 
 
-class LocalFleet:
-    """A fixed number of station processes; each keeps a log of what it says.
+class LocalProcess:
+    """A station as a process of this machine."""
 
-    Stations die with the thread that started them (Linux), so start and use a fleet from one thread.
-    """
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self.pid = process.pid
 
-    def __init__(self, template: StationConfig, *, log_dir: Path) -> None:
-        """`template` is every station's configuration but for its id and parent."""
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def wait(self, timeout_s: float) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_s)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+class LocalPlace:
+    """This machine; stations die with the thread that started them (Linux), so launch and use them from one thread."""
+
+    def launch(self, config: StationConfig, *, log_path: Path) -> LocalProcess:
+        config_path = log_path.with_suffix(".yaml")
+        dataclasses.replace(config, parent_pid=os.getpid()).save(config_path)
+        with open(log_path, "wb") as log:
+            return LocalProcess(
+                subprocess.Popen(
+                    [sys.executable, "-P", "-m", "robot_bridge.station", str(config_path)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=os.environ | SINGLE_THREAD,
+                )
+            )
+
+    def close(self) -> None:
+        pass
+
+
+class Fleet:
+    """A fixed number of stations at a place; each keeps a log of what it says."""
+
+    def __init__(self, template: StationConfig, *, place: Place, log_dir: Path) -> None:
+        """`template` is every station's configuration but for its id."""
         self._template = template
+        self._place = place
         self._log_dir = log_dir
         self._slots: list[_Slot] = []
         log_dir.mkdir(parents=True, exist_ok=True)
@@ -67,13 +137,14 @@ class LocalFleet:
     def departures(self) -> Iterator[Departure]:
         """Yield the stations whose process has ended and was not replaced yet."""
         for slot in self._slots:
-            if slot.process is None or slot.process.poll() is None:
+            exit_code = None if slot.process is None else slot.process.poll()
+            if exit_code is None:
                 continue
             slot.num_failed_starts += 1
             departure = Departure(
                 slot=slot.number,
                 station_id=slot.station_id,
-                exit_code=slot.process.returncode,
+                exit_code=exit_code,
                 last_lines=self.last_lines(slot.station_id),
                 num_failed_starts=slot.num_failed_starts,
             )
@@ -95,7 +166,6 @@ class LocalFleet:
         for slot in self._slots:
             if slot.station_id == station_id and slot.process is not None:
                 slot.process.kill()
-                slot.process.wait()
                 return True
         return False
 
@@ -115,29 +185,18 @@ class LocalFleet:
         deadline = time.monotonic() + GRACE_S
         try:
             for process in running:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(max(0.0, deadline - time.monotonic()))
+                process.wait(max(0.0, deadline - time.monotonic()))
         finally:
             for process in running:
                 process.kill()
-            for process in running:
-                process.wait()
             self._slots.clear()
+            self._place.close()
 
     def _launch(self, slot: _Slot) -> str:
         slot.num_starts += 1
         slot.station_id = f"station-{slot.number}-{slot.num_starts}"
-        config = dataclasses.replace(self._template, station_id=slot.station_id, parent_pid=os.getpid())
-        config_path = self._log_dir / f"{slot.station_id}.yaml"
-        config.save(config_path)
-        with open(self._log_path(slot.station_id), "wb") as log:
-            slot.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "robot_bridge.station", str(config_path)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=os.environ | SINGLE_THREAD,
-            )
+        config = dataclasses.replace(self._template, station_id=slot.station_id)
+        slot.process = self._place.launch(config, log_path=self._log_path(slot.station_id))
         return slot.station_id
 
     def _log_path(self, station_id: str) -> Path:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import zmq
+from msgspec import structs
 
 from opentau.errors import LinkError, OpenTauError, PolicyError
 from opentau.protocols import Critic, Policy
 from opentau.types import ActionChunk, PolicyRequest
+from robot_bridge.clocks import BOOT_ID
 from robot_bridge.link import Plane, receive_from, send_to, wait
 from robot_bridge.messages import Chunk, Obs, decode
 from robot_bridge.payloads import request_from
@@ -25,6 +27,15 @@ class _Row:
     identity: bytes
     message: Obs
     request: PolicyRequest
+    arrived_ns: int
+    """This process's monotonic clock."""
+
+    def is_of_use(self, now_ns: int) -> bool:
+        """Return whether whoever asked would still play an answer that is begun now."""
+        stamp = self.message.stamp
+        if stamp is None or stamp.answer_within_ms is None:
+            return True
+        return now_ns - self.arrived_ns <= stamp.answer_within_ms * 1e6
 
 
 class InferenceServer(threading.Thread):
@@ -88,31 +99,35 @@ class InferenceServer(threading.Thread):
 
     def _read(self) -> _Row | None:
         identity, frames = receive_from(self._socket)
+        arrived_ns = time.monotonic_ns()
         try:
             message, arrays = decode(frames, max_bytes=Plane.INFERENCE.value.max_bytes)
             if not isinstance(message, Obs) or message.session != self._session:
                 raise LinkError(f"a {type(message).__name__} of session {message.session} does not belong here")
             if message.policy_id not in self._policies:
                 raise LinkError(f"policy {message.policy_id!r} is not served; served are {sorted(self._policies)}")
-            return _Row(identity=identity, message=message, request=request_from(message, arrays))
+            return _Row(identity=identity, message=message, request=request_from(message, arrays), arrived_ns=arrived_ns)
         except LinkError as error:
             self._on_refused(f"{identity.decode(errors='replace')}: {error}")
             return None
 
     def _answer(self, rows: list[_Row]) -> None:
         for policy_id, batch in self._batches(rows):
-            started = time.perf_counter()
+            started_ns = time.monotonic_ns()
             chunks = self._infer(policy_id, [row.request for row in batch])
             values = self._values(batch)
-            infer_ms = 1000 * (time.perf_counter() - started)
+            infer_ms = (time.monotonic_ns() - started_ns) / 1e6
             for row, chunk in zip(batch, chunks, strict=True):
-                self._send(row, chunk, value=values.get(row.identity), infer_ms=infer_ms)
+                queue_ms = (started_ns - row.arrived_ns) / 1e6
+                self._send(row, chunk, value=values.get(row.identity), infer_ms=infer_ms, queue_ms=queue_ms)
 
     def _batches(self, rows: list[_Row]) -> Iterator[tuple[str, list[_Row]]]:
         for policy_id in sorted({row.message.policy_id for row in rows}):
             same = [row for row in rows if row.message.policy_id == policy_id]
             for start in range(0, len(same), self._batch_size):
-                yield policy_id, same[start : start + self._batch_size]
+                batch = [row for row in same[start : start + self._batch_size] if row.is_of_use(time.monotonic_ns())]
+                if batch:
+                    yield policy_id, batch
 
     def _infer(self, policy_id: str, requests: list[PolicyRequest]) -> list[ActionChunk]:
         policy = self._policies[policy_id]
@@ -137,15 +152,24 @@ class InferenceServer(threading.Thread):
         values = self._critic.values([row.request for row in wanting])
         return {row.identity: float(value) for row, value in zip(wanting, values, strict=True)}
 
-    def _send(self, row: _Row, chunk: ActionChunk, *, value: float | None, infer_ms: float) -> None:
+    def _send(self, row: _Row, chunk: ActionChunk, *, value: float | None, infer_ms: float, queue_ms: float) -> None:
+        asked = row.message
         message = Chunk(
             session=self._session,
-            seq=row.message.seq,
-            episode_id=row.message.episode_id,
+            seq=asked.seq,
+            episode_id=asked.episode_id,
             policy_version=chunk.policy_version,
             value=value,
             infer_ms=infer_ms,
             subtask=chunk.subtask,
             fallback=chunk.fallback,
         )
+        if asked.stamp is not None:
+            message = structs.replace(
+                message,
+                queue_ms=queue_ms,
+                t_obs_ns=asked.stamp.t_obs_ns,
+                t_send_ns=asked.stamp.t_send_ns,
+                boot_id=BOOT_ID,
+            )
         send_to(self._socket, row.identity, message, {"actions": np.asarray(chunk.actions, np.float32)})

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from opentau.errors import OptionError
+from robot_bridge.chunking import ChunkingOptions, num_needed, require_bridgeable
+
+LOCAL_PLACE = {"target": "opentau.rollout.fleet:LocalPlace"}
+"""Spec of this machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +22,9 @@ class RolloutOptions:
     tasks: Mapping[str, Mapping[str, Any]]
     """Task id to the arguments that are added to the environment's for this task."""
     num_stations: int = 2
-    """Stations run as processes of this machine; fewer episodes start fewer, 0 leaves the work to stations that dial in."""
+    """Stations that the session starts; fewer episodes start fewer, 0 leaves the work to stations that dial in."""
+    fleet: Mapping[str, Any] = field(default_factory=lambda: LOCAL_PLACE)
+    """Spec of the place where they run."""
     expert: Mapping[str, Any] | None = None
     """Spec of the expert that demonstrates and intervenes."""
     supervisor: Mapping[str, Any] | None = None
@@ -28,7 +34,11 @@ class RolloutOptions:
     execute_horizon: int = 8
     """Control steps played before the next chunk."""
     delay_ticks: int = 0
-    """Control steps between an observation and the first step that its chunk may decide."""
+    """Control steps between an observation and the first step that its chunk may decide; beyond what can be bridged the robot
+    holds."""
+    chunking: ChunkingOptions | None = None
+    """How chunks follow each other; None has a policy continue what is committed, refuses a delay that needs more than it
+    predicts, and reports nothing about seams."""
     batch_size: int = 8
     """Most rows of one inference call."""
     gather_ms: float = 2.0
@@ -51,6 +61,10 @@ class RolloutOptions:
     """0 takes any that is free."""
     inference_port: int = 0
     """0 takes any that is free."""
+    session: str = ""
+    """Names the session, so that stations find it again after a restart; '' draws a name that was never used."""
+    telemetry_port: int | None = None
+    """Port on which stations tell how it goes, and viewers listen on another; None offers none, 0 takes any that is free."""
 
     def __post_init__(self) -> None:
         if self.num_stations < 0:
@@ -58,10 +72,11 @@ class RolloutOptions:
         for name in ("execute_horizon", "batch_size", "max_losses", "max_open_envs"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if not 0 <= self.delay_ticks < self.execute_horizon:
-            raise OptionError(
-                f"delay_ticks is {self.delay_ticks} and execute_horizon {self.execute_horizon}; "
-                "the delay must be shorter than what a chunk plays: raise execute_horizon"
-            )
+        require_bridgeable(self.delay_ticks, execute_horizon=self.execute_horizon, chunking=self.chunking)
         if not self.tasks:
             raise OptionError("a rollout needs at least one task; set `tasks`")
+
+    @property
+    def num_needed(self) -> int:
+        """Actions that a chunk must have."""
+        return num_needed(self.delay_ticks, execute_horizon=self.execute_horizon, chunking=self.chunking)

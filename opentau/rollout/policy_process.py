@@ -20,7 +20,7 @@ from opentau.errors import LinkError, PolicyError
 from opentau.types import ActionChunk, Interface, PolicyRequest
 from robot_bridge.link import Plane, dial, receive, send, wait
 from robot_bridge.liveness import Silence
-from robot_bridge.messages import AnyMessage, Bye, Chunk, Hello, Message, Obs, Offer, Reject
+from robot_bridge.messages import AnyMessage, Bye, Chunk, Hello, Message, Obs, Offer, Payload, Reject
 from robot_bridge.payloads import reply_from, request_arrays
 
 POLL_S = 0.25
@@ -155,7 +155,7 @@ class PolicyProcess:
                 f"{wanted} finite numbers. Its training or its statistics are broken: use another checkpoint"
             )
 
-    def _await(self, timeout_s: float) -> tuple[AnyMessage, dict[str, np.ndarray]]:
+    def _await(self, timeout_s: float) -> tuple[AnyMessage, dict[str, Payload]]:
         """Wait for a message of the process; raises `PolicyError` with its words where it refuses or is gone."""
         silence = Silence()
         while not wait(self._socket, timeout_s=POLL_S):

@@ -43,4 +43,7 @@ def record(
             writer.add(result.plan.index, episode)
         on_result(result)
 
-    return session.run(missing, on_episode=add, should_stop=should_stop) if missing else []
+    if not missing:
+        return []
+    recorded = [plan.episode_id for plan in plans if plan.index in done]
+    return session.run(missing, on_episode=add, should_stop=should_stop, recorded=recorded)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from opentau.errors import OptionError
@@ -22,9 +22,11 @@ class LostPlan:
 class PlanQueue:
     """Hand out each plan until its result is there once; not thread-safe."""
 
-    def __init__(self, plans: Sequence[EpisodePlan]) -> None:
+    def __init__(self, plans: Sequence[EpisodePlan], *, recorded: Collection[str] = ()) -> None:
+        """`recorded`: ids of episodes of the same run whose results are safe already."""
         self._waiting = list(plans)
         self._unfinished = {plan.episode_id: plan for plan in plans}
+        self._finished = set(recorded)
         self._playing: dict[str, EpisodePlan] = {}
         self._num_losses: Counter[str] = Counter()
         if len(self._unfinished) != len(plans) or len({plan.index for plan in plans}) != len(plans):
@@ -41,10 +43,13 @@ class PlanQueue:
 
     def finish(self, station_id: str, episode_id: str) -> bool:
         """Note a result; return False for a second one of the same plan, or of a plan that is not of this run."""
-        self._playing.pop(station_id, None)
+        playing = self._playing.get(station_id)
+        if playing is not None and playing.episode_id == episode_id:
+            del self._playing[station_id]
         plan = self._unfinished.pop(episode_id, None)
         if plan is None:
             return False
+        self._finished.add(episode_id)
         if plan in self._waiting:
             self._waiting.remove(plan)
         return True
@@ -57,6 +62,14 @@ class PlanQueue:
         self._waiting.insert(0, plan)
         self._num_losses[plan.episode_id] += 1
         return LostPlan(plan=plan, num_losses=self._num_losses[plan.episode_id])
+
+    def is_expected(self, episode_id: str) -> bool:
+        """Return whether the result of this episode would be the first."""
+        return episode_id in self._unfinished
+
+    def is_finished(self, episode_id: str) -> bool:
+        """Return whether this episode's result is there already."""
+        return episode_id in self._finished
 
     @property
     def num_playing_policies(self) -> int:

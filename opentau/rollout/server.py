@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import zmq
+from msgspec import UNSET
 
 from opentau.errors import InterfaceMismatch, LinkError, OpenTauError
+from opentau.rollout.intake import Intake
 from opentau.rollout.schedule import LostPlan, PlanQueue
-from opentau.types import EpisodePlan, Interface, require_same_interface
+from opentau.types import EpisodePlan, Interface, require_fit
+from robot_bridge.clocks import BOOT_ID
 from robot_bridge.link import Plane, receive_from, send_to, wait
 from robot_bridge.liveness import Silence
-from robot_bridge.messages import Assign, Bye, Heartbeat, Hello, Reject, Upload, UploadAck, Welcome, decode
+from robot_bridge.messages import (
+    Assign,
+    Bye,
+    EpisodeMeta,
+    Heartbeat,
+    Hello,
+    Payload,
+    Reject,
+    Shard,
+    TimePing,
+    TimePong,
+    Upload,
+    UploadAck,
+    Welcome,
+    decode,
+)
 from robot_bridge.payloads import PlayedEpisode, played_from
 
 POLL_S = 0.01
@@ -97,15 +116,18 @@ class ControlServer(threading.Thread):
         interfaces: Mapping[str, Interface],
         station_silence_s: float,
         build_silence_s: float,
+        statistics: Mapping[str, str] | None = None,
     ) -> None:
-        """`interfaces`: served policy id to what it was trained on."""
+        """`interfaces`: served policy id to what it was trained on; `statistics`: to what it encodes with, where it says so."""
         super().__init__(name="control", daemon=True)
         self._socket = socket
         self._session = session
         self._interfaces = interfaces
+        self._statistics = statistics or {}
         self._station_silence_s = station_silence_s
         self._build_silence_s = build_silence_s
         self._peers: dict[str, _Peer] = {}
+        self._intake = Intake(session=session)
         self._plans = PlanQueue(())
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._is_stopping = threading.Event()
@@ -125,6 +147,10 @@ class ControlServer(threading.Thread):
         """Forget a station whose process is gone; a plan it leaves unfinished comes back as `Lost`."""
         self._calls.put(lambda: self._remove(station_id))
 
+    def confirm(self, episode_id: str) -> None:
+        """Note that an episode is safe with whoever took it from `events`: a station that spools it may forget it."""
+        self._calls.put(lambda: self._confirm(episode_id))
+
     def stop(self) -> None:
         """Say goodbye to all stations and end."""
         self._is_stopping.set()
@@ -133,6 +159,7 @@ class ControlServer(threading.Thread):
         try:
             while not self._is_stopping.is_set():
                 self._turn()
+            self._make_calls()  # what was just confirmed is acknowledged before the goodbye
             for station_id in self._peers:
                 send_to(self._socket, station_id.encode(), Bye(session=self._session))
         except Exception as error:  # noqa: BLE001  (the border of the thread: the session raises it)
@@ -143,31 +170,45 @@ class ControlServer(threading.Thread):
     def _turn(self) -> None:
         if wait(self._socket, timeout_s=POLL_S):
             self._handle(*receive_from(self._socket))
-        while not self._calls.empty():
-            self._calls.get()()
+        self._make_calls()
         self._assign()
         self._report_silence()
         self.num_playing_policies = self._plans.num_playing_policies
 
+    def _make_calls(self) -> None:
+        while not self._calls.empty():
+            self._calls.get()()
+
     def _handle(self, identity: bytes, frames: list[bytes | memoryview]) -> None:
-        station_id = identity.decode(errors="replace")
+        station_id, arrived_ns = identity.decode(errors="replace"), time.monotonic_ns()
         try:
             message, arrays = decode(frames, max_bytes=Plane.CONTROL.value.max_bytes)
             if message.session != self._session:
                 raise LinkError(f"the station belongs to session {message.session}, this is {self._session}")
             if isinstance(message, Upload):
                 self._take_in(station_id, played_from(message, arrays))
+                episode_id = message.result.plan.episode_id
+                send_to(self._socket, identity, UploadAck(session=self._session, episode_id=episode_id))
             elif isinstance(message, Hello):
                 self._welcome(station_id, message)
             elif isinstance(message, Heartbeat):
                 self._peer(station_id).is_building = message.is_building or not self._peer(station_id).is_welcome
                 send_to(self._socket, identity, Heartbeat(session=self._session))
+            elif isinstance(message, EpisodeMeta):
+                send_to(self._socket, identity, self._intake.offer(station_id, message, self._plans))
+            elif isinstance(message, Shard):
+                self._add_piece(station_id, message, arrays)
+            elif isinstance(message, TimePing):
+                send_to(self._socket, identity, self._time(message, asked_ns=arrived_ns))
             else:
                 raise LinkError(f"a station does not send {type(message).__name__}")
             self._peer(station_id).silence.heard()
         except LinkError as error:
             send_to(self._socket, identity, Reject(session=self._session, text=str(error)))
             self.events.put(Refused(f"{station_id}: {error}"))
+
+    def _time(self, ping: TimePing, *, asked_ns: int) -> TimePong:
+        return TimePong(session=self._session, t1_ns=ping.t1_ns, t2_ns=asked_ns, t3_ns=time.monotonic_ns(), boot_id=BOOT_ID)
 
     def _expect(self, station_id: str) -> None:
         self._peer(station_id).is_expected = True
@@ -179,8 +220,16 @@ class ControlServer(threading.Thread):
         if message.station_id != station_id:
             raise LinkError(f"a station that calls itself {message.station_id!r} came as {station_id!r}")
         try:
-            for interface in self._interfaces.values():
-                require_same_interface(policy=interface, station=message.interface, station_id=station_id)
+            for policy_id, interface in self._interfaces.items():
+                require_fit(
+                    policy=interface,
+                    action_horizon=0,
+                    statistics_id=self._statistics.get(policy_id, ""),
+                    station=message.interface,
+                    num_needed=0,  # the session checked what it serves against its own options
+                    wanted_statistics="" if message.statistics_id is UNSET else message.statistics_id,
+                    station_id=station_id,
+                )
         except InterfaceMismatch as error:
             send_to(self._socket, station_id.encode(), Reject(session=self._session, text=str(error)))
             # A station of ours that does not fit means wrong options; one of others came to the wrong place.
@@ -192,13 +241,34 @@ class ControlServer(threading.Thread):
         send_to(self._socket, station_id.encode(), Welcome(session=self._session))
         self.events.put(Connected(station_id))
 
-    def _take_in(self, station_id: str, played: PlayedEpisode) -> None:
-        """Accept the first result of a plan, acknowledge every one."""
+    def _take_in(self, station_id: str, played: PlayedEpisode) -> bool:
+        """Note a result and return whether it is the first of its plan."""
         episode_id = played.result.plan.episode_id
-        if self._plans.finish(station_id, episode_id):
+        is_first = self._plans.finish(station_id, episode_id)
+        if is_first:
             self.events.put(Finished(station_id, played, self._plans))
-        self._peer(station_id).plan = None
-        send_to(self._socket, station_id.encode(), UploadAck(session=self._session, episode_id=episode_id))
+        peer = self._peer(station_id)
+        if peer.plan is None or peer.plan.episode_id == episode_id:
+            peer.plan = None
+        return is_first
+
+    def _add_piece(self, station_id: str, shard: Shard, arrays: Mapping[str, Payload]) -> None:
+        """Take a piece of a spooled episode in, and the episode once it is whole; only `confirm` acknowledges that."""
+        answer = self._intake.add(station_id, shard, arrays)
+        whole = self._intake.take(station_id)
+        if isinstance(whole, PlayedEpisode):
+            if not self._take_in(station_id, whole):
+                self._confirm(shard.episode_id)
+        elif whole is not None:
+            answer = whole
+        if answer is not None:
+            send_to(self._socket, station_id.encode(), answer)
+
+    def _confirm(self, episode_id: str) -> None:
+        told = self._intake.confirm(episode_id)
+        if told is not None:
+            station_id, ack = told
+            send_to(self._socket, station_id.encode(), ack)
 
     def _assign(self) -> None:
         for station_id, peer in self._peers.items():
@@ -212,6 +282,7 @@ class ControlServer(threading.Thread):
 
     def _remove(self, station_id: str) -> None:
         self._peers.pop(station_id, None)
+        self._intake.forget(station_id)
         lost = self._plans.lose(station_id)
         if lost is not None:
             self.events.put(Lost(station_id, lost))

@@ -1,4 +1,4 @@
-"""A rollout session: policies, a server and a local fleet that together turn plans into results."""
+"""A rollout session: policies, a server and a fleet that together turn plans into results."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import dataclasses
 import queue
 import secrets
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 import zmq
 
+from opentau.config import build
 from opentau.errors import OptionError, StationError, near_matches
 from opentau.events import EPISODE_FINISHED, NOTE, STAGE_PROGRESS, STATION, EventLog
-from opentau.protocols import Critic, Policy
-from opentau.rollout.fleet import Departure, LocalFleet
+from opentau.protocols import Critic, NormalisingPolicy, Policy
+from opentau.rollout.fleet import Departure, Fleet
 from opentau.rollout.inference import InferenceServer
 from opentau.rollout.options import RolloutOptions
 from opentau.rollout.schedule import LostPlan, PlanQueue
@@ -34,6 +35,7 @@ from opentau.types import Actor, Episode, EpisodePlan, EpisodeResult, Outcome
 from robot_bridge.config import StationConfig
 from robot_bridge.link import Plane, bind
 from robot_bridge.station import EXIT_UNUSABLE
+from robot_bridge.telemetry import TelemetryRelay
 
 POLL_S = 0.05
 JOIN_S = 30.0
@@ -81,6 +83,8 @@ class RolloutSession:
         try:
             self._control.stop()
             self._inference.stop()
+            if self._telemetry is not None:
+                self._telemetry.stop()
         finally:
             stopped = list(self._fleet.pids())
             self._fleet.stop()
@@ -99,16 +103,19 @@ class RolloutSession:
         *,
         on_episode: OnEpisode | None = None,
         should_stop: Callable[[], bool] = lambda: False,
+        recorded: Collection[str] = (),
     ) -> list[EpisodeResult]:
         """Play the plans and return their results in plan order; fewer where `should_stop` said so.
 
-        `on_episode` is called in this thread as episodes arrive, in any order, once each. Raises `InterfaceMismatch`,
-        `PolicyError`, and `StationError` when stations or episodes fail more often than the options allow.
+        `on_episode` is called in this thread as episodes arrive, in any order, once each; a station with a spool keeps its
+        episode until that call returned. `recorded`: episodes that such a station may bring once more.
+        Raises `InterfaceMismatch`, `PolicyError`, and `StationError` when stations or episodes fail more often than the
+        options allow.
         """
         self._check(plans)
         results: dict[str, EpisodeResult] = {}
         num_errors = 0
-        waiting = PlanQueue(plans)
+        waiting = PlanQueue(plans, recorded=recorded)
         self._control.submit(waiting)
         for station_id in self._fleet.start(min(self.options.num_stations, len(plans))):
             self._started(station_id)
@@ -124,6 +131,7 @@ class RolloutSession:
                 self._require_few_errors(num_errors, result)
                 if on_episode is not None:
                     on_episode(result, event.played.episode)
+                self._control.confirm(result.plan.episode_id)
                 results[result.plan.episode_id] = result
                 self._report(event, done=len(results), total=len(plans))
             elif event is not None:
@@ -136,12 +144,18 @@ class RolloutSession:
         """Return what a station needs that is started elsewhere, by hand: `python -P -m robot_bridge.station FILE`."""
         return dataclasses.replace(self._template, station_id=station_id)
 
+    @property
+    def viewer_endpoint(self) -> str | None:
+        """Where `robot_bridge.telemetry.TelemetryViewer` listens; None where `telemetry_port` is None."""
+        return None if self._telemetry is None else self._telemetry.viewer_endpoint
+
     def station_pids(self) -> dict[str, int]:
         """Return the process id of every running station."""
         return self._fleet.pids()
 
     def _open(self, log_dir: Path) -> None:
-        options, session = self.options, secrets.token_hex(8)
+        options = self.options
+        session = self.session_id = options.session or secrets.token_hex(8)
         control, control_endpoint = bind(self._context, Plane.CONTROL, host=options.host, port=options.control_port)
         inference, inference_endpoint = bind(self._context, Plane.INFERENCE, host=options.host, port=options.inference_port)
         self._control = ControlServer(
@@ -150,6 +164,11 @@ class RolloutSession:
             interfaces={policy_id: policy.interface for policy_id, policy in self._policies.items()},
             station_silence_s=options.station_silence_s,
             build_silence_s=options.build_silence_s,
+            statistics={
+                policy_id: policy.statistics_id
+                for policy_id, policy in self._policies.items()
+                if isinstance(policy, NormalisingPolicy)
+            },
         )
         self._inference = InferenceServer(
             inference,
@@ -162,6 +181,9 @@ class RolloutSession:
             on_error=lambda error: self._control.events.put(Failed(error)),
             on_refused=lambda text: self._control.events.put(Refused(text)),
         )
+        self._telemetry = None
+        if options.telemetry_port is not None:
+            self._telemetry = TelemetryRelay(self._context, host=options.host, station_port=options.telemetry_port)
         self._template = StationConfig(
             session=session,
             station_id="",
@@ -174,13 +196,17 @@ class RolloutSession:
             perturbation=options.perturbation,
             execute_horizon=options.execute_horizon,
             delay_ticks=options.delay_ticks,
+            chunking=options.chunking,
             max_open_envs=options.max_open_envs,
             answer_timeout_s=options.answer_timeout_s,
             server_silence_s=options.station_silence_s,
+            telemetry_endpoint=self._telemetry.station_endpoint if self._telemetry else None,
         )
-        self._fleet = LocalFleet(self._template, log_dir=log_dir)
+        self._fleet = Fleet(self._template, place=build(options.fleet), log_dir=log_dir)
         self._control.start()
         self._inference.start()
+        if self._telemetry is not None:
+            self._telemetry.start()
 
     def _check(self, plans: Sequence[EpisodePlan]) -> None:
         """Refuse plans that these options cannot play, before anything starts."""
@@ -275,6 +301,7 @@ class RolloutSession:
             num_clipped_actions=event.played.num_clipped_actions,
             num_fallbacks=event.played.num_fallbacks,
             num_refused_chunks=event.played.num_refused_chunks,
+            **({} if event.played.report is None else {"playback": dataclasses.asdict(event.played.report)}),
         )
         self._emit(STAGE_PROGRESS, stage=self._stage, iteration=self._iteration, done=done, total=total, unit="episodes")
 
@@ -285,9 +312,9 @@ class RolloutSession:
 
 def _require_long_enough(policy_id: str, policy: Policy, options: RolloutOptions) -> None:
     """Check the policy's half of the handshake: a chunk covers the delay before it and what is played of it."""
-    needed = options.execute_horizon + options.delay_ticks
+    needed = options.num_needed
     if policy.action_horizon < needed:
         raise OptionError(
             f"policy {policy_id!r} predicts {policy.action_horizon} actions; execute_horizon + delay_ticks is {needed}. "
-            f"Set execute_horizon to at most {policy.action_horizon - options.delay_ticks}"
+            f"Set execute_horizon to at most {policy.action_horizon - needed + options.execute_horizon}"
         )

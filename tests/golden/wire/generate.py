@@ -9,23 +9,42 @@ import json
 from pathlib import Path
 
 import numpy as np
+from msgspec import structs
 
 from opentau.types import Actor, EpisodePlan, EpisodeResult, Interface, Outcome
+from robot_bridge.images import CodedImage
 from robot_bridge.messages import (
     AnyMessage,
     Assign,
     Bye,
     Chunk,
+    EpisodeMeta,
     Heartbeat,
     Hello,
     Obs,
     Offer,
+    Payload,
+    Preview,
     Reject,
+    Shard,
+    ShardAck,
+    Stamp,
+    State,
+    TimePing,
+    TimePong,
     Upload,
     UploadAck,
     Welcome,
     encode,
 )
+
+JPEG = CodedImage(
+    bytes.fromhex(
+        "ffd8ffe000104a46494600010100000100010000ffdb0043000302020302020303030304030304050805050404050a070706080c0a0c0c0b0a0b0b0d0e12"
+    ),
+    (2, 2, 3),
+)
+"""The beginning of a file: the wire does not look into images, and an encoder's bytes are not this protocol's."""
 
 RECORDING = Path(__file__).with_name("v1.json")
 
@@ -58,7 +77,7 @@ INTERFACE = Interface(
 )
 
 
-def examples() -> dict[str, tuple[AnyMessage, dict[str, np.ndarray]]]:
+def examples() -> dict[str, tuple[AnyMessage, dict[str, Payload]]]:
     """Return a message and its arrays for every kind."""
     pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     row = np.array([[0.5], [-0.25]], np.float32)
@@ -99,6 +118,26 @@ def examples() -> dict[str, tuple[AnyMessage, dict[str, np.ndarray]]]:
         "EPISODE_ACK": (UploadAck(session="s", episode_id=PLAN.episode_id), {}),
         "HEARTBEAT": (Heartbeat(session="s", is_building=True), {}),
         "BYE": (Bye(session="s"), {}),
+    } | _later_examples(obs, chunk)
+
+
+def _later_examples(obs: Obs, chunk: Chunk) -> dict[str, tuple[AnyMessage, dict[str, Payload]]]:
+    """Return what came after the first recording: kinds, and fields of earlier kinds."""
+    times = {"t_obs_ns": 1_000, "t_send_ns": 2_000, "boot_id": "b"}
+    stamp = Stamp(answer_within_ms=250.0, policy_version="sha256:abc", schema_hash="0f", **times)
+    timed = structs.replace(obs, stamp=stamp)
+    piece = {"session": "s", "episode_id": PLAN.episode_id, "sha256": "ab" * 32}
+    row = np.array([[0.5]], np.float32)
+    return {
+        "OBS timed, JPEG": (timed, {"state": np.array([1.0], np.float32), "images.agentview": JPEG}),
+        "CHUNK timed": (structs.replace(chunk, queue_ms=1.5, **times), {"actions": row}),
+        "EPISODE_META": (EpisodeMeta(num_bytes=5_000, **piece), {}),
+        "SHARD": (Shard(offset=4_096, **piece), {"data": np.arange(8, dtype=np.uint8)}),
+        "SHARD_ACK": (ShardAck(offset=4_104, credit=1 << 20, **piece), {}),
+        "TIME_PING": (TimePing(session="s", t1_ns=1), {}),
+        "TIME_PONG": (TimePong(session="s", t1_ns=1, t2_ns=2, t3_ns=3, boot_id="b"), {}),
+        "STATE": (State(session="s", station_id="station-0-1", tick=9, mode="autonomous"), {"state": row[0]}),
+        "PREVIEW": (Preview(session="s", station_id="station-0-1", camera="agentview", tick=9), {"image": JPEG}),
     }
 
 

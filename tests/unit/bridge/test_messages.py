@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import tracemalloc
 from collections.abc import Sequence
 
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from opentau.errors import LinkError
 from opentau.types import Fallback
+from robot_bridge.images import CodedImage
 from robot_bridge.messages import (
     MAGIC,
     MAJOR,
@@ -27,7 +30,7 @@ from robot_bridge.messages import (
     decode,
     encode,
 )
-from robot_bridge.payloads import played_from, reply_from, request_from
+from robot_bridge.payloads import ChunkTiming, played_from, reply_from, request_from
 from tests.golden.wire.generate import examples, frames_of, recorded_frames
 
 LIMIT = 1 << 20
@@ -55,8 +58,82 @@ def test_recorded_bytes_decode_to_the_message_and_its_arrays(kind):
     assert msgspec.structs.replace(decoded, arrays=()) == message
     assert list(decoded_arrays) == list(arrays)
     for name, array in arrays.items():
+        if isinstance(array, CodedImage):
+            assert decoded_arrays[name] == array
+            continue
         np.testing.assert_array_equal(decoded_arrays[name], array, strict=True)
         assert not decoded_arrays[name].flags.writeable
+
+
+def picture(height: int = 24, width: int = 32) -> np.ndarray:
+    """Pixels that a JPEG keeps well: a slope in every colour."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows * 5, columns * 5, rows + columns], axis=-1).astype(np.uint8)
+
+
+def obs_with(image: np.ndarray | CodedImage, **declared: object) -> list[bytes]:
+    message, arrays = examples()["OBS"]
+    frames = [bytes(frame) for frame in encode(message, arrays | {"images.agentview": image})]
+    fields = header(frames)["arrays"]
+    fields[1] |= declared
+    return with_header(frames, arrays=fields)
+
+
+def test_jpegs_arrive_as_pictures_that_look_the_same_in_a_fraction_of_the_bytes():
+    image = np.kron(picture(), np.ones((4, 4, 1), np.uint8))
+    frames = obs_with(CodedImage.of(image))
+    seen = request_from(*decode(frames, max_bytes=LIMIT)).observation.images["agentview"]
+    assert seen.shape == image.shape
+    assert np.abs(seen.astype(int) - image).mean() < 2.0
+    assert sum(map(len, frames)) < image.nbytes / 4
+
+
+@pytest.mark.parametrize(
+    ("declared", "text"),
+    [
+        ({"shape": [24, 33, 3]}, r"JPEG of \(24, 32, 3\) RGB was refused before it was decoded"),
+        ({"shape": [24, 32, 1]}, "images are uint8"),
+        ({"dtype": "float32"}, "images are uint8"),
+        ({"shape": [1 << 12, 1 << 12, 3]}, "once decoded, were refused"),
+        ({"encoding": "webp"}, "webp"),
+    ],
+)
+def test_jpegs_that_are_not_what_was_declared_are_refused(declared, text):
+    with pytest.raises(LinkError, match=text):
+        request_from(*decode(obs_with(CodedImage.of(picture()), **declared), max_bytes=LIMIT))
+
+
+def test_a_small_file_that_claims_to_be_a_huge_image_is_never_decoded():
+    bomb = CodedImage.of(np.zeros((2_000, 3_000, 3), np.uint8))
+    assert len(bomb.data) < 200_000
+    frames = obs_with(CodedImage(bomb.data, (24, 32, 3)))
+    tracemalloc.start()
+    with pytest.raises(LinkError, match="before it was decoded"):
+        request_from(*decode(frames, max_bytes=LIMIT))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < LIMIT
+
+
+@pytest.mark.parametrize("damage", ["grey", "cut", "noise", "png"])
+def test_what_is_no_whole_colour_jpeg_is_refused(damage):
+    data = bytes(CodedImage.of(picture()).data)
+    file = io.BytesIO()
+    if damage == "grey":
+        Image.fromarray(picture()[..., 0]).save(file, "JPEG")
+    elif damage == "png":
+        Image.fromarray(picture()).save(file, "PNG")
+    spoiled = {"cut": data[: len(data) // 2], "noise": b"\xff\xd8" + b"\x00" * 50}.get(damage, file.getvalue())
+    with pytest.raises(LinkError, match="JPEG"):
+        request_from(*decode(obs_with(CodedImage(spoiled, (24, 32, 3))), max_bytes=LIMIT))
+
+
+def test_an_answer_says_where_its_time_went_by_differences_of_one_clock():
+    chunk, arrays = examples()["CHUNK"]
+    timed = msgspec.structs.replace(chunk, infer_ms=40.0, queue_ms=5.0, t_obs_ns=10_000_000, t_send_ns=30_000_000, boot_id="b")
+    timing = reply_from(*decode(encode(timed, arrays), max_bytes=LIMIT), now_ns=80_000_000).timing
+    assert timing == ChunkTiming(obs_age_ms=70.0, net_ms=5.0, queue_ms=5.0, infer_ms=40.0)
+    assert reply_from(chunk, arrays, now_ns=80_000_000).timing is None
 
 
 def upload_with(subtasks: tuple[tuple[str, int], ...]) -> list[bytes]:

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from opentau.errors import OptionError
-from opentau.loop.gate import Decision, Gate, GateOptions, Pair, pairs_needed, sign_test
+from opentau.loop.evidence import Pair, PairedEvidence, UnpairedEvidence, fisher_test, sign_test
+from opentau.loop.gate import Decision, Gate, GateOptions
 
 GATE = Gate(options=GateOptions())
+UNPAIRED = Gate(options=GateOptions(is_paired=False))
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,14 @@ def test_the_sign_test_is_exact() -> None:
     for wins, losses in product(range(5), range(5)):
         throws = list(product((0, 1), repeat=wins + losses))
         assert sign_test(wins, losses) == sum(sum(throw) >= wins for throw in throws) / len(throws)
+
+
+def test_fishers_test_is_exact() -> None:
+    labels = list(product((0, 1), repeat=6))  # which 3 of 6 episodes were the candidate's, all equally likely
+    for wins, losses in product(range(4), range(4)):
+        successes = [True] * (wins + losses) + [False] * (6 - wins - losses)
+        counts = [sum(map(int.__and__, label, map(int, successes))) for label in labels if sum(label) == 3]
+        assert fisher_test(wins, losses, 3) == sum(count >= wins for count in counts) / len(counts)
 
 
 def test_nothing_is_decided_before_the_first_look() -> None:
@@ -89,7 +99,7 @@ def test_pairs_beyond_the_deciding_look_change_nothing() -> None:
 
 
 def test_the_number_of_pairs_needed_gives_the_promised_power() -> None:
-    needed = pairs_needed(wins=30, losses=15, num_pairs=100, level=0.024)
+    needed = PairedEvidence().pairs_needed(30, 15, num_pairs=100, level=0.024)
     assert needed is not None
     draws = np.random.default_rng(0).random((4000, needed))
     wins, losses = np.sum(draws < 0.30, axis=1), np.sum((draws >= 0.30) & (draws < 0.45), axis=1)
@@ -149,4 +159,28 @@ def test_the_vectorised_simulation_decides_as_the_gate_does(simulation) -> None:
 def test_the_gate_keeps_its_promises_in_twenty_thousand_runs_each(simulation) -> None:
     rows = [simulation.simulate(GATE, scenario, num_runs=20_000, seed=0) for scenario in simulation.scenarios()]
     assert {row.discordance for row in rows if row.difference == 0} == {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8}
+    assert simulation.shortfalls(rows, max_pairs=100) == []
+
+
+def test_on_hardware_successes_are_compared_whichever_pair_they_fall_into() -> None:
+    played = pairs(wins=13, losses=2, ties=5)
+    verdict, shuffled = UNPAIRED.decide(played), UNPAIRED.decide(played[::-1])
+    assert verdict is not None
+    assert (verdict.decision, verdict.wins, verdict.losses, verdict.num_pairs) == (Decision.BETTER, 18, 7, 20)
+    assert verdict.p_value == fisher_test(18, 7, 20)
+    assert "In 20 episodes each, in random order, the candidate succeeded 18 times and the incumbent 7" in verdict.explain()
+    assert shuffled == verdict
+
+
+def test_an_unpaired_lead_says_how_many_episodes_it_would_need() -> None:
+    needed = UnpairedEvidence().pairs_needed(60, 45, num_pairs=100, level=0.024)
+    assert needed is not None
+    won, lost = np.random.default_rng(0).binomial(needed, [[0.60], [0.45]], (2, 2000))
+    power = np.mean([fisher_test(int(wins), int(losses), needed) <= 0.024 for wins, losses in zip(won, lost, strict=True)])
+    assert 0.70 < power < 0.86
+
+
+def test_the_unpaired_gate_keeps_its_promises_exactly(simulation) -> None:
+    rows = [simulation.exact(UNPAIRED, scenario) for scenario in simulation.unpaired_scenarios()]
+    assert {row.incumbent for row in rows if row.difference == 0} >= {0.05, 0.5, 0.95}
     assert simulation.shortfalls(rows, max_pairs=100) == []

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from opentau.cli.compose import compose_config
 from opentau.loop.options import LoopOptions
-from opentau.loop.plans import CANDIDATE, INCUMBENT, collection_plans, demonstration_plans, paired_plans, planned_stages
+from opentau.loop.plans import (
+    CANDIDATE,
+    INCUMBENT,
+    blind_name,
+    collection_plans,
+    demonstration_plans,
+    interleaved_plans,
+    paired_plans,
+    planned_stages,
+)
 
 
 def test_at_least_half_of_every_prefix_of_a_collection_runs_unsupervised() -> None:
@@ -28,11 +37,24 @@ def test_more_pairs_begin_with_the_same_pairs() -> None:
     assert many[: len(few)] == few
 
 
+def test_hardware_episodes_come_two_by_two_in_random_order_and_do_not_say_whose_they_are() -> None:
+    plans = interleaved_plans(tasks=["a", "b"], iteration=1, num_pairs=40, seed=0)
+    names = {role: blind_name(role, iteration=1, seed=0) for role in (INCUMBENT, CANDIDATE)}
+    firsts = [plan.policy_id for plan in plans[::2]]
+    assert [{plan.policy_id for plan in plans[i : i + 2]} for i in range(0, 80, 2)] == [set(names.values())] * 40
+    assert 10 < firsts.count(names[CANDIDATE]) < 30
+    assert len({plan.seed for plan in plans}) == len(plans)
+    assert not any(word in f"{plan.episode_id} {plan.policy_id}" for plan in plans for word in (INCUMBENT, CANDIDATE))
+    assert interleaved_plans(tasks=["a", "b"], iteration=1, num_pairs=10, seed=0) == plans[:20]
+    assert blind_name(CANDIDATE, iteration=2, seed=0) != names[CANDIDATE]
+
+
 def test_no_two_purposes_of_a_run_share_a_seed() -> None:
     demonstrations = demonstration_plans(tasks=["t"], first=0, count=50, seed=0)
     collected = [collection_plans(tasks=["t"], iteration=i, episodes=50, supervised_share=0.4, seed=0) for i in (1, 2)]
     gates = [paired_plans(tasks=["t"], iteration=i, num_pairs=50, seed=0)[::2] for i in (1, 2)]
-    seeds = [plan.seed for plans in (demonstrations, *collected, *gates) for plan in plans]
+    hardware = interleaved_plans(tasks=["t"], iteration=1, num_pairs=50, seed=0)
+    seeds = [plan.seed for plans in (demonstrations, *collected, *gates, hardware) for plan in plans]
     assert len(set(seeds)) == len(seeds)
 
 

@@ -1,12 +1,14 @@
-"""Plans and options that the tests of rollout sessions share."""
+"""Plans, options and whole sessions that the tests of rollouts share."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from opentau.rollout.options import RolloutOptions
-from opentau.types import Actor, EpisodePlan
-from tests.fakes import COUNTING_EXPERT, SHAKY_HAND, counting_env
+from opentau.rollout.session import RolloutSession
+from opentau.types import Actor, Episode, EpisodePlan, EpisodeResult
+from tests.fakes import COUNTING_EXPERT, SHAKY_HAND, DistanceCritic, ScriptedPolicy, counting_env
 
 EAGER_SUPERVISOR = {
     "target": "robot_bridge.supervisors:EpisodeSupervisor",
@@ -40,3 +42,24 @@ def mixed_plans(number: int = 12) -> list[EpisodePlan]:
         {"actor": Actor.EXPERT, "policy_id": ""},
     )
     return [plan(i, task_id=f"counting/{i % 3 % 2}", **kinds[i % 4]) for i in range(number)]
+
+
+def play(
+    plans: Sequence[EpisodePlan], rollout: RolloutOptions, *, policy: ScriptedPolicy | None = None, **session_args: Any
+) -> tuple[list[EpisodeResult], dict[int, Episode | None]]:
+    """Run plans in a session of their own; return results and what arrived, by index."""
+    arrived: dict[int, Episode | None] = {}
+
+    def note(result: EpisodeResult, episode: Episode | None) -> None:
+        assert result.plan.index not in arrived, "an episode arrived twice"
+        arrived[result.plan.index] = episode
+
+    policies = {"p": policy or ScriptedPolicy()}
+    with RolloutSession(rollout, policies=policies, critic=DistanceCritic(), **session_args) as session:
+        return session.run(plans, on_episode=note), arrived
+
+
+def contents(results: Sequence[EpisodeResult], arrived: dict[int, Episode | None]) -> list[tuple]:
+    """Everything that must not depend on stations, load and accidents."""
+    digests = [episode.digest() if (episode := arrived[result.plan.index]) else None for result in results]
+    return [*zip(results, digests, strict=True)]

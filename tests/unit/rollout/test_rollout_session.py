@@ -7,7 +7,6 @@ import signal
 import socket
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import psutil
@@ -15,32 +14,10 @@ import pytest
 
 from opentau.errors import InterfaceMismatch, LinkError, OptionError, PolicyError, StationError
 from opentau.events import EPISODE_FINISHED, STATION, EventLog, EventReader
-from opentau.rollout.options import RolloutOptions
 from opentau.rollout.session import RolloutSession
-from opentau.types import ActionChunk, Actor, Episode, EpisodePlan, EpisodeResult, Outcome, PolicyRequest
+from opentau.types import ActionChunk, Actor, Episode, EpisodeResult, Outcome, PolicyRequest
 from tests.fakes import DistanceCritic, ScriptedPolicy, counting_interface
-from tests.unit.rollout.sessions import mixed_plans, options, plan
-
-
-def play(
-    plans: Sequence[EpisodePlan], rollout: RolloutOptions, *, policy: ScriptedPolicy | None = None, **session_args: Any
-) -> tuple[list[EpisodeResult], dict[int, Episode | None]]:
-    """Run plans in a session of their own; return results and what arrived, by index."""
-    arrived: dict[int, Episode | None] = {}
-
-    def note(result: EpisodeResult, episode: Episode | None) -> None:
-        assert result.plan.index not in arrived, "an episode arrived twice"
-        arrived[result.plan.index] = episode
-
-    policies = {"p": policy or ScriptedPolicy()}
-    with RolloutSession(rollout, policies=policies, critic=DistanceCritic(), **session_args) as session:
-        return session.run(plans, on_episode=note), arrived
-
-
-def contents(results: Sequence[EpisodeResult], arrived: dict[int, Episode | None]) -> list[tuple]:
-    """Everything that must not depend on stations, load and accidents."""
-    digests = [episode.digest() if (episode := arrived[result.plan.index]) else None for result in results]
-    return [*zip(results, digests, strict=True)]
+from tests.unit.rollout.sessions import contents, mixed_plans, options, plan, play
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +79,7 @@ def test_a_station_that_hangs_is_replaced_and_its_episode_redone(tmp_path):
 
 def test_batches_hold_at_most_batch_size_rows_and_mix_stations():
     policy = ScriptedPolicy()
-    play([plan(i) for i in range(6)], options(num_stations=2, env={"step_s": 0.001}), policy=policy)
+    play([plan(i) for i in range(24)], options(num_stations=2, env={"step_s": 0.001}), policy=policy)
     assert max(policy.batch_sizes) == 2
     policy = ScriptedPolicy()
     play([plan(i) for i in range(4)], options(num_stations=2, batch_size=1), policy=policy)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
+import msgspec
 import numpy as np
 import pytest
 import zmq
@@ -12,8 +14,24 @@ from opentau.rollout.inference import InferenceServer
 from opentau.rollout.schedule import PlanQueue
 from opentau.rollout.server import Connected, ControlServer, Finished, Lost, Refused, ServerEvent, Silent
 from opentau.types import EpisodeResult, Outcome
+from robot_bridge.clocks import BOOT_ID
 from robot_bridge.link import Plane, bind, dial, receive, send, wait
-from robot_bridge.messages import AnyMessage, Assign, Bye, Chunk, Heartbeat, Hello, Obs, Reject, Upload, UploadAck, Welcome
+from robot_bridge.messages import (
+    AnyMessage,
+    Assign,
+    Bye,
+    Chunk,
+    Heartbeat,
+    Hello,
+    Obs,
+    Reject,
+    Stamp,
+    TimePing,
+    TimePong,
+    Upload,
+    UploadAck,
+    Welcome,
+)
 from tests.fakes import ScriptedPolicy, counting_interface
 from tests.unit.rollout.sessions import plan
 
@@ -133,6 +151,17 @@ def test_a_station_that_builds_is_given_time(control):
     assert server.events.empty()
 
 
+def test_a_server_says_what_its_clock_says_and_which_process_it_is(control):
+    _, dial_in = control
+    station = dial_in("s1")
+    before = time.monotonic_ns()
+    send(station, Plane.CONTROL, TimePing(session="now", t1_ns=before))
+    pong = answer(station)
+    assert isinstance(pong, TimePong)
+    assert (pong.t1_ns, pong.boot_id) == (before, BOOT_ID)
+    assert before <= pong.t2_ns <= pong.t3_ns <= time.monotonic_ns()
+
+
 def obs(**changes: object) -> Obs:
     plain = {
         "session": "now",
@@ -170,12 +199,18 @@ def test_an_inference_server_answers_what_belongs_to_it_and_refuses_the_rest(con
     send(station, Plane.INFERENCE, obs(session="before"), {"state": state})
     send(station, Plane.INFERENCE, obs(policy_id="q"), {"state": state})
     send(station, Plane.INFERENCE, obs(), {"state": state.astype(np.float64)})
-    send(station, Plane.INFERENCE, obs(seq=7), {"state": state})
+    stamp = Stamp(t_obs_ns=1, t_send_ns=2, boot_id="b", answer_within_ms=0.0)
+    send(station, Plane.INFERENCE, obs(seq=6, stamp=stamp), {"state": state})
+    time.sleep(0.1)  # of two requests that wait the newer counts anyway
+    stamp = msgspec.structs.replace(stamp, answer_within_ms=5_000.0)
+    send(station, Plane.INFERENCE, obs(seq=7, stamp=stamp), {"state": state})
     reply = answer(station, Plane.INFERENCE)
     server.stop()
     server.join(5.0)
     assert isinstance(reply, Chunk)
     assert reply.seq == 7
+    assert (reply.t_obs_ns, reply.t_send_ns, reply.boot_id) == (1, 2, BOOT_ID)
+    assert reply.queue_ms > 0.0
     assert len(refused) == 4
     assert "policy 'q' is not served; served are ['p']" in refused[2]
     assert not errors

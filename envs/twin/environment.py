@@ -1,0 +1,149 @@
+"""The SO-101's task as an environment: joint positions in, joint targets out, in the units that LeRobot's datasets have."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+
+from envs.rendering import describe_backend
+from envs.twin.plant import CAMERA, JOINTS, SCENE, So101Plant
+
+# Shapes: J = 6 joints in the order of JOINTS.
+
+NAMES = tuple(f"{joint}.pos" for joint in JOINTS)
+UNITS = (*("deg" for _ in JOINTS[:-1]), "%")
+"""The gripper's: 0 closed to 100 open."""
+CONTROL_HZ = 30.0
+NUM_INITIAL_STATES = 50
+OFFICIAL_ENTROPY = 101_101
+"""Spawned seed sequences give the official states; plain seeds below 2**128 never produce the same stream."""
+
+
+class JointUnits:
+    """Between the plant's radians and the robot's degrees and per cent."""
+
+    def __init__(self, ranges_rad: np.ndarray) -> None:
+        low, high = ranges_rad[-1]
+        self._scale_J = np.array([*(180.0 / np.pi for _ in JOINTS[:-1]), 100.0 / (high - low)])
+        self._zero_J = np.array([*(0.0 for _ in JOINTS[:-1]), low])
+        self.low, self.high = (self.from_rad(limits).astype(np.float32) for limits in ranges_rad.T)
+
+    def from_rad(self, angles_J: np.ndarray) -> np.ndarray:
+        return (angles_J - self._zero_J) * self._scale_J
+
+    def to_rad(self, numbers_J: np.ndarray) -> np.ndarray:
+        return np.asarray(numbers_J, np.float64) / self._scale_J + self._zero_J
+
+
+class So101Env(gymnasium.Env[dict[str, Any], np.ndarray]):
+    """Put the cube on the disc; observations are ``{"images": {"front": uint8 [Y, X, 3]}, "state": float32 [6]}``.
+
+    An action is where the servos shall go, float32 [6] in the state's units; they take their time.
+    """
+
+    num_initial_states = NUM_INITIAL_STATES
+    object_names: Mapping[str, str] = {"cube": "red cube", "disc": "blue disc"}
+    tasks: Sequence[str] = ("put the red cube on the blue disc",)
+
+    def __init__(self, *, task_id: int = 0, image_size: int = 64, placement_range: float = 0.5, max_steps: int = 240) -> None:
+        """Build the scene; `placement_range`, from 0 (cube at home) to 1 (anywhere in its region), sets the difficulty."""
+        if not 0 <= task_id < len(self.tasks):
+            raise ValueError(f"twin/so101 has the tasks 0 to {len(self.tasks) - 1}, got task_id={task_id}")
+        if max_steps < 1 or not 8 <= image_size <= 2048:
+            raise ValueError(f"max_steps is at least 1, image_size 8 to 2048 pixels; got {max_steps} and {image_size}")
+        self.plant = So101Plant(placement_range=placement_range)
+        self.units = JointUnits(self.plant.ranges_rad)
+        self.prompt = self.tasks[task_id]
+        self.task_id = f"twin_so101/{task_id}"
+        self.env_id = _env_id(
+            task=self.task_id, image_size=image_size, placement_range=placement_range, max_steps=max_steps,
+            mujoco=mujoco.__version__, opengl=describe_backend().id,
+        )  # fmt: skip
+        self.max_steps = max_steps
+        self._image_size = image_size
+        self._num_steps = 0
+        self.metadata = {"render_modes": [], "render_fps": CONTROL_HZ, "interface": interface(image_size)}
+        self.action_space = gymnasium.spaces.Box(self.units.low, self.units.high, dtype=np.float32)
+        image = gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
+        self.observation_space = gymnasium.spaces.Dict(
+            {
+                "images": gymnasium.spaces.Dict({CAMERA: image}),
+                "state": gymnasium.spaces.Box(-360.0, 360.0, (len(JOINTS),), np.float32),
+            }
+        )
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Start an episode; ``options={"initial_state": i}`` picks an official state, else `seed` draws the placement."""
+        super().reset(seed=seed)
+        unknown = set(options or {}) - {"initial_state"}
+        if unknown:
+            raise ValueError(f"reset knows the option 'initial_state', not {', '.join(map(repr, sorted(unknown)))}")
+        index = (options or {}).get("initial_state")
+        self.plant.reset(seed=self.np_random if index is None else _official_rng(int(index)))
+        self._num_steps = 0
+        return self.observe(), {"is_success": False}
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Play one control step and render."""
+        reward, terminated, truncated, info = self.advance(action)
+        return self.observe(), reward, terminated, truncated, info
+
+    def advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict[str, Any]]:
+        """Play one control step without rendering: reward, terminated (success), truncated, info."""
+        action = np.asarray(action, np.float64)
+        if action.shape != (len(JOINTS),) or not np.isfinite(action).all():
+            raise ValueError(f"an action is six finite numbers, the joints' targets in {', '.join(UNITS)}; got {action}")
+        self.plant.set_goals(self.units.to_rad(action))
+        self.plant.advance(1.0 / CONTROL_HZ)
+        self._num_steps += 1
+        is_success = self.plant.is_success()
+        return float(is_success), is_success, self._num_steps >= self.max_steps, {"is_success": is_success}
+
+    def observe(self) -> dict[str, Any]:
+        """Return the image and the joint positions in fresh arrays."""
+        state = self.units.from_rad(self.plant.positions()).astype(np.float32)
+        return {"images": {CAMERA: self.plant.render(size=self._image_size)}, "state": state}
+
+    def get_state(self) -> np.ndarray:
+        """Return the full simulator state, float64 [N]."""
+        return self.plant.get_state()
+
+    def set_state(self, state: np.ndarray) -> None:
+        """Restore what `get_state` returned; the step counter is not part of it."""
+        self.plant.set_state(state)
+
+    def close(self) -> None:
+        """Free the renderer; closing twice is allowed."""
+        self.plant.close()
+
+
+def interface(image_size: int) -> dict[str, Any]:
+    """Return the plain interface of the arm with one camera, also that of the hardware."""
+    return {
+        "cameras": {CAMERA: [image_size, image_size, 3]},
+        "state_names": list(NAMES),
+        "state_units": list(UNITS),
+        "action_names": list(NAMES),
+        "action_units": list(UNITS),
+        "action_space": "absolute_joint",
+        "control_hz": CONTROL_HZ,
+    }
+
+
+def _official_rng(initial_state: int) -> np.random.Generator:
+    if not 0 <= initial_state < NUM_INITIAL_STATES:
+        raise ValueError(f"initial_state is {initial_state}; the twin has the official states 0 to {NUM_INITIAL_STATES - 1}")
+    return np.random.default_rng(np.random.SeedSequence(OFFICIAL_ENTROPY, spawn_key=(initial_state,)))
+
+
+def _env_id(**facts: object) -> str:
+    """Return a readable id with a hash of everything that decides what an episode looks like."""
+    facts["scene"] = SCENE.read_text()
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return f"{facts['task']}-{digest[:16]}"

@@ -1,0 +1,1 @@
+"""Whoever looks after a robot between episodes: implementations of `opentau.protocols.Operator`."""

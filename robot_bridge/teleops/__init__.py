@@ -1,0 +1,1 @@
+"""A human's hands on a robot: devices that implement `opentau.protocols.Teleop`."""
