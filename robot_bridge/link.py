@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import zmq
@@ -14,6 +14,7 @@ from robot_bridge.messages import AnyMessage, Frame, Payload, decode, encode
 
 SEND_TIMEOUT_MS = 10_000
 HANDSHAKE_TIMEOUT_MS = 10_000
+COPIED_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,17 +97,17 @@ def _configure(socket: zmq.Socket[bytes], plane: Plane) -> None:
 
 def wait(socket: zmq.Socket[bytes], *, timeout_s: float) -> bool:
     """Return whether a message is there, after at most `timeout_s`."""
-    return bool(socket.poll(max(0, int(timeout_s * 1000)), zmq.POLLIN))
+    return bool(zmq.zmq_poll([(socket, zmq.POLLIN)], max(0, int(timeout_s * 1000))))
 
 
 def send(socket: zmq.Socket[bytes], plane: Plane, message: AnyMessage, arrays: Mapping[str, Payload] | None = None) -> None:
     """Send from a DEALER; raises `LinkError` for too large a message and when the server takes nothing for ten seconds."""
     frames = encode(message, arrays)
-    num_bytes = sum(len(frame) for frame in frames)
+    num_bytes = sum(map(len, frames))
     if num_bytes > plane.value.max_bytes:
         raise LinkError(f"a message of {num_bytes} bytes cannot be sent; the limit is {plane.value.max_bytes}")
     try:
-        socket.send_multipart(frames, copy=False)
+        _send_frames(socket, frames, flags=0)
     except zmq.Again as error:
         raise LinkError(f"the server has not taken a {type(message).__name__} for {SEND_TIMEOUT_MS / 1000:g} s") from error
 
@@ -121,7 +122,7 @@ def send_to(
 ) -> bool:
     """Send from a ROUTER; return False where the peer is gone or takes nothing."""
     try:
-        socket.send_multipart([identity, *encode(message, arrays)], flags=zmq.DONTWAIT, copy=False)
+        _send_frames(socket, [identity, *encode(message, arrays)], flags=zmq.DONTWAIT)
     except zmq.ZMQError as error:
         if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
             raise
@@ -136,4 +137,17 @@ def receive_from(socket: zmq.Socket[bytes]) -> tuple[bytes, list[Frame]]:
 
 
 def _frames(socket: zmq.Socket[bytes]) -> list[Frame]:
-    return [frame.buffer for frame in socket.recv_multipart(flags=zmq.DONTWAIT, copy=False)]
+    """Read a message as views of what has arrived (pyzmq's own loop asks the socket after every frame)."""
+    frames: list[Frame] = []
+    while True:
+        frame = socket.recv(zmq.DONTWAIT, copy=False)
+        frames.append(frame.buffer)
+        if not frame.more:
+            return frames
+
+
+def _send_frames(socket: zmq.Socket[bytes], frames: Sequence[Frame], *, flags: int) -> None:
+    """Send a message; it goes out whole or not at all. Small frames are cheaper to copy than to keep."""
+    for frame in frames[:-1]:
+        socket.send(frame, flags | zmq.SNDMORE, copy=len(frame) < COPIED_BYTES)
+    socket.send(frames[-1], flags, copy=len(frames[-1]) < COPIED_BYTES)

@@ -108,7 +108,7 @@ class So101Env(gymnasium.Env[dict[str, Any], np.ndarray]):
     def observe(self) -> dict[str, Any]:
         """Return the image and the joint positions in fresh arrays."""
         state = self.units.from_rad(self.plant.positions()).astype(np.float32)
-        return {"images": {CAMERA: self.plant.render(size=self._image_size)}, "state": state}
+        return {"images": {CAMERA: self.plant.render(CAMERA, (self._image_size, self._image_size))}, "state": state}
 
     def get_state(self) -> np.ndarray:
         """Return the full simulator state, float64 [N]."""

@@ -16,7 +16,7 @@ import numpy as np
 import zmq
 
 from opentau.errors import OpenTauError, OptionError, RobotError, near_matches
-from robot_bridge.robots.plant import HandMovable, Plant
+from robot_bridge.robots.plant import HandMovable, Observable, Plant
 from robot_bridge.robots.servo import Servo
 from robot_bridge.robots.servo_bus import ServoBus
 
@@ -155,6 +155,21 @@ def _move_by_hand(emulator: BusEmulator, *, positions: list[float]) -> None:
     emulator.on_plant(move)
 
 
+def _reset(emulator: BusEmulator, *, seed: int) -> None:
+    emulator.on_plant(lambda plant: plant.reset(int(seed)))
+
+
+def _state(emulator: BusEmulator) -> list[float]:
+    """The plant's whole state, for scripted people who see more than a camera does."""
+
+    def state(plant: Plant) -> list[float]:
+        if not isinstance(plant, Observable):
+            raise OptionError(f"a {type(plant).__name__} has no state to show; use a plant with get_state")
+        return plant.get_state().tolist()
+
+    return emulator.on_plant(state)
+
+
 VERBS: dict[str, Callable[..., Any]] = {
     STOP: lambda emulator: None,
     "faults": _set_faults,
@@ -168,7 +183,8 @@ VERBS: dict[str, Callable[..., Any]] = {
     "restart_motors": lambda emulator: emulator.restart_motors(),
     "move_by_hand": _move_by_hand,
     "positions": lambda emulator: emulator.on_plant(lambda plant: plant.positions().tolist()),
-    "reset": lambda emulator, *, seed: emulator.on_plant(lambda plant: plant.reset(int(seed)) and None),
+    "reset": _reset,
+    "state": _state,
     "is_success": lambda emulator: bool(emulator.on_plant(lambda plant: plant.is_success())),
     "render": lambda emulator, *, camera, size: emulator.on_plant(lambda plant: plant.render(camera, tuple(size))),
 }

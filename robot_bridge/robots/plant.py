@@ -59,6 +59,15 @@ class HandMovable(Protocol):
         ...
 
 
+@runtime_checkable
+class Observable(Protocol):
+    """A plant that shows its whole state."""
+
+    def get_state(self) -> np.ndarray:
+        """Return it, float64 [N]."""
+        ...
+
+
 class FirstOrderArm:
     """Six joints that approach their targets exponentially; powered off, they stay where a hand puts them."""
 

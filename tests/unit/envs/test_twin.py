@@ -41,7 +41,7 @@ def test_a_joint_turns_no_faster_than_the_servo_can(plant: So101Plant) -> None:
         plant.advance(TICK_S)
         speeds.append(plant.velocities()[0])
     assert 4.0 < max(speeds) < 4.9  # rad/s
-    assert np.abs(plant.loads()).max() <= 1.0
+    assert np.abs(plant.torques()).max() <= 1.0
 
 
 def test_goals_end_at_the_joints_ranges(plant: So101Plant) -> None:
@@ -54,11 +54,11 @@ def test_an_arm_without_power_gives_way(plant: So101Plant) -> None:
     before = plant.grip()[2]
     settle(plant, 2.0)
     assert plant.grip()[2] < before - 0.02
-    assert not plant.loads().any()
+    assert not plant.torques().any()
     plant.reset(seed=0)
-    assert np.abs(plant.loads()).max() < 0.2
+    assert np.abs(plant.torques()).max() < 0.2
     plant.advance(TICK_S)
-    assert plant.loads().any()
+    assert plant.torques().any()
 
 
 def test_time_passes_in_whole_steps_and_nothing_of_it_is_lost(plant: So101Plant) -> None:

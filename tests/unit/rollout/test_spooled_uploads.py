@@ -340,6 +340,19 @@ def test_a_server_killed_before_an_episode_is_safe_gets_it_again_and_records_eac
     assert not list((tmp_path / "spool").glob("*.episode"))
 
 
+def test_a_spool_without_room_says_so_and_delivers_from_memory(tmp_path, started):
+    with open(tmp_path / "server.log", "ab") as log:
+        command = [sys.executable, "-P", "-m", "tests.unit.rollout.recording_server", str(tmp_path)]
+        started.append(subprocess.Popen(command, stdout=log, stderr=log))
+    until(lambda: (tmp_path / "endpoints").is_file())
+    control, inference = (tmp_path / "endpoints").read_text().split()
+    station = start_station(tmp_path, control, started, inference_endpoint=inference, spool_bytes=1_000)
+    assert started[0].wait(60) == 0
+    assert station.wait(60) == 0
+    assert len(list(tmp_path.glob("*.recorded"))) == 3
+    assert "the limit is 1000 (spool_bytes). The episode is kept in memory" in (tmp_path / "arm.log").read_text()
+
+
 def until(condition: Callable[[], bool], *, timeout_s: float = 30.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -48,6 +48,18 @@ def test_they_play_what_our_own_stations_would(tmp_path):
     assert "stranger" in refusals[0]
 
 
+def test_one_that_sends_jpegs_asks_for_the_time_and_spools_plays_the_same(tmp_path):
+    plans = [plan(0), plan(1, is_recorded=False)]
+    with RolloutSession(options(num_stations=1), policies={"p": ScriptedPolicy()}) as session:
+        here = session.run(plans)
+    with RolloutSession(options(num_stations=0), policies={"p": ScriptedPolicy()}) as session:
+        spool = tmp_path / "spool"
+        station = start(session, tmp_path, "guest", image_encoding="jpeg", clock_interval_s=0.0, spool=str(spool))
+        assert session.run(plans) == here
+    assert station.wait(60) == 0, (tmp_path / "guest.log").read_text()
+    assert list(spool.iterdir()) == []
+
+
 def test_fewer_than_none_is_an_error():
     with pytest.raises(OptionError, match="num_stations is -1"):
         options(num_stations=-1)
