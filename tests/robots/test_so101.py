@@ -48,7 +48,7 @@ def test_what_it_offers_are_six_joints_by_name_and_unit(follower):
     _, robot = follower(use_degrees=True)
     offered: Robot = robot
     assert offered.interface.state_names == offered.interface.action_names == tuple(f"{joint}.pos" for joint in JOINTS)
-    assert offered.interface.action_units == ("deg",) * 5 + ("percent of range",)
+    assert offered.interface.action_units == ("deg",) * 5 + ("%",)
     assert (offered.interface.action_space, offered.interface.control_hz) == ("absolute_joint", 30.0)
 
 
