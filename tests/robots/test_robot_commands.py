@@ -208,7 +208,10 @@ def test_demonstrations_are_recorded_and_the_pictures_then_match_the_dataset(
         elif line.startswith("Hold the arm"):
             typed("\n")
 
-    arguments = ["--into", str(into), "--prompt", "pick up the cube", "--episodes", "2", "--lossless", "--max-speed", "400"]
+    arguments = ["--into", str(into), "--prompt", "pick up the cube", "--episodes", "2", "--lossless"]
+    limits = {f"{joint}.pos": {"low": -80, "high": 100, "velocity": 200, "acceleration": 2000} for joint in JOINTS}
+    (tmp_path / "limits.yaml").write_text(yaml.safe_dump({"axes": limits}))
+    arguments += ["--limits", str(tmp_path / "limits.yaml")]
     assert run_with_stderr("robot", "record", path, *arguments, on_line=act) == 0
     shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()[:-1]]
     assert [each["outcome"] for each in shown] == ["success", "failure"]
@@ -221,6 +224,7 @@ def test_demonstrations_are_recorded_and_the_pictures_then_match_the_dataset(
     assert (episode.reward[-1], episode.reward[:-1].max()) == (1, 0)
     moved = episode.action[-1, 0] - episode.action[0, 0]
     assert moved > 10
+    assert np.abs(np.diff(episode.action, axis=0)).max() <= 200 / 20 + 1e-3
     assert abs(episode.state[-1, 0] - episode.action[-1, 0]) < 1.0
     assert dataset.interface.action_units[0] == "deg"
     assert set(follower.client.ask("registers", name="Torque_Enable").values()) == {0}
