@@ -61,6 +61,30 @@ def test_connecting_powers_the_arm_up_without_moving_it(follower):
     assert np.abs(emulator.on_plant(lambda plant: plant.positions()) - before).max() < 0.002
 
 
+class Watched(FirstOrderArm):
+    """An arm that remembers when any of its motors was off."""
+
+    def __init__(self):
+        super().__init__(start=START)
+        self.num_steps_off = 0
+
+    def set_torque_enabled(self, enabled):
+        super().set_torque_enabled(enabled)
+        self.num_steps_off += not all(enabled)
+
+
+def test_connecting_again_to_an_arm_that_holds_its_pose_never_lets_it_fall(follower):
+    plant = Watched()
+    _, robot = follower(plant=plant)
+    robot.connect()
+    robot.close()
+    time.sleep(0.05)
+    plant.num_steps_off = 0
+    robot.connect()
+    time.sleep(0.05)
+    assert plant.num_steps_off == 0
+
+
 @pytest.mark.parametrize("use_degrees", [True, False])
 def test_commands_are_reached_and_read_back_in_the_same_units(follower, use_degrees):
     _, robot = follower(use_degrees=use_degrees)
