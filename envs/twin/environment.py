@@ -17,7 +17,7 @@ from envs.twin.plant import CAMERA, JOINTS, SCENE, START_RAD, So101Plant
 # Shapes: J = 6 joints in the order of JOINTS.
 
 NAMES = tuple(f"{joint}.pos" for joint in JOINTS)
-UNITS = (*("deg" for _ in JOINTS[:-1]), "percent of range")
+UNITS = (*("deg" for _ in JOINTS[:-1]), "%")
 """The gripper's: 0 closed to 100 open."""
 CONTROL_HZ = 30.0
 NUM_INITIAL_STATES = 50

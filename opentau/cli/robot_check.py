@@ -9,9 +9,7 @@ import numpy as np
 
 from opentau.cli.compose import parser
 from opentau.cli.robot_arguments import SPEC_HELP, read_spec, show_findings
-from opentau.config import build
-from opentau.data.lerobot.dataset import Dataset
-from opentau.data.lerobot.hub import find_dataset
+from opentau.config import build, locate
 from opentau.errors import OptionError, RobotError
 from robot_bridge.robots.checking import Finding, check_bus, check_camera, check_directions, check_motors
 from robot_bridge.robots.picture import compare_pictures, write_side_by_side
@@ -21,7 +19,8 @@ DESCRIPTION = """Check an SO-101: port, ids, supply voltage, temperatures, calib
   opentau robot check arm.yaml
   opentau robot check arm.yaml --move                    also move every joint by 3.5 degrees and back
   opentau robot check arm.yaml --dataset owner/name      also compare the cameras with a dataset's, side by side as PNG"""
-_NUM_REFERENCES = 5
+_REFERENCES = "opentau.cli.robot_references:first_frames"
+"""Late: it reads datasets, which the other checks do not need."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -37,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     robot = build(spec)
     if not isinstance(robot, So101Follower):
         raise OptionError(f"{spec['target']} is no SO-101 follower; `opentau robot check` knows no other arm yet")
-    references = _references(options.dataset) if options.dataset else {}
+    references = locate(_REFERENCES)(options.dataset) if options.dataset else {}
     try:
         findings = list(_arm_findings(robot, path=robot.arm.bus.port.path, moves=options.move))
         for name in robot.cameras:
@@ -93,11 +92,3 @@ def _camera_findings(
         finding,
         Finding(name=f"picture {name}", is_good=not compared.problems, text=text, fix="; ".join(compared.problems)),
     ]
-
-
-def _references(name: str) -> dict[str, list[np.ndarray]]:
-    """Return the first frames of some episodes of a dataset by camera."""
-    dataset = Dataset(find_dataset(name))
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(_NUM_REFERENCES, len(dataset))).astype(int))
-    episodes = [dataset.load(int(position)) for position in chosen]
-    return {camera: [episode.images[camera][0] for episode in episodes] for camera in dataset.interface.cameras}

@@ -15,15 +15,14 @@ from opentau.config import build
 from opentau.data.lerobot.writer import DatasetWriter
 from opentau.protocols import Robot, Teleop
 from opentau.types import Outcome
+from robot_bridge.limits import Limits, TickLimits
 from robot_bridge.robots.demonstrating import Demonstration, approach, demonstrate
 
 DESCRIPTION = """Record demonstrations: the leader moves the robot, and every episode is on disk before the next begins.
-  opentau robot record arm.yaml --into demos/pick --prompt "pick up the cube" --episodes 50
+  opentau robot record arm.yaml --limits limits.yaml --into demos/pick --prompt "pick up the cube" --episodes 50
 
 Enter starts an episode; Enter again ends it as a success, f and Enter as a failure, d and Enter discards it, q and Enter
 stops. An interrupted recording goes on with the same command; the dataset is finished after the last episode."""
-_APPROACH_SPEED = 45.0
-"""Units of the interface a second on the way to the leader."""
 _STOP = "q"
 _VERDICTS = {"": Outcome.SUCCESS, "s": Outcome.SUCCESS, "f": Outcome.FAILURE, "d": Outcome.ABORTED, _STOP: Outcome.ABORTED}
 
@@ -37,7 +36,9 @@ def main(argv: Sequence[str]) -> int:
     arguments.add_argument("--episodes", type=int, required=True, help="how many the dataset shall have")
     arguments.add_argument("--task-id", default="real/0", help="the task's name in results (real/0)")
     arguments.add_argument("--seconds", type=float, default=60.0, help="an episode's longest time (60)")
-    arguments.add_argument("--max-speed", type=float, default=180.0, help="units of the interface a second, per joint (180)")
+    arguments.add_argument(
+        "--limits", type=Path, required=True, metavar="FILE", help="the robot's limits, as stations have them"
+    )
     arguments.add_argument("--lossless", action="store_true", help="keep pictures as PNG, not as video: many times the size")
     options = arguments.parse_args(argv)
     spec = read_spec(options.spec, needs=("robot", "teleop"))
@@ -51,14 +52,14 @@ def main(argv: Sequence[str]) -> int:
         env_id=robot.robot_type,
         video_cameras=[] if options.lossless else list(robot.interface.cameras),
     )
-    lines = Lines()
+    limits, lines = TickLimits.of(Limits.load(options.limits), robot.interface), Lines()
     with contextlib.ExitStack() as stack:
         teleop.connect()
         stack.callback(teleop.close)
         robot.connect()
         stack.callback(_switch_off, robot, lines)
         for index in sorted(set(range(options.episodes)) - writer.recorded()):
-            shown = _record_one(robot, teleop, writer, lines, index=index, options=options)
+            shown = _record_one(robot, teleop, writer, lines, index=index, limits=limits, options=options)
             print(json.dumps({"episode": index, **shown}), flush=True)
     writer.finish()
     print(options.into)
@@ -66,12 +67,19 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _record_one(
-    robot: Robot, teleop: Teleop, writer: DatasetWriter, lines: Lines, *, index: int, options: argparse.Namespace
+    robot: Robot,
+    teleop: Teleop,
+    writer: DatasetWriter,
+    lines: Lines,
+    *,
+    index: int,
+    limits: TickLimits,
+    options: argparse.Namespace,
 ) -> dict[str, object]:
     """Record until an episode is kept; returns what is worth showing of it."""
     while True:
         lines.ask(f"Episode {index}: set the scene up, hold the leader where the robot may go, and press Enter.")
-        approach(robot, teleop, max_speed=min(_APPROACH_SPEED, options.max_speed))
+        motion = approach(robot, teleop, limits=limits)
         typed: list[str] = []
         made = demonstrate(
             robot,
@@ -81,7 +89,8 @@ def _record_one(
             task_id=options.task_id,
             index=index,
             max_seconds=options.seconds,
-            max_speed=options.max_speed,
+            limits=limits,
+            motion=motion,
         )
         if typed[-1:] == [_STOP]:
             raise KeyboardInterrupt

@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     plant = {"target": PLANT, "args": {"placement_range": parsed.placement_range, "keeps_arm": True}}
     facts = locate(FACTS)()
-    spec = write_emulator(folder, plant=plant, ranges_rad=facts["ranges_rad"])
+    spec = write_emulator(folder, plant=plant)
     command = [sys.executable, "-P", "-m", "robot_bridge.robots.emulator", str(spec)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as emulator:
         assert emulator.stdout is not None

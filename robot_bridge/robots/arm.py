@@ -83,7 +83,7 @@ class Arm:
             )
 
     def write_calibration(self) -> None:
-        """Write offsets and ranges into the motors, which must be powered off."""
+        """Write offsets and ranges into the motors; those that hold others lose their power."""
         for joint, motor_id in zip(JOINTS, self.ids, strict=True):
             entry = self.calibration[joint]
             self.write_lasting(
@@ -96,15 +96,17 @@ class Arm:
             )
 
     def write_lasting(self, motor_id: int, values: Mapping[str, int]) -> None:
-        """Write registers that outlast the power, only those that differ: that memory wears."""
-        self.bus.write("Lock", motor_id, 0)
-        for name, value in values.items():
-            if self.bus.read(name, motor_id) != value:
+        """Write registers that outlast the power, only those that differ: that memory wears, and needs the motor off."""
+        different = {name: value for name, value in values.items() if self.bus.read(name, motor_id) != value}
+        if different:
+            self.bus.write("Torque_Enable", motor_id, 0)
+            self.bus.write("Lock", motor_id, 0)
+            for name, value in different.items():
                 self.bus.write(name, motor_id, value)
         self.bus.write("Lock", motor_id, 1)
 
     def prepare(self, *, gains: tuple[int, int, int] | None, max_gripper_torque: float | None) -> None:
-        """Set how the motors answer and pull, as LeRobot's driver does; they must be powered off."""
+        """Set how the motors answer and pull, as LeRobot's driver does; those that hold other values lose their power."""
         for joint, motor_id in zip(JOINTS, self.ids, strict=True):
             wanted = {
                 "Return_Delay_Time": 0,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from opentau.errors import RobotError
 from robot_bridge.robots.arm import MULTI_TURN, POSITION_MODE, Arm
-from robot_bridge.robots.calibration import FULL_TURN_JOINT, JOINTS, MotorCalibration
+from robot_bridge.robots.calibration import FULL_TURN_JOINT, GRIPPER, JOINTS, MotorCalibration
 from robot_bridge.robots.feetech import FeetechBus
-from robot_bridge.robots.registers import HALF_TURN, MAX_TICK
+from robot_bridge.robots.registers import HALF_TURN, MAX_TICK, TICKS_PER_TURN
 
 _MIN_RANGE, _MAX_RANGE = 200, 3900
 _READ_EVERY_S = 0.02
@@ -56,6 +58,22 @@ def calibrate(
         if joint == FULL_TURN_JOINT or _require_moved(joint, spans[joint])
     }
     Arm(bus, calibration, use_degrees=True).write_calibration()
+    return calibration
+
+
+def calibration_of(ranges_rad: np.ndarray, *, zero_ticks: Sequence[int]) -> dict[str, MotorCalibration]:
+    """Return what calibrating an arm would give whose stops and bare encoders are known; `ranges_rad` is float64 [6, 2].
+
+    The middle of every range is the joint's zero angle, so that degrees count from it; the gripper's range is its own.
+    """
+    calibration = {}
+    for number, (joint, (low, high), zero) in enumerate(zip(JOINTS, ranges_rad, zero_ticks, strict=True), start=1):
+        reach = max(-low, high)
+        stops = np.array([low, high] if joint == GRIPPER else [-reach, reach]) * TICKS_PER_TURN / (2 * np.pi)
+        range_min, range_max = (HALF_TURN + round(float(ticks)) for ticks in stops)
+        calibration[joint] = MotorCalibration(
+            id=number, drive_mode=0, homing_offset=int(zero) - HALF_TURN, range_min=range_min, range_max=range_max
+        )
     return calibration
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from opentau.errors import RobotError
 from robot_bridge.robots.registers import MAX_ID, MAX_TICK
 
-DEGREES, PERCENT = "deg", "percent of range"
+DEGREES, PERCENT = "deg", "%"
 """Units of a joint in an interface."""
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 """The SO-101's motors in the order of their ids, from 1."""

@@ -10,6 +10,11 @@ import numpy as np
 
 from opentau.protocols import Robot, Teleop
 from opentau.types import Episode, Outcome, Reading, Source
+from robot_bridge.limits import TickLimits
+from robot_bridge.safety import Motion, limited
+
+ARRIVED = 0.02
+"""Distance to the device's pose, as a part of the widest axis, at which an approach is over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,24 +27,20 @@ class Demonstration:
     max_image_age_s: float
 
 
-def approach(robot: Robot, teleop: Teleop, *, max_speed: float, timeout_s: float = 20.0) -> None:
-    """Bring a robot to where the human's device is, no faster than `max_speed` units per second.
+def approach(robot: Robot, teleop: Teleop, *, limits: TickLimits, speed: float = 0.3, timeout_s: float = 20.0) -> Motion:
+    """Bring a robot to where the human's device is, at that part of its velocity limits; returns its motion then.
 
     A device without a pose of its own leaves the robot where it is.
     """
-    step_s, target = 1 / robot.interface.control_hz, robot.read().state
+    step_s, motion = 1 / robot.interface.control_hz, Motion.at_rest(robot.read().state)
     deadline = time.monotonic() + timeout_s
     while (pose := teleop.pose()) is not None and time.monotonic() < deadline:
-        target = limited(pose, previous=target, max_step=max_speed * step_s)
-        robot.command(target)
-        if np.array_equal(target, pose):
-            return
+        motion, _ = limited(limits, motion, pose, speed=speed)
+        robot.command(motion.position)
+        if np.abs(motion.position - np.clip(pose, limits.low, limits.high)).max() <= ARRIVED * (limits.high - limits.low).max():
+            break
         time.sleep(step_s)
-
-
-def limited(action: np.ndarray, *, previous: np.ndarray, max_step: float) -> np.ndarray:
-    """Return the action with no dimension further than `max_step` from the previous one, float32 [A]."""
-    return np.clip(action, previous - max_step, previous + max_step).astype(np.float32)
+    return motion
 
 
 def demonstrate(
@@ -51,27 +52,28 @@ def demonstrate(
     task_id: str,
     index: int,
     max_seconds: float,
-    max_speed: float,
+    limits: TickLimits,
+    motion: Motion | None = None,
 ) -> Demonstration:
     """Record one episode until `verdict` says how it ended, or the device does, or the time is over (a timeout).
 
-    The robot holds its pose afterwards. A robot that fails raises `RobotError`, and nothing is returned.
+    What the device asks for is kept within the limits; `motion` is how the robot moves already. Afterwards it holds its
+    pose. A robot that fails raises `RobotError`, and nothing is returned.
     """
     readings, actions = [], []
     step_s, num_late_ticks, outcome = 1 / robot.interface.control_hz, 0, None
     num_steps = round(max_seconds / step_s)
-    started, previous = time.monotonic(), robot.read().state
+    started, motion = time.monotonic(), motion or Motion.at_rest(robot.read().state)
     for tick in range(num_steps):
         wait_s = started + tick * step_s - time.monotonic()
         if wait_s > 0:
             time.sleep(wait_s)
         num_late_ticks += wait_s < -step_s / 2
         reading = robot.read()
-        action = limited(teleop.act(reading.state), previous=previous, max_step=max_speed * step_s)
-        robot.command(action)
-        previous = action
+        motion, _ = limited(limits, motion, teleop.act(reading.state))
+        robot.command(motion.position)
         readings.append(reading)
-        actions.append(action)
+        actions.append(motion.position)
         outcome = verdict() or teleop.verdict()
         if outcome is not None:
             break

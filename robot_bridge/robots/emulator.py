@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +27,10 @@ import yaml
 from opentau.config import build, options_from
 from opentau.errors import OpenTauError, RobotError
 from robot_bridge.parents import die_with_parent
-from robot_bridge.robots.calibration import JOINTS, read_calibration
+from robot_bridge.robots.calibrating import calibration_of
+from robot_bridge.robots.calibration import JOINTS, Calibration, read_calibration, write_calibration
 from robot_bridge.robots.emulator_control import ControlServer
-from robot_bridge.robots.plant import Plant
+from robot_bridge.robots.plant import Plant, Ranged
 from robot_bridge.robots.registers import DEFAULT_BAUD_RATE
 from robot_bridge.robots.serial_port import BITS_PER_BYTE
 from robot_bridge.robots.servo import Mounting, Servo
@@ -50,6 +51,8 @@ class EmulatorSpec:
     """Where a symbolic link to the terminal is kept, as /dev/serial/by-id does for adapters."""
     calibration: str = ""
     """A calibration file that the motors already hold; '' for motors as they come from the factory."""
+    write_calibration: str = ""
+    """Where to write the calibration that fits the plant's ranges, which the motors then hold instead of `calibration`."""
     zero_ticks: tuple[int, ...] = (2048,) * 6
     """Per motor what its bare encoder reads at the plant's zero angle."""
     directions: tuple[int, ...] = (1,) * 6
@@ -85,11 +88,18 @@ class BusEmulator:
         return self._spec.link
 
     def start(self) -> None:
-        """Plug the adapter in and let time run; returns when the plant is ready."""
-        self.plug()
+        """Let time run and, once the plant is ready, plug the adapter in."""
         for thread in self._threads:
             thread.start()
-        self.on_plant(lambda plant: None)
+        ranges_rad = self.on_plant(lambda plant: plant.ranges_rad if isinstance(plant, Ranged) else None)
+        if self._spec.write_calibration:
+            if ranges_rad is None:
+                raise RobotError(f"{self._spec.plant} has no ranges_rad to calibrate by; give the emulator a calibration file")
+            calibration = calibration_of(ranges_rad, zero_ticks=self._spec.zero_ticks)
+            with self._lock:
+                _hold(self._motors, calibration)
+            write_calibration(self._spec.write_calibration, calibration)
+        self.plug()
 
     def close(self) -> None:
         self._stopping.set()
@@ -187,14 +197,19 @@ def _make_servos(spec: EmulatorSpec) -> list[Servo]:
             spec.ids, spec.zero_ticks, spec.directions, spec.baud_rates, strict=True
         )
     ]
-    calibration = read_calibration(spec.calibration) if spec.calibration else {}
-    for servo, joint in zip(servos, JOINTS, strict=True):
+    for servo in servos:
         servo.store("Present_Voltage", round(10 * spec.voltage))
-        if joint in calibration:
-            servo.keep("Homing_Offset", calibration[joint].homing_offset)
-            servo.keep("Min_Position_Limit", calibration[joint].range_min)
-            servo.keep("Max_Position_Limit", calibration[joint].range_max)
+    if spec.calibration:
+        _hold(servos, read_calibration(spec.calibration))
     return servos
+
+
+def _hold(servos: Sequence[Servo], calibration: Calibration) -> None:
+    """Put a calibration into the motors, as if it had been measured there."""
+    for servo, joint in zip(servos, JOINTS, strict=True):
+        servo.keep("Homing_Offset", calibration[joint].homing_offset)
+        servo.keep("Min_Position_Limit", calibration[joint].range_min)
+        servo.keep("Max_Position_Limit", calibration[joint].range_max)
 
 
 def _host_rate(slave: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -72,8 +71,12 @@ def new_port(ports: Callable[[], Sequence[str]], *, ask: Callable[[str], str]) -
 
 
 def _at_rate(bus: FeetechBus, baud_rate: int) -> FoundMotors:
-    with contextlib.suppress(ValueError):  # a speed that this adapter does not have finds nobody
+    try:
         bus.port.set_baud_rate(baud_rate)
+    except RobotError:  # an adapter without this speed; one that is gone fails here again
+        bus.port.set_baud_rate(DEFAULT_BAUD_RATE)
+        bus.port.open()
+        return FoundMotors(baud_rate=baud_rate, models={}, has_collisions=False)
     ids, has_collisions = bus.scan()
     numbers = {motor_id: bus.read("Model_Number", motor_id) for motor_id in ids}
     models = {motor_id: MODEL_NAMES.get(number, f"model {number}") for motor_id, number in numbers.items()}

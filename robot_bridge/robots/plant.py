@@ -51,6 +51,14 @@ class Plant(Protocol):
 
 
 @runtime_checkable
+class Ranged(Protocol):
+    """A plant that knows its stops, from which its calibration follows."""
+
+    ranges_rad: np.ndarray
+    """float64 [6, 2]."""
+
+
+@runtime_checkable
 class HandMovable(Protocol):
     """A plant whose unpowered joints can be put somewhere."""
 

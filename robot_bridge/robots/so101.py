@@ -82,7 +82,6 @@ class So101Follower:
         self._arm.connect()
         try:
             self._arm.require_calibration()
-            self._arm.power(is_on=False)
             self._arm.prepare(gains=self._gains, max_gripper_torque=self._max_gripper_torque)
             self.hold()
             self._arm.power(is_on=True)

@@ -13,12 +13,9 @@ import numpy as np
 import yaml
 
 from opentau.types import EpisodePlan, Outcome, derive_seed
-from robot_bridge.robots.calibration import FULL_TURN_JOINT, GRIPPER, JOINTS, MotorCalibration, write_calibration
+from robot_bridge.robots.calibration import GRIPPER, JOINTS
 from robot_bridge.robots.emulator_control import EmulatorClient
-from robot_bridge.robots.registers import MAX_TICK, TICKS_PER_TURN
 
-MIDDLE_TICK = TICKS_PER_TURN // 2
-"""What a motor reads at the plant's zero angle."""
 DEG_S, DEG_S2, PERCENT_S, PERCENT_S2 = 180.0, 1_800.0, 250.0, 2_500.0
 """Limits of the joints and of the gripper."""
 MARGIN = 0.01
@@ -26,21 +23,6 @@ MARGIN = 0.01
 PATIENCE_S = 3.0
 """Age of a reading that is borne: an emulator on a busy machine is slower than a camera."""
 ASKED_EVERY_TICKS = 5
-
-
-def twin_calibration(ranges_rad: np.ndarray) -> dict[str, MotorCalibration]:
-    """Return a calibration under which degrees are the plant's own, from its ranges, rad [6, 2]."""
-    calibration = {}
-    for number, (joint, (low, high)) in enumerate(zip(JOINTS, ranges_rad, strict=True), start=1):
-        if joint == GRIPPER:
-            first, last = (MIDDLE_TICK + round(angle * TICKS_PER_TURN / math.tau) for angle in (low, high))
-        elif joint == FULL_TURN_JOINT:
-            first, last = 0, MAX_TICK
-        else:  # degrees count from the middle of the range
-            reach = round(max(-low, high) * TICKS_PER_TURN / math.tau)
-            first, last = MIDDLE_TICK - reach, MIDDLE_TICK + reach
-        calibration[joint] = MotorCalibration(id=number, drive_mode=0, homing_offset=0, range_min=first, range_max=last)
-    return calibration
 
 
 def twin_limits(ranges_rad: np.ndarray, start_rad: Sequence[float]) -> dict[str, Any]:
@@ -58,14 +40,12 @@ def twin_limits(ranges_rad: np.ndarray, start_rad: Sequence[float]) -> dict[str,
     return {"axes": axes, "start_pose": start, "safe_pose": start, "max_reading_age_s": PATIENCE_S}
 
 
-def write_emulator(folder: Path, *, plant: dict[str, Any], ranges_rad: np.ndarray, seed: int = 0) -> Path:
-    """Write the calibration and the yaml of an emulator that dies with this process into a folder; return the latter."""
-    write_calibration(folder / "calibration.json", twin_calibration(ranges_rad))
+def write_emulator(folder: Path, *, plant: dict[str, Any], seed: int = 0) -> Path:
+    """Write the yaml of an emulator that dies with this process into a folder, and return it."""
     spec = {
         "plant": plant,
         "link": str(folder / "port"),
-        "calibration": str(folder / "calibration.json"),
-        "zero_ticks": [MIDDLE_TICK] * len(JOINTS),
+        "write_calibration": str(folder / "calibration.json"),
         "seed": seed,
         "parent_pid": os.getpid(),
     }

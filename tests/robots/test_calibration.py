@@ -104,5 +104,5 @@ def test_files_that_are_missing_or_share_an_id_are_refused(tmp_path):
 
 
 def test_units_are_named_by_mode():
-    assert units_of(use_degrees=True) == ("deg",) * 5 + ("percent of range",)
-    assert units_of(use_degrees=False) == ("percent of range",) * 6
+    assert units_of(use_degrees=True) == ("deg",) * 5 + ("%",)
+    assert units_of(use_degrees=False) == ("%",) * 6

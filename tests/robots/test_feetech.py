@@ -130,4 +130,4 @@ def test_reading_six_motors_takes_a_fraction_of_a_control_step(emulated, bus_to)
         started = time.perf_counter()
         bus.sync_read("Present_Position", IDS)
         times.append(time.perf_counter() - started)
-    assert np.median(times) < 0.015
+    assert np.median(times) < 0.5 / 30

@@ -6,8 +6,6 @@ import contextlib
 import io
 import json
 import os
-import signal
-import subprocess
 import sys
 import threading
 import time
@@ -26,33 +24,9 @@ from opentau.errors import RobotError
 from opentau.types import Outcome, Source
 from robot_bridge.robots.calibration import JOINTS, read_calibration
 from robot_bridge.robots.emulator_control import EmulatorClient
-from tests.robots.calibrated import CALIBRATION, OFFSETS, PATIENT_S
+from tests.robots.calibrated import CALIBRATION, PATIENT_S, ZERO_TICKS
 
 FOLLOWER, LEADER = "robot_bridge.robots.so101:So101Follower", "robot_bridge.robots.so101:So101Leader"
-ZERO_TICKS = [2048 + offset for offset in OFFSETS]
-
-
-@pytest.fixture
-def programs(tmp_path: Path, calibration_file: Path) -> Iterator[Callable[..., SimpleNamespace]]:
-    """Return a function that starts an emulator program and gives its port, its control client and where that is."""
-    with contextlib.ExitStack() as stack:
-
-        def start(name: str = "follower", **options: Any) -> SimpleNamespace:
-            plant = {"target": "robot_bridge.robots.plant:FirstOrderArm"}
-            spec = {"plant": plant, "link": str(tmp_path / name), "zero_ticks": ZERO_TICKS, **options}
-            spec.setdefault("calibration", str(calibration_file))
-            path = tmp_path / f"{name}.yaml"
-            path.write_text(yaml.safe_dump(spec))
-            command = [sys.executable, "-P", "-m", "robot_bridge.robots.emulator", str(path)]
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-            stack.callback(process.wait, timeout=20)
-            stack.callback(process.send_signal, signal.SIGTERM)
-            said = json.loads(process.stdout.readline())
-            client = EmulatorClient(said["control"])
-            stack.callback(client.close)
-            return SimpleNamespace(port=said["port"], control=said["control"], client=client, process=process)
-
-        yield start
 
 
 @pytest.fixture
@@ -234,7 +208,10 @@ def test_demonstrations_are_recorded_and_the_pictures_then_match_the_dataset(
         elif line.startswith("Hold the arm"):
             typed("\n")
 
-    arguments = ["--into", str(into), "--prompt", "pick up the cube", "--episodes", "2", "--lossless", "--max-speed", "400"]
+    arguments = ["--into", str(into), "--prompt", "pick up the cube", "--episodes", "2", "--lossless"]
+    limits = {f"{joint}.pos": {"low": -80, "high": 100, "velocity": 200, "acceleration": 2000} for joint in JOINTS}
+    (tmp_path / "limits.yaml").write_text(yaml.safe_dump({"axes": limits}))
+    arguments += ["--limits", str(tmp_path / "limits.yaml")]
     assert run_with_stderr("robot", "record", path, *arguments, on_line=act) == 0
     shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()[:-1]]
     assert [each["outcome"] for each in shown] == ["success", "failure"]
@@ -247,6 +224,7 @@ def test_demonstrations_are_recorded_and_the_pictures_then_match_the_dataset(
     assert (episode.reward[-1], episode.reward[:-1].max()) == (1, 0)
     moved = episode.action[-1, 0] - episode.action[0, 0]
     assert moved > 10
+    assert np.abs(np.diff(episode.action, axis=0)).max() <= 200 / 20 + 1e-3
     assert abs(episode.state[-1, 0] - episode.action[-1, 0]) < 1.0
     assert dataset.interface.action_units[0] == "deg"
     assert set(follower.client.ask("registers", name="Torque_Enable").values()) == {0}

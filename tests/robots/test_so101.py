@@ -48,7 +48,7 @@ def test_what_it_offers_are_six_joints_by_name_and_unit(follower):
     _, robot = follower(use_degrees=True)
     offered: Robot = robot
     assert offered.interface.state_names == offered.interface.action_names == tuple(f"{joint}.pos" for joint in JOINTS)
-    assert offered.interface.action_units == ("deg",) * 5 + ("percent of range",)
+    assert offered.interface.action_units == ("deg",) * 5 + ("%",)
     assert (offered.interface.action_space, offered.interface.control_hz) == ("absolute_joint", 30.0)
 
 
@@ -59,6 +59,30 @@ def test_connecting_powers_the_arm_up_without_moving_it(follower):
     time.sleep(0.3)
     assert emulator.edit(lambda line: [servo.is_powered for servo in line.servos]) == [True] * 6
     assert np.abs(emulator.on_plant(lambda plant: plant.positions()) - before).max() < 0.002
+
+
+class Watched(FirstOrderArm):
+    """An arm that remembers when any of its motors was off."""
+
+    def __init__(self):
+        super().__init__(start=START)
+        self.num_steps_off = 0
+
+    def set_torque_enabled(self, enabled):
+        super().set_torque_enabled(enabled)
+        self.num_steps_off += not all(enabled)
+
+
+def test_connecting_again_to_an_arm_that_holds_its_pose_never_lets_it_fall(follower):
+    plant = Watched()
+    _, robot = follower(plant=plant)
+    robot.connect()
+    robot.close()
+    time.sleep(0.05)
+    plant.num_steps_off = 0
+    robot.connect()
+    time.sleep(0.05)
+    assert plant.num_steps_off == 0
 
 
 @pytest.mark.parametrize("use_degrees", [True, False])

@@ -99,7 +99,7 @@ def test_the_jaws_close_across_two_faces(yaw: float) -> None:
 def test_joints_speak_degrees_and_the_gripper_per_cent() -> None:
     env = So101Env(image_size=16)
     state, _ = env.reset(seed=0)
-    assert dict(zip(NAMES, UNITS, strict=True))["gripper.pos"] == "percent of range"
+    assert dict(zip(NAMES, UNITS, strict=True))["gripper.pos"] == "%"
     np.testing.assert_allclose(state["state"][:5], np.degrees(env.plant.positions()[:5]), rtol=1e-5)
     low, high = env.plant.ranges_rad[-1]
     assert state["state"][5] == pytest.approx(100 * (env.plant.positions()[5] - low) / (high - low), rel=1e-5)
