@@ -106,7 +106,7 @@ class DatasetWriter:
             )
             collected.add(
                 table,
-                constants[plan_index],
+                ({layout.LIMITS_ID: ""} if is_robot else {}) | constants[plan_index],
                 plan_index=plan_index,
                 first_frame=first_frame,
                 video_keys=video_keys,

@@ -82,9 +82,11 @@ def test_a_simulators_dataset_has_no_such_columns(tmp_path):
 def test_robots_and_simulators_of_one_interface_share_a_dataset_and_stay_what_they_were(tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     simulated = episode(episode_id="e/1", robot={}, limits_id="", sim_state=rng.normal(size=(LENGTH, 5)))
-    write(tmp_path, episode(), simulated).finish()
-    dataset = Dataset(tmp_path)
-    assert [dataset.load(index).digest() for index in (0, 1)] == [episode().digest(), simulated.digest()]
+    first_simulated = episode(episode_id="e/2", robot={}, limits_id="", sim_state=rng.normal(size=(LENGTH, 4)))
+    for name, members in (("robot", (episode(), simulated)), ("simulator", (first_simulated, episode(), simulated))):
+        write(tmp_path / name, *members).finish()
+        dataset = Dataset(tmp_path / name)
+        assert [dataset.load(index).digest() for index in range(len(members))] == [each.digest() for each in members]
 
 
 def test_the_columns_are_part_of_the_digest():
