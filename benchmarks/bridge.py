@@ -42,7 +42,8 @@ BARS = {"jpeg p50": 1.5, "jpeg p99": 2.0}
 RAW_BAR = 5.0
 """Least that ours must be faster than openpi's client."""
 OURS_JPEG, BARE_JPEG, OURS_RAW, OPENPI_RAW = "ours, JPEG, CURVE", "bare sockets, JPEG, CURVE", "ours, raw", "openpi-client, raw"
-NUM_WARM_UP = 50
+NUM_WARM_UP, TURN = 50, 20
+"""Round trips before anything counts, and before it is the other side's turn."""
 ANSWER_S = 10.0
 CONTROL_HZ, INFERENCE_S = 30.0, 0.1
 
@@ -283,26 +284,32 @@ def curve_client(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, server_
     return socket
 
 
-def time_trips(trip: RoundTrip, num_trips: int) -> np.ndarray:
-    """Return milliseconds of each, [num_trips]."""
-    for seq in range(NUM_WARM_UP):
-        trip(seq)
-    taken = np.empty(num_trips)
+def time_trips(trip: RoundTrip, num_trips: int) -> list[float]:
+    """Return milliseconds of each."""
+    taken = []
     for number in range(num_trips):
         started = time.perf_counter()
-        trip(NUM_WARM_UP + number)
-        taken[number] = time.perf_counter() - started
-    return 1000 * taken
+        trip(number)
+        taken.append(1000 * (time.perf_counter() - started))
+    return taken
 
 
 def measure(sides: dict[str, RoundTrip], *, num_rounds: int, num_trips: int) -> dict[str, list[tuple[float, float]]]:
-    """Return p50 and p99 of every round, by side; sides take turns, and who begins changes from round to round."""
+    """Return p50 and p99 of every round, by side.
+
+    Within a round the sides take turns every few trips, so that both meet the same load of the machine; who begins changes.
+    """
     found: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
+    for trip in sides.values():
+        time_trips(trip, NUM_WARM_UP)
     for number in range(num_rounds):
         order = list(sides) if number % 2 == 0 else list(reversed(sides))
-        for side in order:
-            taken = time_trips(sides[side], num_trips)
-            found[side].append((float(np.percentile(taken, 50)), float(np.percentile(taken, 99))))
+        taken: dict[str, list[float]] = {side: [] for side in sides}
+        while len(taken[order[-1]]) < num_trips:
+            for side in order:
+                taken[side] += time_trips(sides[side], min(TURN, num_trips - len(taken[side])))
+        for side in sides:
+            found[side].append((float(np.percentile(taken[side], 50)), float(np.percentile(taken[side], 99))))
     return found
 
 
