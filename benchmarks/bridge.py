@@ -378,7 +378,10 @@ def measure_coding(num_trips: int) -> dict[str, float]:
 
 
 def soak(seconds: float) -> dict[str, float]:
-    """Play at 30 Hz on the real clock with 100 ms of inference; return underruns, jitter and growth."""
+    """Play at 30 Hz on the real clock with 100 ms of inference; return underruns, jitter and growth.
+
+    A tick is stalled that begins more than a period late: the machine did not run this process, and no link can help that.
+    """
     import psutil  # extra: dev
 
     asked, context = request(), zmq.Context()
@@ -386,7 +389,9 @@ def soak(seconds: float) -> dict[str, float]:
         socket = dial(context, Plane.INFERENCE, endpoint=endpoint, identity="station")
         both = [psutil.Process(), psutil.Process(pid)]
         executor = ChunkExecutor(episode_id="collect-1/000017", execute_horizon=20, delay_ticks=6)
-        num_underruns, seq, late_ms, before = 0, 0, [], [0, 0]
+        num_underruns, seq, before = 0, 0, [0, 0]
+        late_ms: list[float] = []
+        answer_ms: list[float] = []
         begun = time.monotonic()
         num_ticks = int(seconds * CONTROL_HZ)
         for tick in range(num_ticks):
@@ -399,7 +404,10 @@ def soak(seconds: float) -> dict[str, float]:
             while wait(socket, timeout_s=0.0):
                 message, arrays = receive(socket, Plane.INFERENCE)
                 assert isinstance(message, Chunk)
-                executor.accept(reply_from(message, arrays, now_ns=time.monotonic_ns()))
+                reply = reply_from(message, arrays, now_ns=time.monotonic_ns())
+                assert reply.timing is not None
+                answer_ms.append(reply.timing.obs_age_ms)
+                executor.accept(reply)
             if executor.is_waiting(tick) and tick > 30:  # the first chunk has to come first
                 num_underruns += 1
             if tick == num_ticks // 10:
@@ -412,6 +420,9 @@ def soak(seconds: float) -> dict[str, float]:
         "chunks": seq,
         "underruns": num_underruns,
         "refused_chunks": executor.num_refused,
+        "answer_p50_ms": float(np.percentile(answer_ms, 50)),
+        "answer_p99_ms": float(np.percentile(answer_ms, 99)),
+        "stalled_ticks": int(np.count_nonzero(np.array(late_ms) > 1000 / CONTROL_HZ)),
         "late_p50_ms": float(np.percentile(late_ms, 50)),
         "late_p99_ms": float(np.percentile(late_ms, 99)),
         "station_rss_growth_kb": (after[0] - before[0]) / 1024,
