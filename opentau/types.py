@@ -18,6 +18,10 @@ from opentau.errors import InterfaceMismatch
 # N numbers of a simulator state, Y and X image rows and columns.
 
 
+GRIPPER_WORDS = ("grip", "jaw", "claw")
+"""In the names of actions that open and close: these are targets in every action space."""
+
+
 class Source(enum.IntEnum):
     """Who commanded a frame."""
 
@@ -34,6 +38,28 @@ class Outcome(enum.StrEnum):
     TIMEOUT = "timeout"
     ABORTED = "aborted"
     ERROR = "error"
+
+
+class Phase(enum.IntEnum):
+    """Who has a robot in hand, frame by frame."""
+
+    AUTONOMOUS = 0
+    PAUSED = 1
+    """It holds: a human has taken over and not begun to move it, or has let go of it."""
+    ALIGN = 2
+    """It and the human's device come to the same pose."""
+    HUMAN = 3
+    RESUME = 4
+    """It holds until the policy has planned afresh."""
+
+
+ROBOT_COLUMNS = {"clip_mask": "uint8", "fsm_state": "int8", "hold_level": "int8", "obs_age_ms": "float32"}
+"""What only robots record of each frame (`Episode.robot`), and as what.
+
+clip_mask [T, A]: which limits changed each dimension of the action, bits of `robot_bridge.safety.Clip`; fsm_state [T]: `Phase`;
+hold_level [T]: how far down the ladder of holds the robot was, 0 where it moved as asked (`robot_bridge.watchdog.Hold`);
+obs_age_ms [T]: age of the oldest part of the observation when it was read.
+"""
 
 
 class Actor(enum.StrEnum):
@@ -193,9 +219,15 @@ class Episode:
     """Prompt per frame, T of them, where it changes within the episode; else empty, and `prompt` holds throughout."""
     subtasks: tuple[str, ...] = ()
     """Per frame what the acting agent was about, in words, '' where nobody said; empty where that is so throughout."""
+    robot: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    """What only robots record: all of `ROBOT_COLUMNS`; empty for simulators."""
+    limits_id: str = ""
+    """Hash of the limits that a robot moved within; '' for simulators."""
 
     def __post_init__(self) -> None:
         length = len(self.state)
+        if self.robot or self.limits_id:
+            self._check_robot_columns()
         for name in ("prompts", "subtasks"):
             count = len(getattr(self, name))
             if count not in (0, length):
@@ -207,13 +239,24 @@ class Episode:
                     "all columns of an episode have one length"
                 )
 
+    def _check_robot_columns(self) -> None:
+        kinds = {name: str(column.dtype) for name, column in self.robot.items()}
+        if kinds != ROBOT_COLUMNS:
+            raise ValueError(f"episode {self.episode_id}: a robot's columns are {ROBOT_COLUMNS}, these are {kinds}")
+        if not self.limits_id:
+            raise ValueError(f"episode {self.episode_id}: a robot's columns come with the id of the limits it moved within")
+        for name, column in self.robot.items():
+            shape = self.action.shape[1:] if name == "clip_mask" else ()
+            if column.shape[1:] != shape:
+                raise ValueError(f"episode {self.episode_id}: column {name} is {column.shape}; it must be {('T', *shape)}")
+
     def __len__(self) -> int:
         return len(self.state)
 
     def columns(self) -> dict[str, np.ndarray]:
         """Every per-frame array by name; cameras as 'images.<name>'."""
         names = ("state", "action", "policy_action", "executed_action", "source", "reward", "value", "sim_state")
-        columns = {name: getattr(self, name) for name in names}
+        columns = {name: getattr(self, name) for name in names} | dict(self.robot)
         return columns | {f"images.{camera}": pixels for camera, pixels in sorted(self.images.items())}
 
     @property
@@ -230,6 +273,8 @@ class Episode:
         digest.update(repr(constants).encode())
         if self.prompts or self.subtasks:
             digest.update(repr((self.prompts, self.subtasks)).encode())
+        if self.limits_id:
+            digest.update(self.limits_id.encode())
         return digest.hexdigest()
 
 
@@ -259,6 +304,11 @@ class Interface:
     def action_dim(self) -> int:
         return len(self.action_names)
 
+    @property
+    def is_step(self) -> tuple[bool, ...]:
+        """Per action dimension, whether it is a step from where the robot is rather than a target; grippers have targets."""
+        return tuple(self.action_space.startswith("delta") and not is_gripper(name) for name in self.action_names)
+
     def to_dict(self) -> dict[str, Any]:
         plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         plain["cameras"] = {name: list(shape) for name, shape in sorted(self.cameras.items())}
@@ -282,6 +332,11 @@ class Interface:
 
     def hash(self) -> str:
         return content_hash(self.to_dict())
+
+
+def is_gripper(name: str) -> bool:
+    """Return whether an action's name says that it opens and closes something."""
+    return any(word in name.lower() for word in GRIPPER_WORDS)
 
 
 def require_same_interface(*, policy: Interface, station: Interface, station_id: str) -> None:

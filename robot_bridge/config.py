@@ -1,18 +1,20 @@
-"""The one yaml that a station reads: where it dials, what it plays on, and who acts."""
+"""The one yaml that a station reads: where it dials, what it plays on (a simulator or a robot), and who acts."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from opentau.config import options_from
+from opentau.config import later, options_from, plain_from
 from opentau.errors import OptionError
+from robot_bridge.chunking import ChunkingOptions
+from robot_bridge.clock import CLOCKS
 from robot_bridge.images import DEFAULT_QUALITY, Encoding, require_quality
+from robot_bridge.takeover import TakeoverOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,15 +22,15 @@ class StationConfig:
     """Everything that one station program needs; plug-ins are specs {"target": "pkg.mod:Name", "args": {…}}."""
 
     session: str
-    """The server's session; both sides refuse messages of another."""
+    """The server's session; both sides refuse messages of another. '*' plays for whichever session is served there."""
     station_id: str
     """Unique among the stations of a session and over restarts."""
     control_endpoint: str
     inference_endpoint: str
-    env: Mapping[str, Any]
-    """Spec of the environment."""
+    env: Mapping[str, Any] = field(default_factory=dict)
+    """Spec of the environment; empty for a robot."""
     tasks: Mapping[str, Mapping[str, Any]]
-    """Task id to the arguments that are added to the environment's for this task."""
+    """Task id to the arguments that are added to the environment's for this task; on a robot its prompt and max_steps."""
     expert: Mapping[str, Any] | None = None
     """Spec of the expert, built with the unwrapped environment."""
     supervisor: Mapping[str, Any] | None = None
@@ -67,8 +69,34 @@ class StationConfig:
     """Only policies that encode with these statistics are played: after a robot was calibrated anew; '' plays any."""
     parent_pid: int | None = None
     """Process whose end ends the station; None for a station that was started by hand."""
+    chunking: ChunkingOptions | None = later(None)
+    """How chunks follow each other; None has a policy continue what is committed, and reports nothing about seams."""
+    robot: Mapping[str, Any] | None = later(None)
+    """Spec of the robot, in place of an environment."""
+    operator: Mapping[str, Any] | None = later(None)
+    """Spec of who sets the robot's scene up and says what came of an episode; None for nobody."""
+    teleop: Mapping[str, Any] | None = later(None)
+    """Spec of the device with which a human takes the robot over."""
+    limits: str = later("")
+    """The yaml of the robot's limits, from the folder of this file; a robot does not move without."""
+    clock: str = later("")
+    """'virtual' or 'real'; '' is virtual for simulators and real for robots."""
+    takeover: TakeoverOptions | None = later(None)
+    """How a human takes the robot over; None for the defaults."""
 
     def __post_init__(self) -> None:
+        if bool(self.env) == (self.robot is not None):
+            raise OptionError("a station plays on an environment or on a robot; set `env` or `robot`, one of them")
+        if self.robot is not None and not self.limits:
+            raise OptionError("a robot does not move without limits; set `limits` to their yaml")
+        if self.clock not in ("", *CLOCKS):
+            raise OptionError(f"clock is {self.clock!r}; use 'virtual' or 'real'")
+        if self.robot is None:
+            for name in ("operator", "teleop", "limits", "takeover"):
+                if getattr(self, name):
+                    raise OptionError(f"`{name}` is of a robot; set `robot`, or leave it out")
+            if self.clock == "real":
+                raise OptionError("clock=real is for robots: a simulator waits for its chunks; leave it out")
         if self.image_encoding not in set(Encoding):
             known = " or ".join(repr(str(encoding)) for encoding in Encoding)
             raise OptionError(f"image_encoding is {self.image_encoding!r}; images travel as {known}")
@@ -84,7 +112,7 @@ class StationConfig:
         return options_from(cls, yaml.safe_load(text), where="station")
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(dataclasses.asdict(self), sort_keys=False)
+        return yaml.safe_dump(plain_from(self), sort_keys=False)
 
     def save(self, path: Path) -> None:
         path.write_text(self.to_yaml())

@@ -12,6 +12,7 @@ import numpy as np
 from opentau.errors import LinkError
 from opentau.types import EpisodePlan, EpisodeResult, Fallback, Interface
 from robot_bridge.images import CHANNELS, CodedImage, Encoding
+from robot_bridge.report import PlaybackReport
 
 # A message is frame 0 (magic, major, minor), frame 1 (MessagePack header) and one frame for each array that the header
 # declares. Within a major version unknown keys of a header are ignored; another major version is refused. Fields that came
@@ -20,6 +21,9 @@ from robot_bridge.images import CHANNELS, CodedImage, Encoding
 MAGIC = b"OTB1"
 MAJOR, MINOR = 1, 0
 VERSION = MAGIC + bytes((MAJOR, MINOR))
+
+ANY_SESSION = "*"
+"""What a station says that plays for whoever serves there: it learns the session's name from its welcome."""
 
 MAX_HEADER_BYTES = 1 << 16
 MAX_ARRAYS = 32
@@ -65,6 +69,8 @@ class Hello(Message, frozen=True, kw_only=True, tag="HELLO"):
     interface: Interface
     statistics_id: Name | msgspec.UnsetType = msgspec.UNSET
     """Statistics that a policy must encode with to be played here; left out where any will do."""
+    limits_id: Text | msgspec.UnsetType = msgspec.UNSET
+    """Hash of the limits that a robot moves within; left out by simulators."""
 
 
 class Welcome(Message, frozen=True, kw_only=True, tag="WELCOME"):
@@ -161,6 +167,10 @@ class Upload(Message, frozen=True, kw_only=True, tag="EPISODE", omit_defaults=Tr
     """Chunks that came too late or answered something else, and were not played."""
     subtasks: Annotated[tuple[tuple[Text, Count], ...], msgspec.Meta(max_length=MAX_SUBTASKS)] = ()
     """What the acting agent was about, in words, each with the number of frames it lasted; empty where nobody said."""
+    limits_id: Text = ""
+    """Hash of the limits that a robot moved within; left out for simulators."""
+    report: PlaybackReport | None = None
+    """How the episode was played; left out where nobody asked for it."""
 
 
 class UploadAck(Message, frozen=True, kw_only=True, tag="EPISODE_ACK"):

@@ -9,9 +9,10 @@ from itertools import groupby
 import numpy as np
 
 from opentau.errors import LinkError
-from opentau.types import ActionChunk, Episode, EpisodeResult, Observation, PolicyRequest
+from opentau.types import ROBOT_COLUMNS, ActionChunk, Episode, EpisodeResult, Observation, PolicyRequest
 from robot_bridge.images import CodedImage
 from robot_bridge.messages import Chunk, Obs, Payload, Upload
+from robot_bridge.report import PlaybackReport
 
 # Shapes: T control steps, H actions of a chunk, d committed actions, A action dimensions, S state dimensions, Y, X pixels.
 
@@ -58,6 +59,9 @@ class PlayedEpisode:
     """Chunks that stood in for what the policy could not say (`ActionChunk.fallback`)."""
     num_refused_chunks: int = 0
     """Chunks that came too late or answered something else, and were not played."""
+    limits_id: str = ""
+    """Hash of the limits that a robot moved within; '' for simulators."""
+    report: PlaybackReport | None = None
 
 
 def request_arrays(request: PolicyRequest, *, jpeg_quality: int | None = None) -> dict[str, Payload]:
@@ -120,6 +124,8 @@ def played_from(message: Upload, arrays: Mapping[str, Payload]) -> PlayedEpisode
         num_clipped_actions=message.num_clipped_actions,
         num_fallbacks=message.num_fallbacks,
         num_refused_chunks=message.num_refused_chunks,
+        limits_id=message.limits_id,
+        report=message.report,
     )
 
 
@@ -134,6 +140,8 @@ def upload_of(played: PlayedEpisode, *, session: str) -> tuple[Upload, dict[str,
         num_fallbacks=played.num_fallbacks,
         num_refused_chunks=played.num_refused_chunks,
         subtasks=subtask_runs(played.episode),
+        limits_id=played.limits_id,
+        report=played.report,
     )
     return message, {} if played.episode is None else played.episode.columns()
 
@@ -174,6 +182,12 @@ def _episode(message: Upload, arrays: Mapping[str, Payload]) -> Episode:
             env_id=message.env_id,
             policy_version=result.policy_version,
             subtasks=tuple(subtask for subtask, length in message.subtasks for _ in range(length)),
+            robot={
+                name: _array(arrays, name, dtype, 2 if name == "clip_mask" else 1)
+                for name, dtype in ROBOT_COLUMNS.items()
+                if name in arrays
+            },
+            limits_id=message.limits_id,
         )
     except ValueError as error:
         raise LinkError(f"an upload was refused: {error}") from error

@@ -1,6 +1,7 @@
 """The station program, `python -P -m robot_bridge.station resolved.yaml`: plays what the server assigns and uploads it.
 
-Simulators now, robots the same way: it loads an environment, an expert, a supervisor and a perturbation by `target`.
+It loads an environment, an expert, a supervisor and a perturbation, or a robot, its operator and its teleoperation device, by
+`target`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import time
 import traceback
 from collections import OrderedDict
+from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,6 +21,7 @@ from opentau.config import build
 from opentau.errors import LinkError, OpenTauError, OptionError, StorageError, near_matches
 from opentau.protocols import StepEnv
 from opentau.types import EpisodePlan, EpisodeResult, Interface, Outcome, require_same_interface
+from robot_bridge.chunking import ChunkingOptions, DelayEstimate
 from robot_bridge.config import StationConfig
 from robot_bridge.delivery import Fate
 from robot_bridge.images import DEFAULT_QUALITY
@@ -27,9 +30,12 @@ from robot_bridge.liveness import Silence
 from robot_bridge.messages import MAX_HEADER_BYTES, encode
 from robot_bridge.parents import die_with_parent
 from robot_bridge.payloads import PlayedEpisode, upload_of
+from robot_bridge.playback import PlaybackOptions
 from robot_bridge.player import EpisodePlayer
+from robot_bridge.robot_env import RobotEnv
 from robot_bridge.spool import Spool
 from robot_bridge.station_link import Dismissed, Refused, StationLink
+from robot_bridge.workcell import make_workcell
 
 EXIT_DONE, EXIT_LINK_LOST, EXIT_UNUSABLE = 0, 1, 2
 """Exit codes; a station that is unusable (options, rendering) would fail again, so nobody restarts it."""
@@ -62,9 +68,12 @@ _MESSAGE_LENGTH = 2_000
 class Station:
     """Environments by task, opened when first needed, and the players on them."""
 
-    def __init__(self, config: StationConfig, link: StationLink) -> None:
+    def __init__(self, config: StationConfig, link: StationLink, *, folder: Path = Path()) -> None:
+        """`folder` is where the limits of a robot and what must be remembered of it lie; raises `OptionError`."""
         self._config = config
         self._link = link
+        self._cell = make_workcell(config, folder=folder) if config.robot is not None else None
+        self._delay = DelayEstimate(start_ticks=config.delay_ticks, num_warm_up=self._chunking.num_warm_up)
         self._players: OrderedDict[str, tuple[StepEnv, EpisodePlayer]] = OrderedDict()
         self._interface: Interface | None = None
         self._spool = None if config.spool is None else Spool(Path(config.spool), max_bytes=config.spool_bytes)
@@ -79,7 +88,7 @@ class Station:
         while len(self._players) >= self._config.max_open_envs:
             self._players.popitem(last=False)[1][0].close()
         self._link.keep_alive(is_building=True)
-        env: StepEnv = build(self._config.env, **self._config.tasks[task_id])
+        env = self._make_env(task_id)
         interface = Interface.from_dict(env.metadata["interface"])
         if self._interface is None:
             self._interface = interface
@@ -92,7 +101,7 @@ class Station:
         """Open the first task and offer its interface to the server."""
         self.open_task(next(iter(self._config.tasks)))
         assert self._interface is not None, "opening a task sets the interface"
-        self._link.hello(self._interface)
+        self._link.hello(self._interface, limits_id=self._cell.limits.id if self._cell else "")
 
     def serve(self) -> NoReturn:
         """Play plan after plan until the server says goodbye (`Dismissed`); raises `LinkError` when it is gone."""
@@ -135,7 +144,7 @@ class Station:
     def _keep(self, played: PlayedEpisode) -> None:
         """Spool an episode; where the disk takes nothing it stays in memory, and the station says so and goes on."""
         assert self._spool is not None, "stations without a spool upload at once"
-        message, columns = upload_of(played, session=self._config.session)
+        message, columns = upload_of(played, session=self._link.session)
         try:
             self._spool.add(played.result.plan.episode_id, encode(message, columns))
         except StorageError as error:
@@ -172,17 +181,41 @@ class Station:
             self._drop(plan.task_id)
             return _failed(plan, error)
 
+    def close(self) -> None:
+        """Let go of the robot; simulators end with the process."""
+        for env, _ in self._players.values() if self._cell else ():
+            env.close()
+
+    @property
+    def _chunking(self) -> ChunkingOptions:
+        return self._config.chunking or ChunkingOptions()
+
+    def _make_env(self, task_id: str) -> StepEnv:
+        args = self._config.tasks[task_id]
+        if self._cell is None:
+            return build(self._config.env, **args)
+        return RobotEnv(self._cell, task_id=task_id, on_wait=self._link.keep_alive, **args)
+
     def _make_player(self, env: StepEnv) -> EpisodePlayer:
         config = self._config
         inner = getattr(env, "unwrapped", env)
+        interface = Interface.from_dict(env.metadata["interface"])
         return EpisodePlayer(
             env,
             expert=build(config.expert, inner) if config.expert else None,
             supervisor=build(config.supervisor, max_steps=env.max_steps) if config.supervisor else None,
             perturbation=build(config.perturbation) if config.perturbation else None,
             link=self._link,
-            execute_horizon=config.execute_horizon,
-            delay_ticks=config.delay_ticks,
+            options=PlaybackOptions(
+                execute_horizon=config.execute_horizon,
+                delay_ticks=config.delay_ticks,
+                chunking=self._chunking,
+                is_step=interface.is_step,
+                control_hz=interface.control_hz,
+            ),
+            takeover=config.takeover,
+            delay=self._delay if self._cell else None,
+            reports=config.chunking is not None,
             on_tick=self._link.keep_alive,
         )
 
@@ -226,8 +259,8 @@ def main() -> int:
     try:
         config = StationConfig.load(file)
         die_with_parent(config.parent_pid)
-        with StationLink(config) as link:
-            return _run(Station(config, link))
+        with StationLink(config) as link, closing(Station(config, link, folder=file.parent)) as station:
+            return _run(station)
     except OpenTauError as error:
         print(error, file=sys.stderr)
         return EXIT_UNUSABLE

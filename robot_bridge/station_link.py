@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import time
@@ -22,6 +23,7 @@ from robot_bridge.images import Encoding
 from robot_bridge.link import Plane, dial, receive, send, wait
 from robot_bridge.liveness import Silence
 from robot_bridge.messages import (
+    ANY_SESSION,
     Assign,
     Bye,
     Chunk,
@@ -103,21 +105,33 @@ class StationLink:
         for socket in (self._control, self._inference):
             socket.close(0)
 
-    def hello(self, interface: Interface) -> None:
-        """Introduce the station; raises `LinkError` with the server's words where it is refused."""
-        self._schema_hash = interface.hash()
+    def hello(self, interface: Interface, *, limits_id: str = "") -> None:
+        """Introduce the station, a robot with its limits; raises `LinkError` with the server's words where it is refused."""
+        self._schema_hash, self._limits_id = interface.hash(), limits_id
         config = self._config
-        statistics_id = config.statistics_id or UNSET
         self.send_control(
-            Hello(session=config.session, station_id=config.station_id, interface=interface, statistics_id=statistics_id)
+            Hello(
+                session=config.session,
+                station_id=config.station_id,
+                interface=interface,
+                statistics_id=config.statistics_id or UNSET,
+                limits_id=limits_id or UNSET,
+            )
         )
-        self._await(Welcome)
+        welcome = self._await(Welcome)
+        self._config = dataclasses.replace(config, session=welcome.session)
+        self._asked = structs.replace(self._asked, session=welcome.session)
+
+    @property
+    def session(self) -> str:
+        """The server's session, once it has welcomed the station."""
+        return self._config.session
 
     def dial_again(self, interface: Interface) -> None:
         """Start the link anew and introduce the station again; what was on its way is forgotten."""
         self._close()
         self._open()
-        self.hello(interface)
+        self.hello(interface, limits_id=self._limits_id)
 
     def next_plan(self, *, within_s: float = math.inf) -> EpisodePlan | None:
         """Wait for a plan, as long as the server lives; None if none came in time. Raises `Dismissed` after the last one."""
@@ -168,8 +182,8 @@ class StationLink:
                 self.telemetry.preview(camera, pixels, tick=tick)
 
     def _ask_for_the_time(self) -> None:
-        interval_s = self._config.clock_interval_s
-        if interval_s is not None and self._since_clock.advance() >= interval_s:
+        interval_s, is_welcome = self._config.clock_interval_s, self._config.session != ANY_SESSION
+        if interval_s is not None and is_welcome and self._since_clock.advance() >= interval_s:
             self._since_clock.heard()
             self.send_control(TimePing(session=self._config.session, t1_ns=time.monotonic_ns()))
 
@@ -212,6 +226,13 @@ class StationLink:
             self.keep_alive()
             if waited.advance() > self._config.answer_timeout_s:
                 raise LinkError(f"no chunk came within {self._config.answer_timeout_s:g} s")
+        return self._read_reply()
+
+    def arrived_reply(self) -> ChunkReply | None:
+        """Return the next chunk that is here already, or None."""
+        return self._read_reply() if wait(self._inference, timeout_s=0.0) else None
+
+    def _read_reply(self) -> ChunkReply:
         message, arrays = receive(self._inference, Plane.INFERENCE)
         if not isinstance(message, Chunk):
             raise LinkError(f"the server sent a {type(message).__name__} where a Chunk belongs")
@@ -253,7 +274,7 @@ class StationLink:
         while wait(self._control, timeout_s=timeout_s):
             timeout_s = 0.0
             message, _ = receive(self._control, Plane.CONTROL)
-            if message.session != self._config.session:
+            if self._config.session not in (message.session, ANY_SESSION):
                 raise Refused(f"the server belongs to session {message.session}, this station to {self._config.session}")
             self._silence.heard()
             if isinstance(message, Bye):

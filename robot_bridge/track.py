@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from opentau.types import Episode, EpisodePlan, EpisodeResult, Outcome, Source
+from opentau.types import ROBOT_COLUMNS, Episode, EpisodePlan, EpisodeResult, Outcome, Source
 
 # Shapes: T control steps, A action dimensions, N numbers of a simulator state.
 
@@ -27,6 +27,8 @@ class Turn:
     """What the policy proposed, float32 [A]; None where none was asked."""
     subtask: str = ""
     """What the acting expert or policy is about, in words."""
+    robot: Mapping[str, Any] | None = None
+    """This frame's `ROBOT_COLUMNS`, on robots."""
 
 
 class EpisodeTrack:
@@ -43,6 +45,7 @@ class EpisodeTrack:
         self.num_steps = 0
         self.num_intervention_steps = 0
         self.num_clipped_actions = 0
+        """Steps in which the action space or a robot's limits changed what was asked for."""
         self.num_fallbacks = 0
         self.policy_version = ""
         """Who acts: the checkpoint that answered first, or the expert's name."""
@@ -64,7 +67,7 @@ class EpisodeTrack:
         """Note what the critic said of the observation of `tick`."""
         self._values[tick] = value
 
-    def result(self, outcome: Outcome, *, final_sim_state: np.ndarray) -> EpisodeResult:
+    def result(self, outcome: Outcome, *, final_sim_state: np.ndarray, message: str = "") -> EpisodeResult:
         """Return what is known without the frames; call it once, at the end."""
         self._digest.update(np.ascontiguousarray(final_sim_state, np.float64).tobytes())
         self._digest.update(outcome.encode())
@@ -75,11 +78,12 @@ class EpisodeTrack:
             num_intervention_steps=self.num_intervention_steps,
             policy_version=self.policy_version,
             digest=self._digest.hexdigest(),
+            message=message,
         )
 
-    def episode(self, outcome: Outcome, *, prompt: str, env_id: str) -> Episode | None:
-        """Return the recording, or None where none was asked for."""
-        if not self._plan.is_recorded:
+    def episode(self, outcome: Outcome, *, prompt: str, env_id: str, limits_id: str = "") -> Episode | None:
+        """Return the recording, or None where none was asked for or nothing happened."""
+        if not self._plan.is_recorded or not self._turns:
             return None
         turns = self._turns
         proposals = [np.full_like(t.action, np.nan) if t.policy_action is None else t.policy_action for t in turns]
@@ -102,4 +106,13 @@ class EpisodeTrack:
             env_id=env_id,
             policy_version=self.policy_version,
             subtasks=tuple(turn.subtask for turn in turns) if any(turn.subtask for turn in turns) else (),
+            robot=_robot_columns(turns),
+            limits_id=limits_id,
         )
+
+
+def _robot_columns(turns: Sequence[Turn]) -> dict[str, np.ndarray]:
+    frames = [turn.robot for turn in turns if turn.robot is not None]
+    if len(frames) < len(turns):
+        return {}
+    return {name: np.stack([frame[name] for frame in frames]).astype(dtype) for name, dtype in ROBOT_COLUMNS.items()}

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from opentau.types import ActionChunk, Interface, PolicyRequest, derive_seed
+from opentau.errors import RobotError
+from opentau.types import ActionChunk, Interface, PolicyRequest, Reading, derive_seed
 
 CAMERAS = ("agentview", "wrist")
 REACH = 0.1
@@ -212,3 +213,72 @@ class DistanceCritic:
     def values(self, requests: Sequence[PolicyRequest]) -> np.ndarray:
         states = np.stack([request.observation.state for request in requests])
         return -np.clip(np.linalg.norm(states[:, :2] - states[:, 2:], axis=1) / 3.0, 0.0, 1.0).astype(np.float32)
+
+
+ARM_AXES = ("shoulder", "elbow", "gripper")
+ARM_LIMITS: dict[str, Any] = {
+    "axes": {
+        "shoulder": {"low": -90, "high": 90, "velocity": 90, "acceleration": 450},
+        "elbow": {"low": -90, "high": 90, "velocity": 90, "acceleration": 450},
+        "gripper": {"low": 0, "high": 100, "velocity": 150, "acceleration": 900},
+    },
+    "safe_pose": {"shoulder": 0.0, "elbow": 0.0},
+}
+
+
+def arm_interface() -> Interface:
+    return Interface(
+        cameras={"front": (4, 4, 3)},
+        state_names=ARM_AXES,
+        state_units=("deg", "deg", "percent"),
+        action_names=ARM_AXES,
+        action_units=("deg", "deg", "percent"),
+        action_space="absolute_joint",
+        control_hz=30.0,
+    )
+
+
+class FakeArm:
+    """Joints that follow their targets with a first-order lag, one step per command; obeys `Robot`.
+
+    `fails_at` raises `RobotError` at that command, once. `commands` keeps what was sent.
+    """
+
+    robot_type = "fake_arm"
+
+    def __init__(self, *, start: Sequence[float] = (10.0, -20.0, 50.0), lag: float = 0.5, fails_at: int | None = None) -> None:
+        self.interface = arm_interface()
+        self.commands: list[np.ndarray] = []
+        self.num_connections = 0
+        self.is_relaxed = False
+        self.reading_age_s = 0.002
+        self._pose = self._target = np.array(start, np.float64)
+        self._lag = lag
+        self._fails_at = fails_at
+
+    def connect(self) -> None:
+        self.num_connections += 1
+
+    def read(self) -> Reading:
+        return Reading(
+            state=self._pose.astype(np.float32),
+            state_age_s=self.reading_age_s,
+            images={"front": np.full((4, 4, 3), int(self._pose[0]) + 128, np.uint8)},
+            image_ages_s={"front": 0.02},
+        )
+
+    def command(self, action: np.ndarray) -> None:
+        if len(self.commands) == self._fails_at:
+            self._fails_at = None
+            raise RobotError("motor 3 (elbow) does not answer; check its cable")
+        self.commands.append(np.array(action))
+        self._target = np.asarray(action, np.float64)
+        self._pose = self._pose + self._lag * (self._target - self._pose)
+
+    def hold(self) -> None:
+        self._target = self._pose
+
+    def relax(self) -> None:
+        self.is_relaxed = True
+
+    def close(self) -> None: ...

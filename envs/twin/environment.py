@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -12,17 +12,22 @@ import mujoco
 import numpy as np
 
 from envs.rendering import describe_backend
-from envs.twin.plant import CAMERA, JOINTS, SCENE, So101Plant
+from envs.twin.plant import CAMERA, JOINTS, SCENE, START_RAD, So101Plant
 
 # Shapes: J = 6 joints in the order of JOINTS.
 
 NAMES = tuple(f"{joint}.pos" for joint in JOINTS)
-UNITS = (*("deg" for _ in JOINTS[:-1]), "%")
+UNITS = (*("deg" for _ in JOINTS[:-1]), "percent of range")
 """The gripper's: 0 closed to 100 open."""
 CONTROL_HZ = 30.0
 NUM_INITIAL_STATES = 50
 OFFICIAL_ENTROPY = 101_101
 """Spawned seed sequences give the official states; plain seeds below 2**128 never produce the same stream."""
+
+
+FAMILY = "twin_so101"
+TASKS = ("put the red cube on the blue disc",)
+MAX_STEPS = 240
 
 
 class JointUnits:
@@ -49,18 +54,19 @@ class So101Env(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     num_initial_states = NUM_INITIAL_STATES
     object_names: Mapping[str, str] = {"cube": "red cube", "disc": "blue disc"}
-    tasks: Sequence[str] = ("put the red cube on the blue disc",)
 
-    def __init__(self, *, task_id: int = 0, image_size: int = 64, placement_range: float = 0.5, max_steps: int = 240) -> None:
+    def __init__(
+        self, *, task_id: int = 0, image_size: int = 64, placement_range: float = 0.5, max_steps: int = MAX_STEPS
+    ) -> None:
         """Build the scene; `placement_range`, from 0 (cube at home) to 1 (anywhere in its region), sets the difficulty."""
-        if not 0 <= task_id < len(self.tasks):
-            raise ValueError(f"twin/so101 has the tasks 0 to {len(self.tasks) - 1}, got task_id={task_id}")
+        if not 0 <= task_id < len(TASKS):
+            raise ValueError(f"twin/so101 has the tasks 0 to {len(TASKS) - 1}, got task_id={task_id}")
         if max_steps < 1 or not 8 <= image_size <= 2048:
             raise ValueError(f"max_steps is at least 1, image_size 8 to 2048 pixels; got {max_steps} and {image_size}")
         self.plant = So101Plant(placement_range=placement_range)
         self.units = JointUnits(self.plant.ranges_rad)
-        self.prompt = self.tasks[task_id]
-        self.task_id = f"twin_so101/{task_id}"
+        self.prompt = TASKS[task_id]
+        self.task_id = f"{FAMILY}/{task_id}"
         self.env_id = _env_id(
             task=self.task_id, image_size=image_size, placement_range=placement_range, max_steps=max_steps,
             mujoco=mujoco.__version__, opengl=describe_backend().id,
@@ -108,7 +114,7 @@ class So101Env(gymnasium.Env[dict[str, Any], np.ndarray]):
     def observe(self) -> dict[str, Any]:
         """Return the image and the joint positions in fresh arrays."""
         state = self.units.from_rad(self.plant.positions()).astype(np.float32)
-        return {"images": {CAMERA: self.plant.render(size=self._image_size)}, "state": state}
+        return {"images": {CAMERA: self.plant.render(CAMERA, (self._image_size, self._image_size))}, "state": state}
 
     def get_state(self) -> np.ndarray:
         """Return the full simulator state, float64 [N]."""
@@ -134,6 +140,13 @@ def interface(image_size: int) -> dict[str, Any]:
         "action_space": "absolute_joint",
         "control_hz": CONTROL_HZ,
     }
+
+
+def facts_of_hardware() -> dict[str, Any]:
+    """Return what the emulated arm's files need: joint ranges (rad [6, 2]), start pose (rad [6]), camera, tasks."""
+    plant = So101Plant()
+    tasks = {f"{FAMILY}/{number}": {"prompt": prompt, "max_steps": MAX_STEPS} for number, prompt in enumerate(TASKS)}
+    return {"ranges_rad": plant.ranges_rad, "start_rad": START_RAD, "camera": CAMERA, "tasks": tasks}
 
 
 def _official_rng(initial_state: int) -> np.random.Generator:

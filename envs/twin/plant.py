@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import mujoco
@@ -31,13 +32,16 @@ STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 class So101Plant:
     """Six servos, each a position loop with limited torque and speed, moved in whole physics steps."""
 
-    def __init__(self, *, placement_range: float = 0.5) -> None:
-        """`placement_range`, from 0 (always at home) to 1 (anywhere in its region), is that of the cube."""
+    def __init__(self, *, placement_range: float = 0.5, keeps_arm: bool = False) -> None:
+        """`placement_range`, from 0 (always at home) to 1 (anywhere in its region), is that of the cube.
+
+        With `keeps_arm` a reset leaves the arm where it is, as a person does who sets the scene up.
+        """
         if not 0.0 <= placement_range <= 1.0:
             raise ValueError(f"placement_range is {placement_range}; it lies between 0 (fixed) and 1 (anywhere)")
         self.model = mujoco.MjModel.from_xml_path(str(SCENE))
         self.data = mujoco.MjData(self.model)
-        self._placement_range = placement_range
+        self._placement_range, self._keeps_arm = placement_range, keeps_arm
         self._qpos = [self.model.joint(name).qposadr[0] for name in JOINTS]
         self._dofs = [self.model.joint(name).dofadr[0] for name in JOINTS]
         self.ranges_rad = self.model.jnt_range[[self.model.joint(name).id for name in JOINTS]].copy()
@@ -45,24 +49,31 @@ class So101Plant:
         self._cube_qpos = self.model.joint("cube").qposadr[0]
         self._jaws = [self.model.geom(name).id for name in ("fixed_jaw", "moving_jaw")]
         self._gains = self.model.actuator_gainprm.copy(), self.model.actuator_biasprm.copy()
-        self._renderers: dict[int, Renderer] = {}
+        self._renderers: dict[tuple[int, int], Renderer] = {}
         self._time_left_s = 0.0
+        self._take_pose(START_RAD)
         self.reset(seed=0)
 
-    def reset(self, *, seed: int | np.random.Generator) -> None:
+    def reset(self, seed: int | np.random.Generator) -> None:
         """Put the arm near its start and the cube somewhere; everything is a function of the seed."""
         rng = np.random.default_rng(seed)
-        mujoco.mj_resetData(self.model, self.data)
-        self.set_torque_enabled(np.ones(len(JOINTS), bool))
-        self._time_left_s = 0.0
         pose = START_RAD + START_SPREAD_RAD * rng.uniform(-1.0, 1.0, len(JOINTS))
-        self.data.qpos[self._qpos] = self.data.ctrl[:] = pose
+        if not self._keeps_arm:
+            self._take_pose(pose)
         home = self.model.body("cube").pos[:2]
         place = home + self._placement_range * (rng.uniform(CUBE_LOW_M, CUBE_HIGH_M) - home)
         yaw = self._placement_range * rng.uniform(-np.pi / 4, np.pi / 4)
         address = self._cube_qpos
         self.data.qpos[address : address + 7] = *place, CUBE_HEIGHT_M, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)
+        velocity = self.model.joint("cube").dofadr[0]
+        self.data.qvel[velocity : velocity + 6] = 0.0
         mujoco.mj_forward(self.model, self.data)
+
+    def _take_pose(self, pose_J: np.ndarray) -> None:
+        mujoco.mj_resetData(self.model, self.data)
+        self.set_torque_enabled(np.ones(len(JOINTS), bool))
+        self._time_left_s = 0.0
+        self.data.qpos[self._qpos] = self.data.ctrl[:] = pose_J
 
     def positions(self) -> np.ndarray:
         """Return the joint angles, rad, float64 [J]; the gripper's is 0 where the jaws are parallel."""
@@ -72,7 +83,7 @@ class So101Plant:
         """Return rad/s, float64 [J]."""
         return self.data.qvel[self._dofs].copy()
 
-    def loads(self) -> np.ndarray:
+    def torques(self) -> np.ndarray:
         """Return the torque of every servo as a share of the most it can give, [-1, 1], float64 [J]."""
         return self.data.actuator_force / self.model.actuator_forcerange[:, 1]
 
@@ -98,7 +109,7 @@ class So101Plant:
         """Take goal positions, rad [J]; they are cut to the joints' ranges."""
         self.data.ctrl[:] = np.clip(goals_J, self.ranges_rad[:, 0], self.ranges_rad[:, 1])
 
-    def set_torque_enabled(self, is_enabled_J: np.ndarray) -> None:
+    def set_torque_enabled(self, is_enabled_J: Sequence[bool] | np.ndarray) -> None:
         """Switch every servo's power on or off; a servo without power gives way against its friction."""
         is_on = np.asarray(is_enabled_J, bool)[:, None]
         self.model.actuator_gainprm[:], self.model.actuator_biasprm[:] = (np.where(is_on, gain, 0.0) for gain in self._gains)
@@ -112,11 +123,11 @@ class So101Plant:
             mujoco.mj_step(self.model, self.data, num_steps)
             mujoco.mj_fwdPosition(self.model, self.data)
 
-    def render(self, camera: str = CAMERA, *, size: int) -> np.ndarray:
-        """Return what a camera sees, uint8 [Y, X, 3], size × size pixels, in a fresh array."""
+    def render(self, camera: str, size: tuple[int, int]) -> np.ndarray:
+        """Return what a camera sees, uint8 [Y, X, 3], of `size` (X, Y), in a fresh array."""
         if size not in self._renderers:
-            cameras = {CAMERA: CAMERA}
-            self._renderers[size] = Renderer(self.model, cameras=cameras, height=size, width=size, shadow_size=0)
+            (width, height), cameras = size, {CAMERA: CAMERA}
+            self._renderers[size] = Renderer(self.model, cameras=cameras, height=height, width=width, shadow_size=0)
         return self._renderers[size].render(self.data)[camera]
 
     def is_success(self) -> bool:

@@ -13,13 +13,6 @@ from opentau.types import Episode, Interface
 # Shapes: T frames before, N frames after, A action dimensions.
 
 ACTION_SPACES = ("delta_ee", "absolute_ee", "delta_joint", "absolute_joint")
-GRIPPER_WORDS = ("grip", "jaw", "claw")
-"""In the names of actions that open and close: these are targets in every action space."""
-
-
-def is_gripper(name: str) -> bool:
-    """Return whether an action's name says that it opens and closes something."""
-    return any(word in name.lower() for word in GRIPPER_WORDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +34,7 @@ class Resampling:
             )
         if to_hz <= 0:
             raise DataError(f"control_hz is {to_hz}; it must be above 0")
-        is_step = interface.action_space.startswith("delta")
-        is_delta = tuple(is_step and not is_gripper(name) for name in interface.action_names)
-        return cls(from_hz=interface.control_hz, to_hz=to_hz, is_delta=is_delta)
+        return cls(from_hz=interface.control_hz, to_hz=to_hz, is_delta=interface.is_step)
 
     def ticks(self, length: int) -> np.ndarray:
         """Return the recorded frame nearest to each frame of the new rate, int64 [N]."""
@@ -58,11 +49,13 @@ class Resampling:
         for name in ("action", "executed_action"):
             columns[name] = self._actions(getattr(episode, name), time_N, tick_N)
         columns["reward"] = self._rewards(episode.reward, len(tick_N))
+        robot = {name: columns.pop(name) for name in episode.robot}
         return replace(
             episode,
             images={camera: pixels[tick_N] for camera, pixels in episode.images.items()},
             prompts=tuple(episode.prompts[tick] for tick in tick_N) if episode.prompts else (),
             subtasks=tuple(episode.subtasks[tick] for tick in tick_N) if episode.subtasks else (),
+            robot=robot,
             **columns,
         )
 

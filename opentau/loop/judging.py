@@ -228,6 +228,7 @@ def _verdict_dict(verdict: Verdict) -> dict[str, Any]:
 
 def _score(setting: Setting, policy: Product, plans: Sequence[EpisodePlan], results: Sequence[EpisodeResult]) -> dict[str, Any]:
     """Return what is told of a score; failures are charged their full step limit in the simulated time."""
+    chunking = setting.options.rollout.chunking
     spec = eval_spec(
         plans,
         env_ids={task.task_id: task.env_id for task in setting.tasks},
@@ -235,6 +236,7 @@ def _score(setting: Setting, policy: Product, plans: Sequence[EpisodePlan], resu
         execute_horizon=setting.options.rollout.execute_horizon,
         delay_ticks=setting.options.rollout.delay_ticks,
         rendering=setting.tasks[0].rendering,
+        chunking="" if chunking is None else f"{chunking.mode} {chunking.fade}",
     )
     limits, hz = setting.max_steps, setting.interface.control_hz
     steps = sum(result.num_steps if result.is_success else limits[result.plan.task_id] for result in results)

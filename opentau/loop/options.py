@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from opentau.config import check_args, locate, options_from
+from opentau.config import check_args, later, locate, options_from
 from opentau.data.options import MixtureOptions
-from opentau.errors import OptionError
+from opentau.errors import OptionError, near_matches
 from opentau.loop.gate import GateOptions
 from opentau.loop.lerobot_options import require_trainable
 from opentau.policies.lerobot.start import lerobot
@@ -17,9 +17,12 @@ from opentau.rollout.options import LOCAL_PLACE
 from opentau.training.options import DistributionOptions, ObjectiveOptions, TrainOptions, TuningOptions
 from opentau.types import Interface, content_hash
 from opentau.value.options import ValueOptions
+from robot_bridge.chunking import ChunkingOptions, num_needed, require_bridgeable
 
 Plugin = Mapping[str, Any]
 """{"target": "pkg.mod:Attr", "args": {…}}."""
+STAGES_THAT_PLAY = ("collect", "evaluate", "gate", "final")
+MAX_PORT = 65_535
 BY_FRAME, BY_EPISODE = "frame", "episode"
 """How positive frames are drawn."""
 LABEL_INPUTS = ("frames", "advantages", "is_newest", "options", "seed")
@@ -144,10 +147,38 @@ class RolloutSettings:
     """Control steps between asking for a chunk and having it, injected in virtual time."""
     batch_size: int = 2
     """Rows of an inference batch; smaller ones are padded to it, so that company never changes a result."""
+    chunking: ChunkingOptions | None = later(None)
+    """How chunks follow each other, `+rollout.chunking.mode=blend`; None has a policy continue what is committed."""
+    listen: str = later("")
+    """HOST:PORT (and the port after it) where stations of others dial in, `+rollout.listen=127.0.0.1:5600`; '' takes none."""
+    listen_in: tuple[str, ...] = later(())
+    """The stages that they play in, by work: [collect, gate]; none named: all that play a policy's episodes."""
+
+    def address_in(self, stage: str) -> tuple[str, int] | None:
+        """Return where a stage listens for stations of others, None where it does not."""
+        work = stage.split("-")[0]
+        if not self.listen or work not in (self.listen_in or STAGES_THAT_PLAY):
+            return None
+        host, _, port = self.listen.rpartition(":")
+        return host, int(port)
+
+    @property
+    def num_needed(self) -> int:
+        """Actions that a chunk must have."""
+        return num_needed(self.delay_ticks, execute_horizon=self.execute_horizon, chunking=self.chunking)
 
     def __post_init__(self) -> None:
-        if self.num_stations < 1:
-            raise OptionError(f"rollout.num_stations is {self.num_stations}; it must be at least 1")
+        require_bridgeable(self.delay_ticks, execute_horizon=self.execute_horizon, chunking=self.chunking)
+        if self.num_stations < (0 if self.listen else 1):
+            raise OptionError(
+                f"rollout.num_stations is {self.num_stations}; it must be at least 1, or 0 where rollout.listen takes others"
+            )
+        host, _, port = self.listen.rpartition(":")
+        if self.listen and not (host and port.isdigit() and 0 < int(port) < MAX_PORT):
+            raise OptionError(f"rollout.listen is {self.listen!r}; write it as HOST:PORT, for example 127.0.0.1:5600")
+        for work in self.listen_in:
+            if work not in STAGES_THAT_PLAY:
+                raise OptionError(f"rollout.listen_in names {work!r}.{near_matches(work, STAGES_THAT_PLAY)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

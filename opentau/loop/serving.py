@@ -68,7 +68,7 @@ def require_checkpoint_fits(checkpoint: Path, options: LoopOptions, *, interface
         action_horizon=processor.config.action_horizon,
         statistics_id=processor.embodiment.statistics_id,
         station=interface,
-        num_needed=options.rollout.execute_horizon + options.rollout.delay_ticks,
+        num_needed=options.rollout.num_needed,
         wanted_statistics="",
         station_id=f"of {options.env.target}",
     )

@@ -76,6 +76,7 @@ class Setting:
             "delay_ticks": options.rollout.delay_ticks,
             "batch_size": options.rollout.batch_size,
             **identifying(asdict(options.inference)),
+            **({} if options.rollout.chunking is None else {"chunking": asdict(options.rollout.chunking)}),
         }
 
     def policy_start(self) -> PolicyConfig | Pretrained:
@@ -95,10 +96,15 @@ class Setting:
         """Load a checkpoint of ours with the options of `inference`."""
         return load_policy(checkpoint, self.options)
 
-    def rollout_options(self) -> RolloutOptions:
-        """Return how stations are set up."""
+    def rollout_options(self, stage: str = "") -> RolloutOptions:
+        """Return how the stations of a stage are set up."""
         options = self.options
+        address = options.rollout.address_in(stage)
+        listening: dict[str, Any] = {}
+        if address is not None:
+            listening = {"host": address[0], "control_port": address[1], "inference_port": address[1] + 1}
         return RolloutOptions(
+            **listening,
             num_stations=options.rollout.num_stations,
             fleet=options.fleet,
             env=options.env.spec,
@@ -108,6 +114,7 @@ class Setting:
             perturbation=options.env.perturbation,
             execute_horizon=options.rollout.execute_horizon,
             delay_ticks=options.rollout.delay_ticks,
+            chunking=options.rollout.chunking,
             batch_size=options.rollout.batch_size,
         )
 
@@ -141,7 +148,7 @@ class Setting:
                 for policy_id, checkpoint in policies.items()
             }
             session = RolloutSession(
-                rollout or self.rollout_options(),
+                rollout or self.rollout_options(stage),
                 policies=served,
                 critic=critic,
                 events=self.run.events,

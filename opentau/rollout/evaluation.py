@@ -32,9 +32,11 @@ class EvalSpec:
     """Package to version."""
     rendering: str
     """OpenGL backend and renderer that made the pixels."""
+    chunking: str = ""
+    """How chunks followed each other; '' where a policy continued what was committed, and then left out."""
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "chunking" or value}
 
     @property
     def id(self) -> str:
@@ -141,6 +143,7 @@ def eval_spec(
     execute_horizon: int,
     delay_ticks: int,
     rendering: str,
+    chunking: str = "",
 ) -> EvalSpec:
     """Describe what these plans evaluate; policy and episode names are no part of it.
 
@@ -160,6 +163,7 @@ def eval_spec(
         delay_ticks=delay_ticks,
         versions=_versions(),
         rendering=rendering,
+        chunking=chunking,
     )
 
 

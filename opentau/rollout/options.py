@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from opentau.errors import OptionError
+from robot_bridge.chunking import ChunkingOptions, num_needed, require_bridgeable
 
 LOCAL_PLACE = {"target": "opentau.rollout.fleet:LocalPlace"}
 """Spec of this machine."""
@@ -33,7 +34,11 @@ class RolloutOptions:
     execute_horizon: int = 8
     """Control steps played before the next chunk."""
     delay_ticks: int = 0
-    """Control steps between an observation and the first step that its chunk may decide."""
+    """Control steps between an observation and the first step that its chunk may decide; beyond what can be bridged the robot
+    holds."""
+    chunking: ChunkingOptions | None = None
+    """How chunks follow each other; None has a policy continue what is committed, refuses a delay that needs more than it
+    predicts, and reports nothing about seams."""
     batch_size: int = 8
     """Most rows of one inference call."""
     gather_ms: float = 2.0
@@ -67,10 +72,11 @@ class RolloutOptions:
         for name in ("execute_horizon", "batch_size", "max_losses", "max_open_envs"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if not 0 <= self.delay_ticks < self.execute_horizon:
-            raise OptionError(
-                f"delay_ticks is {self.delay_ticks} and execute_horizon {self.execute_horizon}; "
-                "the delay must be shorter than what a chunk plays: raise execute_horizon"
-            )
+        require_bridgeable(self.delay_ticks, execute_horizon=self.execute_horizon, chunking=self.chunking)
         if not self.tasks:
             raise OptionError("a rollout needs at least one task; set `tasks`")
+
+    @property
+    def num_needed(self) -> int:
+        """Actions that a chunk must have."""
+        return num_needed(self.delay_ticks, execute_horizon=self.execute_horizon, chunking=self.chunking)

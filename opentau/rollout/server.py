@@ -20,6 +20,7 @@ from robot_bridge.clocks import BOOT_ID
 from robot_bridge.link import Plane, receive_from, send_to, wait
 from robot_bridge.liveness import Silence
 from robot_bridge.messages import (
+    ANY_SESSION,
     Assign,
     Bye,
     EpisodeMeta,
@@ -183,7 +184,8 @@ class ControlServer(threading.Thread):
         station_id, arrived_ns = identity.decode(errors="replace"), time.monotonic_ns()
         try:
             message, arrays = decode(frames, max_bytes=Plane.CONTROL.value.max_bytes)
-            if message.session != self._session:
+            is_newcomer = message.session == ANY_SESSION and isinstance(message, Hello | Heartbeat)
+            if message.session != self._session and not is_newcomer:
                 raise LinkError(f"the station belongs to session {message.session}, this is {self._session}")
             if isinstance(message, Upload):
                 self._take_in(station_id, played_from(message, arrays))

@@ -196,6 +196,7 @@ class RolloutSession:
             perturbation=options.perturbation,
             execute_horizon=options.execute_horizon,
             delay_ticks=options.delay_ticks,
+            chunking=options.chunking,
             max_open_envs=options.max_open_envs,
             answer_timeout_s=options.answer_timeout_s,
             server_silence_s=options.station_silence_s,
@@ -300,6 +301,7 @@ class RolloutSession:
             num_clipped_actions=event.played.num_clipped_actions,
             num_fallbacks=event.played.num_fallbacks,
             num_refused_chunks=event.played.num_refused_chunks,
+            **({} if event.played.report is None else {"playback": dataclasses.asdict(event.played.report)}),
         )
         self._emit(STAGE_PROGRESS, stage=self._stage, iteration=self._iteration, done=done, total=total, unit="episodes")
 
@@ -310,9 +312,9 @@ class RolloutSession:
 
 def _require_long_enough(policy_id: str, policy: Policy, options: RolloutOptions) -> None:
     """Check the policy's half of the handshake: a chunk covers the delay before it and what is played of it."""
-    needed = options.execute_horizon + options.delay_ticks
+    needed = options.num_needed
     if policy.action_horizon < needed:
         raise OptionError(
             f"policy {policy_id!r} predicts {policy.action_horizon} actions; execute_horizon + delay_ticks is {needed}. "
-            f"Set execute_horizon to at most {policy.action_horizon - options.delay_ticks}"
+            f"Set execute_horizon to at most {policy.action_horizon - needed + options.execute_horizon}"
         )

@@ -101,6 +101,7 @@ class Dataset:
             subtasks=narrated if any(narrated) else (),
             features=self._features,
             sim_state_dim=row.constants.get("sim_state_dim", 0),
+            limits_id=row.constants.get(layout.LIMITS_ID) or "",
             where=f"{self.where(position)}, file {self.root / row.data_path}",
         )
 

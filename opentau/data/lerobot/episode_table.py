@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -18,7 +18,7 @@ from opentau.data.lerobot import layout
 from opentau.data.lerobot.catalog import EpisodeRow
 from opentau.data.png import encode_frames
 from opentau.errors import DataError
-from opentau.types import Episode, Interface, Outcome, Source
+from opentau.types import ROBOT_COLUMNS, Episode, Interface, Outcome, Source
 
 # Shapes: T frames, S state dimensions, A action dimensions, N numbers of a simulator state, Y and X image rows and columns.
 
@@ -104,6 +104,7 @@ def to_table(plan_index: int, episode: Episode, *, fps: int, video_cameras: Coll
         layout.INDEX: _array(ticks),
         layout.TASK_INDEX: _array(np.zeros(len(episode), np.int64)),
     }
+    arrays |= {name: _array(column) for name, column in episode.robot.items()}
     if episode.sim_state.shape[1]:
         arrays[layout.SIM_STATE] = _array(episode.sim_state.astype(np.float64, copy=False))
     return pa.table(arrays).replace_schema_metadata({CONSTANTS_KEY: json.dumps(_constants(episode), sort_keys=True)})
@@ -141,6 +142,10 @@ def place(
             rows = numbers(table, field.name)[:, :own_width] if own_width else np.zeros((num_frames, 0))
             width = field.type.list_size if pa.types.is_fixed_size_list(field.type) else 1
             columns.append(_array(np.pad(rows, ((0, 0), (0, width - own_width)))))
+        elif field.name in ROBOT_COLUMNS and field.name not in table.column_names:
+            # Simulators beside robots: the column says nothing of them, and reading an episode without limits leaves it out.
+            shape = (num_frames, field.type.list_size) if pa.types.is_fixed_size_list(field.type) else (num_frames,)
+            columns.append(_array(np.zeros(shape, ROBOT_COLUMNS[field.name])))
         else:
             columns.append(table[field.name])
     metadata = {**(schema.metadata or {}), CONSTANTS_KEY: table.schema.metadata[CONSTANTS_KEY]}
@@ -209,6 +214,7 @@ def from_table(
     subtasks: tuple[str, ...],
     features: layout.Features,
     sim_state_dim: int,
+    limits_id: str = "",
     where: str,
 ) -> Episode:
     """Return the episode. Columns that are missing get a default; one that contradicts its feature raises `DataError`.
@@ -240,7 +246,17 @@ def from_table(
         policy_version=info.policy_version,
         prompts=prompts,
         subtasks=subtasks,
+        robot=_robot_columns(table, rows, num_actions=action.shape[1]) if limits_id else {},
+        limits_id=limits_id,
     )
+
+
+def _robot_columns(table: pa.Table, rows: Callable[..., np.ndarray], *, num_actions: int) -> dict[str, np.ndarray]:
+    columns = {}
+    for name, dtype in ROBOT_COLUMNS.items():
+        shape = (len(table), num_actions) if name == layout.CLIP_MASK else (len(table),)
+        columns[name] = rows(name, np.zeros(shape), np.dtype(dtype).type)
+    return columns
 
 
 def numbers(table: pa.Table, column: str) -> np.ndarray:
@@ -286,6 +302,8 @@ def _constants(episode: Episode) -> dict[str, Any]:
     constants = {name: getattr(episode, name) for name in texts}
     if episode.prompts:
         constants["prompt_runs"] = [(prompt, len(list(frames))) for prompt, frames in groupby(episode.prompts)]
+    if episode.limits_id:
+        constants[layout.LIMITS_ID] = episode.limits_id
     if episode.subtasks:
         constants["subtask_runs"] = [(subtask, len(list(frames))) for subtask, frames in groupby(episode.subtasks)]
     return constants | {

@@ -90,6 +90,7 @@ class Collected:
                 "dataset_to_index": first_frame + len(table),
                 **{name: value for columns in videos for name, value in columns.items()},
                 **{key: constants[key] for key in EPISODE_KEYS},
+                **{key: constants[key] for key in (layout.LIMITS_ID,) if key in constants},
                 "success": constants["outcome"] == "success",
                 **stats,
                 "meta/episodes/chunk_index": 0,

@@ -1,7 +1,8 @@
 """The layout of a LeRobot v3.0 dataset as LeRobot 0.6.1 reads it: paths, features, schemas and metadata tables.
 
 Columns of ours, declared as ordinary features so that LeRobot loads them: policy_action, executed_action, source, next.reward,
-value and, for simulators, sim_state. What LeRobot's info.json has no key for stands in meta/opentau.json.
+value; for simulators sim_state, for robots those of `ROBOT_COLUMNS`. What LeRobot's info.json has no key for stands in
+meta/opentau.json.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from opentau.types import Interface
+from opentau.types import ROBOT_COLUMNS, Interface
 
 CODEBASE_VERSION = "v3.0"
 CHUNK_FILES = 1000
@@ -39,6 +40,9 @@ POLICY_ACTION, EXECUTED_ACTION = "policy_action", "executed_action"
 SOURCE, REWARD, VALUE, SIM_STATE = "source", "next.reward", "value", "sim_state"
 TIMESTAMP, FRAME_INDEX, EPISODE_INDEX, INDEX, TASK_INDEX = "timestamp", "frame_index", "episode_index", "index", "task_index"
 SUBTASK_INDEX = "subtask_index"
+CLIP_MASK = "clip_mask"
+LIMITS_ID = "limits_id"
+"""Column of meta/episodes, of robots only."""
 COUNTERS = (TIMESTAMP, FRAME_INDEX, EPISODE_INDEX, INDEX, TASK_INDEX)
 """One number a frame, which says where the frame belongs."""
 
@@ -48,7 +52,7 @@ INTERVENTION_COLUMNS = ("complementary_info.is_intervention", "is_intervention")
 """Where LeRobot's teleoperated policies say that a person acted."""
 COMMON_COLUMNS = (STATE, ACTION, REWARD)
 """What is read of any dataset, beside cameras."""
-OUR_COLUMNS = (*COMMON_COLUMNS, POLICY_ACTION, EXECUTED_ACTION, SOURCE, VALUE, SIM_STATE)
+OUR_COLUMNS = (*COMMON_COLUMNS, POLICY_ACTION, EXECUTED_ACTION, SOURCE, VALUE, SIM_STATE, *ROBOT_COLUMNS)
 
 Features = dict[str, dict[str, Any]]
 
@@ -75,6 +79,7 @@ def build_features(
     *,
     sim_state_dim: int,
     has_subtasks: bool = False,
+    is_robot: bool = False,
     video_info: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Features:
     """Return info.json's features, in the order of the columns of a data file.
@@ -92,6 +97,9 @@ def build_features(
     features |= {SOURCE: _scalar("int8"), REWARD: _scalar("float32"), VALUE: _scalar("float32")}
     if sim_state_dim:
         features[SIM_STATE] = {"dtype": "float64", "shape": [sim_state_dim], "names": None}
+    if is_robot:
+        features |= {name: _scalar(dtype) for name, dtype in ROBOT_COLUMNS.items() if name != CLIP_MASK}
+        features[CLIP_MASK] = _vector(ROBOT_COLUMNS[CLIP_MASK], interface.action_names)
     features |= {TIMESTAMP: _scalar("float32"), FRAME_INDEX: _scalar("int64"), EPISODE_INDEX: _scalar("int64")}
     features |= {INDEX: _scalar("int64"), TASK_INDEX: _scalar("int64")}
     return features | ({SUBTASK_INDEX: _scalar("int64")} if has_subtasks else {})

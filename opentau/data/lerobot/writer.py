@@ -89,7 +89,8 @@ class DatasetWriter:
         subtasks = list(dict.fromkeys(text for index in plan_indices for text, _ in subtask_runs(constants[index])))
         subtasks = subtasks if any(subtasks) else []
         sim_state_dim = max(each["sim_state_dim"] for each in constants.values())
-        features = self._features(sim_state_dim, has_subtasks=bool(subtasks))
+        is_robot = any(layout.LIMITS_ID in each for each in constants.values())
+        features = self._features(sim_state_dim, has_subtasks=bool(subtasks), is_robot=is_robot)
         schema = layout.arrow_schema(features)
         collected, first_frame = Collected(), 0
         video_keys = self._video_keys()
@@ -125,10 +126,12 @@ class DatasetWriter:
             robot_type=self._robot_type,
         )
 
-    def _features(self, sim_state_dim: int, *, has_subtasks: bool) -> layout.Features:
+    def _features(self, sim_state_dim: int, *, has_subtasks: bool, is_robot: bool) -> layout.Features:
         shapes = self.interface.cameras
         info = {camera: video_info(shapes[camera], fps=self._fps) for camera in self._video_cameras}
-        return layout.build_features(self.interface, sim_state_dim=sim_state_dim, has_subtasks=has_subtasks, video_info=info)
+        return layout.build_features(
+            self.interface, sim_state_dim=sim_state_dim, has_subtasks=has_subtasks, is_robot=is_robot, video_info=info
+        )
 
     def _video_keys(self) -> list[str]:
         return [layout.IMAGE_PREFIX + camera for camera in self._video_cameras]

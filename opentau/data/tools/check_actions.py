@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from opentau.data.resampling import GRIPPER_WORDS, is_gripper
 from opentau.data.tools.findings import Finding, Severity, dimension_name, named_episodes
-from opentau.types import Interface
+from opentau.types import GRIPPER_WORDS, Interface, is_gripper
 
 # Shapes: T frames, S state dimensions, A action dimensions, L lags.
 

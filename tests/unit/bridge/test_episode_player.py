@@ -10,6 +10,7 @@ import pytest
 from opentau.errors import OptionError, PolicyError
 from opentau.types import Actor, EpisodePlan, Fallback, Outcome, PolicyRequest, Source
 from robot_bridge.payloads import ChunkReply, PlayedEpisode
+from robot_bridge.playback import PlaybackOptions
 from robot_bridge.player import EpisodePlayer
 from tests.fakes import CountingEnv, CountingExpert, DistanceCritic, ScriptedPolicy, ShakyHand, TellingExpert
 
@@ -62,11 +63,12 @@ class TakeOver:
 
 def play(plan: EpisodePlan, *, policy: ScriptedPolicy | None = None, env: CountingEnv | None = None, **parts) -> PlayedEpisode:
     env = env or CountingEnv()
+    playback = {"execute_horizon": 5, "delay_ticks": 0, "is_step": (True, True), "control_hz": 20.0}
+    playback |= {name: parts.pop(name) for name in ("execute_horizon", "delay_ticks", "chunking") if name in parts}
     options = {
         "link": DirectLink(policy or ScriptedPolicy()),
         "expert": CountingExpert(env),
-        "execute_horizon": 5,
-        "delay_ticks": 0,
+        "options": PlaybackOptions(**playback),
         "on_tick": lambda: None,
     }
     return EpisodePlayer(env, **(options | parts)).play(plan)

@@ -41,7 +41,7 @@ def test_a_joint_turns_no_faster_than_the_servo_can(plant: So101Plant) -> None:
         plant.advance(TICK_S)
         speeds.append(plant.velocities()[0])
     assert 4.0 < max(speeds) < 4.9  # rad/s
-    assert np.abs(plant.loads()).max() <= 1.0
+    assert np.abs(plant.torques()).max() <= 1.0
 
 
 def test_goals_end_at_the_joints_ranges(plant: So101Plant) -> None:
@@ -54,11 +54,11 @@ def test_an_arm_without_power_gives_way(plant: So101Plant) -> None:
     before = plant.grip()[2]
     settle(plant, 2.0)
     assert plant.grip()[2] < before - 0.02
-    assert not plant.loads().any()
+    assert not plant.torques().any()
     plant.reset(seed=0)
-    assert np.abs(plant.loads()).max() < 0.2
+    assert np.abs(plant.torques()).max() < 0.2
     plant.advance(TICK_S)
-    assert plant.loads().any()
+    assert plant.torques().any()
 
 
 def test_time_passes_in_whole_steps_and_nothing_of_it_is_lost(plant: So101Plant) -> None:
@@ -99,7 +99,7 @@ def test_the_jaws_close_across_two_faces(yaw: float) -> None:
 def test_joints_speak_degrees_and_the_gripper_per_cent() -> None:
     env = So101Env(image_size=16)
     state, _ = env.reset(seed=0)
-    assert dict(zip(NAMES, UNITS, strict=True))["gripper.pos"] == "%"
+    assert dict(zip(NAMES, UNITS, strict=True))["gripper.pos"] == "percent of range"
     np.testing.assert_allclose(state["state"][:5], np.degrees(env.plant.positions()[:5]), rtol=1e-5)
     low, high = env.plant.ranges_rad[-1]
     assert state["state"][5] == pytest.approx(100 * (env.plant.positions()[5] - low) / (high - low), rel=1e-5)

@@ -1,0 +1,76 @@
+"""`opentau robot connect`: a robot that plays in a run, for as long as there is work, over stages and interruptions."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from opentau.cli.compose import parser
+from opentau.config import check_args, options_from
+from opentau.errors import OptionError
+from robot_bridge.config import StationConfig
+from robot_bridge.messages import ANY_SESSION
+from robot_bridge.station import EXIT_UNUSABLE
+
+AGAIN_S = 1.0
+DESCRIPTION = """Have a robot play in a run that listens, until Ctrl-C: it dials out, and comes back after pauses and failures.
+  opentau loop … +rollout.listen=HOST:PORT            the run; the port after it is used too
+  opentau robot connect ROBOT.yaml --to HOST:PORT     the robot
+ROBOT.yaml names the robot, its limits, its tasks (id: {prompt, max_steps}), and may name operator, teleop, takeover, chunking
+and a spool, which keeps finished episodes while the run is away (docs/robots.md, docs/bridge.md); `opentau robot twin` writes
+one."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the station program again and again."""
+    arguments = parser("robot connect", DESCRIPTION, takes_options=False)
+    arguments.add_argument("file", type=Path, metavar="ROBOT.yaml")
+    arguments.add_argument("--to", required=True, metavar="HOST:PORT", help="where the run listens")
+    arguments.add_argument("--name", help="what the run calls this robot (default: the file's folder)")
+    arguments.add_argument("--once", action="store_true", help="end when the run says goodbye for the first time")
+    parsed = arguments.parse_args(argv)
+    file = parsed.file.absolute()
+    config = _config(file, address=parsed.to, name=parsed.name or f"robot-{file.parent.name}")
+    path = file.with_name("station.yaml")
+    config.save(path)
+    command = [sys.executable, "-P", "-m", "robot_bridge.station", str(path)]
+    try:
+        while True:
+            code = subprocess.run(command, check=False).returncode
+            if code == EXIT_UNUSABLE:
+                return EXIT_UNUSABLE
+            if parsed.once and code == 0:
+                return 0
+            time.sleep(AGAIN_S)
+    except KeyboardInterrupt:
+        print(f"{config.station_id} plays no more", file=sys.stderr)
+    return 0
+
+
+def _config(file: Path, *, address: str, name: str) -> StationConfig:
+    """Return the station's configuration; raises `OptionError` for what does not belong there."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdigit()):
+        raise OptionError(f"--to is {address!r}; write it as HOST:PORT, for example 127.0.0.1:5600")
+    try:
+        plain: Any = yaml.safe_load(file.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise OptionError(f"{file} cannot be read: {error}; write it as docs/robots.md shows") from error
+    if not isinstance(plain, dict) or "robot" not in plain:
+        raise OptionError(f"{file} has no 'robot: {{target: …, args: {{…}}}}'; write it as docs/robots.md shows")
+    link = {
+        "session": ANY_SESSION,
+        "station_id": name,
+        "control_endpoint": f"tcp://{host}:{port}",
+        "inference_endpoint": f"tcp://{host}:{int(port) + 1}",
+    }
+    config = options_from(StationConfig, {**link, **plain}, where=str(file))
+    assert config.robot is not None
+    check_args(config.robot)
+    return config

@@ -1,0 +1,122 @@
+"""The files of an emulated SO-101: calibration, emulator, limits and the station's yaml, as a real arm has them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from opentau.types import EpisodePlan, Outcome, derive_seed
+from robot_bridge.robots.calibration import FULL_TURN_JOINT, GRIPPER, JOINTS, MotorCalibration, write_calibration
+from robot_bridge.robots.emulator_control import EmulatorClient
+from robot_bridge.robots.registers import MAX_TICK, TICKS_PER_TURN
+
+MIDDLE_TICK = TICKS_PER_TURN // 2
+"""What a motor reads at the plant's zero angle."""
+DEG_S, DEG_S2, PERCENT_S, PERCENT_S2 = 180.0, 1_800.0, 250.0, 2_500.0
+"""Limits of the joints and of the gripper."""
+MARGIN = 0.01
+"""Part of a joint's range that the limits keep away from its stops."""
+PATIENCE_S = 3.0
+"""Age of a reading that is borne: an emulator on a busy machine is slower than a camera."""
+ASKED_EVERY_TICKS = 5
+
+
+def twin_calibration(ranges_rad: np.ndarray) -> dict[str, MotorCalibration]:
+    """Return a calibration under which degrees are the plant's own, from its ranges, rad [6, 2]."""
+    calibration = {}
+    for number, (joint, (low, high)) in enumerate(zip(JOINTS, ranges_rad, strict=True), start=1):
+        if joint == GRIPPER:
+            first, last = (MIDDLE_TICK + round(angle * TICKS_PER_TURN / math.tau) for angle in (low, high))
+        elif joint == FULL_TURN_JOINT:
+            first, last = 0, MAX_TICK
+        else:  # degrees count from the middle of the range
+            reach = round(max(-low, high) * TICKS_PER_TURN / math.tau)
+            first, last = MIDDLE_TICK - reach, MIDDLE_TICK + reach
+        calibration[joint] = MotorCalibration(id=number, drive_mode=0, homing_offset=0, range_min=first, range_max=last)
+    return calibration
+
+
+def twin_limits(ranges_rad: np.ndarray, start_rad: Sequence[float]) -> dict[str, Any]:
+    """Return limits (`robot_bridge.limits.Limits`) as plain data: the joints' ranges less a margin, and the start pose."""
+    axes, start = {}, {}
+    for joint, (low, high), angle in zip(JOINTS, ranges_rad, start_rad, strict=True):
+        name, margin = f"{joint}.pos", MARGIN * (high - low)
+        if joint == GRIPPER:
+            axes[name] = {"low": 0.0, "high": 100.0, "velocity": PERCENT_S, "acceleration": PERCENT_S2}
+            start[name] = round(100.0 * float((angle - low) / (high - low)), 2)
+        else:
+            ends = {"low": math.degrees(low + margin), "high": math.degrees(high - margin)}
+            axes[name] = {**{end: round(value, 2) for end, value in ends.items()}, "velocity": DEG_S, "acceleration": DEG_S2}
+            start[name] = round(math.degrees(angle), 2)
+    return {"axes": axes, "start_pose": start, "safe_pose": start, "max_reading_age_s": PATIENCE_S}
+
+
+def write_emulator(folder: Path, *, plant: dict[str, Any], ranges_rad: np.ndarray, seed: int = 0) -> Path:
+    """Write the calibration and the yaml of an emulator that dies with this process into a folder; return the latter."""
+    write_calibration(folder / "calibration.json", twin_calibration(ranges_rad))
+    spec = {
+        "plant": plant,
+        "link": str(folder / "port"),
+        "calibration": str(folder / "calibration.json"),
+        "zero_ticks": [MIDDLE_TICK] * len(JOINTS),
+        "seed": seed,
+        "parent_pid": os.getpid(),
+    }
+    path = folder / "emulator.yaml"
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    return path
+
+
+def write_workcell(
+    folder: Path, *, control: str, camera: str, image_size: int, limits: dict[str, Any], tasks: dict[str, Any]
+) -> Path:
+    """Write limits and the station's yaml into a folder, for the emulator that answers at `control`; return the latter."""
+    (folder / "limits.yaml").write_text(yaml.safe_dump(limits, sort_keys=False))
+    source = {"control": control, "camera": camera, "width": image_size, "height": image_size}
+    workcell = {
+        "robot": {
+            "target": "robot_bridge.robots.so101:So101Follower",
+            "args": {
+                "port": str(folder / "port"),
+                "calibration": str(folder / "calibration.json"),
+                "max_image_age_s": PATIENCE_S,
+                "cameras": {camera: {"target": "robot_bridge.robots.cameras:EmulatedCamera", "args": source}},
+            },
+        },
+        "operator": {"target": "robot_bridge.robots.twin:TwinOperator", "args": {"control": control}},
+        "limits": "limits.yaml",
+        "chunking": {"mode": "blend"},  # which asks nothing of the policy
+        "tasks": tasks,
+    }
+    path = folder / "robot.yaml"
+    path.write_text(yaml.safe_dump(workcell, sort_keys=False))
+    return path
+
+
+class TwinOperator:
+    """A scripted person at an emulated arm: sets its scene up by the episode's seed and sees when it succeeded."""
+
+    def __init__(self, *, control: str) -> None:
+        """`control`: endpoint of the emulator's control socket."""
+        self._client = EmulatorClient(control)
+
+    def prepare(self, plan: EpisodePlan) -> bool:
+        self._client.ask("reset", seed=derive_seed(plan.seed, "env") % (1 << 31))
+        return True
+
+    def verdict(self, plan: EpisodePlan, *, tick: int) -> Outcome | None:
+        if tick % ASKED_EVERY_TICKS or not self._client.ask("is_success"):
+            return None
+        return Outcome.SUCCESS
+
+
+def announced(line: str) -> str:
+    """Return the control endpoint that a starting emulator announced."""
+    return str(json.loads(line)["control"])
