@@ -42,7 +42,8 @@ BARS = {"jpeg p50": 1.5, "jpeg p99": 2.0}
 RAW_BAR = 5.0
 """Least that ours must be faster than openpi's client."""
 OURS_JPEG, BARE_JPEG, OURS_RAW, OPENPI_RAW = "ours, JPEG, CURVE", "bare sockets, JPEG, CURVE", "ours, raw", "openpi-client, raw"
-NUM_WARM_UP = 50
+NUM_WARM_UP, TURN = 50, 20
+"""Round trips before anything counts, and before it is the other side's turn."""
 ANSWER_S = 10.0
 CONTROL_HZ, INFERENCE_S = 30.0, 0.1
 
@@ -283,26 +284,32 @@ def curve_client(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, server_
     return socket
 
 
-def time_trips(trip: RoundTrip, num_trips: int) -> np.ndarray:
-    """Return milliseconds of each, [num_trips]."""
-    for seq in range(NUM_WARM_UP):
-        trip(seq)
-    taken = np.empty(num_trips)
+def time_trips(trip: RoundTrip, num_trips: int) -> list[float]:
+    """Return milliseconds of each."""
+    taken = []
     for number in range(num_trips):
         started = time.perf_counter()
-        trip(NUM_WARM_UP + number)
-        taken[number] = time.perf_counter() - started
-    return 1000 * taken
+        trip(number)
+        taken.append(1000 * (time.perf_counter() - started))
+    return taken
 
 
 def measure(sides: dict[str, RoundTrip], *, num_rounds: int, num_trips: int) -> dict[str, list[tuple[float, float]]]:
-    """Return p50 and p99 of every round, by side; sides take turns, and who begins changes from round to round."""
+    """Return p50 and p99 of every round, by side.
+
+    Within a round the sides take turns every few trips, so that both meet the same load of the machine; who begins changes.
+    """
     found: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
+    for trip in sides.values():
+        time_trips(trip, NUM_WARM_UP)
     for number in range(num_rounds):
         order = list(sides) if number % 2 == 0 else list(reversed(sides))
-        for side in order:
-            taken = time_trips(sides[side], num_trips)
-            found[side].append((float(np.percentile(taken, 50)), float(np.percentile(taken, 99))))
+        taken: dict[str, list[float]] = {side: [] for side in sides}
+        while len(taken[order[-1]]) < num_trips:
+            for side in order:
+                taken[side] += time_trips(sides[side], min(TURN, num_trips - len(taken[side])))
+        for side in sides:
+            found[side].append((float(np.percentile(taken[side], 50)), float(np.percentile(taken[side], 99))))
     return found
 
 
@@ -371,7 +378,10 @@ def measure_coding(num_trips: int) -> dict[str, float]:
 
 
 def soak(seconds: float) -> dict[str, float]:
-    """Play at 30 Hz on the real clock with 100 ms of inference; return underruns, jitter and growth."""
+    """Play at 30 Hz on the real clock with 100 ms of inference; return underruns, jitter and growth.
+
+    A tick is stalled that begins more than a period late: the machine did not run this process, and no link can help that.
+    """
     import psutil  # extra: dev
 
     asked, context = request(), zmq.Context()
@@ -379,7 +389,9 @@ def soak(seconds: float) -> dict[str, float]:
         socket = dial(context, Plane.INFERENCE, endpoint=endpoint, identity="station")
         both = [psutil.Process(), psutil.Process(pid)]
         executor = ChunkExecutor(episode_id="collect-1/000017", execute_horizon=20, delay_ticks=6)
-        num_underruns, seq, late_ms, before = 0, 0, [], [0, 0]
+        num_underruns, seq, before = 0, 0, [0, 0]
+        late_ms: list[float] = []
+        answer_ms: list[float] = []
         begun = time.monotonic()
         num_ticks = int(seconds * CONTROL_HZ)
         for tick in range(num_ticks):
@@ -392,7 +404,10 @@ def soak(seconds: float) -> dict[str, float]:
             while wait(socket, timeout_s=0.0):
                 message, arrays = receive(socket, Plane.INFERENCE)
                 assert isinstance(message, Chunk)
-                executor.accept(reply_from(message, arrays, now_ns=time.monotonic_ns()))
+                reply = reply_from(message, arrays, now_ns=time.monotonic_ns())
+                assert reply.timing is not None
+                answer_ms.append(reply.timing.obs_age_ms)
+                executor.accept(reply)
             if executor.is_waiting(tick) and tick > 30:  # the first chunk has to come first
                 num_underruns += 1
             if tick == num_ticks // 10:
@@ -405,6 +420,9 @@ def soak(seconds: float) -> dict[str, float]:
         "chunks": seq,
         "underruns": num_underruns,
         "refused_chunks": executor.num_refused,
+        "answer_p50_ms": float(np.percentile(answer_ms, 50)),
+        "answer_p99_ms": float(np.percentile(answer_ms, 99)),
+        "stalled_ticks": int(np.count_nonzero(np.array(late_ms) > 1000 / CONTROL_HZ)),
         "late_p50_ms": float(np.percentile(late_ms, 50)),
         "late_p99_ms": float(np.percentile(late_ms, 99)),
         "station_rss_growth_kb": (after[0] - before[0]) / 1024,

@@ -14,7 +14,8 @@ from robot_bridge.messages import AnyMessage, Frame, Payload, decode, encode
 
 SEND_TIMEOUT_MS = 10_000
 HANDSHAKE_TIMEOUT_MS = 10_000
-COPIED_BYTES = 1 << 16
+COPIED_BYTES = 1 << 18
+"""Frames below this are copied: to keep one until it has left wakes pyzmq's collecting thread, which costs as much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +161,7 @@ def _frames(socket: zmq.Socket[bytes]) -> list[Frame]:
 
 
 def _send_frames(socket: zmq.Socket[bytes], frames: Sequence[Frame], *, flags: int) -> None:
-    """Send a message; it goes out whole or not at all. Small frames are cheaper to copy than to keep."""
+    """Send a message; it goes out whole or not at all."""
     for frame in frames[:-1]:
         socket.send(frame, flags | zmq.SNDMORE, copy=len(frame) < COPIED_BYTES)
     socket.send(frames[-1], flags, copy=len(frames[-1]) < COPIED_BYTES)

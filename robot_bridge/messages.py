@@ -346,7 +346,10 @@ def decode_header(frame: Frame) -> AnyMessage:
 
 def _require_within(fields: Sequence[ArrayField], max_bytes: int) -> None:
     """Refuse coded images that would be larger than the largest message once they are decoded."""
-    num_bytes = sum(math.prod(field.shape) for field in fields if field.encoding is not Encoding.RAW)
+    num_bytes = 0
+    for field in fields:
+        if field.encoding is not Encoding.RAW:
+            num_bytes += math.prod(field.shape)
     if num_bytes > max_bytes:
         raise LinkError(f"images of {num_bytes} bytes, once decoded, were refused; the limit is {max_bytes}")
 
@@ -363,8 +366,6 @@ def _decode_array(field: ArrayField, frame: Frame) -> Payload:
     if num_bytes != len(frame):
         raise LinkError(f"array {field.name!r} of shape {field.shape} needs {num_bytes} bytes and brings {len(frame)}")
     try:
-        array = np.frombuffer(frame, dtype=dtype).reshape(field.shape)
+        return np.ndarray(field.shape, dtype, frame if isinstance(frame, bytes) else frame.toreadonly())
     except ValueError as error:  # no bytes, but dimensions beyond what numpy can index
         raise LinkError(f"array {field.name!r} has the shape {field.shape}, which no array can have") from error
-    array.flags.writeable = False
-    return array

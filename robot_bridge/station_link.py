@@ -65,6 +65,7 @@ class StationLink:
 
     def __init__(self, config: StationConfig) -> None:
         self._config = config
+        self._wanted_session = config.session
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(1)
         self._open()
         self._since_heartbeat = Silence()
@@ -121,6 +122,8 @@ class StationLink:
         welcome = self._await(Welcome)
         self._config = dataclasses.replace(config, session=welcome.session)
         self._asked = structs.replace(self._asked, session=welcome.session)
+        if self.telemetry is not None:
+            self.telemetry.session = welcome.session
 
     @property
     def session(self) -> str:
@@ -130,6 +133,7 @@ class StationLink:
     def dial_again(self, interface: Interface) -> None:
         """Start the link anew and introduce the station again; what was on its way is forgotten."""
         self._close()
+        self._config = dataclasses.replace(self._config, session=self._wanted_session)
         self._open()
         self.hello(interface, limits_id=self._limits_id)
 
@@ -279,6 +283,8 @@ class StationLink:
             timeout_s = 0.0
             message, _ = receive(self._control, Plane.CONTROL)
             if self._config.session not in (message.session, ANY_SESSION):
+                if self._wanted_session == ANY_SESSION:
+                    raise LinkError(f"the server was started anew, as session {message.session}")
                 raise Refused(f"the server belongs to session {message.session}, this station to {self._config.session}")
             self._silence.heard()
             if isinstance(message, Bye):

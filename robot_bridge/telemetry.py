@@ -36,7 +36,7 @@ class TelemetryPublisher:
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], *, endpoint: str, session: str, station_id: str) -> None:
         self._socket = _socket(context, zmq.XPUB)
         self._socket.connect(endpoint)
-        self._session = session
+        self.session = session
         self._station_id = station_id
         self._wanted: set[str] = set()
 
@@ -60,7 +60,7 @@ class TelemetryPublisher:
         topic = f"{PREVIEW_TOPIC}{self._station_id}/{camera}"
         if not self.is_wanted(topic):
             return False
-        message = Preview(session=self._session, station_id=self._station_id, camera=camera, tick=tick)
+        message = Preview(session=self.session, station_id=self._station_id, camera=camera, tick=tick)
         return self._publish(topic, message, {"image": CodedImage.of(shrunk(pixels), quality=PREVIEW_QUALITY)})
 
     def _publish(self, topic: str, message: TelemetryMessage, arrays: dict[str, Payload]) -> bool:

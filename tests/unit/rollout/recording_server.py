@@ -1,4 +1,4 @@
-"""A server that records the episodes of a station that dials in, for tests that kill it: `python -m … FOLDER`.
+"""A server that records the episodes of a station that dials in, for tests that kill it: `python -m … FOLDER SESSION`.
 
 While FOLDER/hold exists, the second episode is taken in but not recorded, and FOLDER/holding says so.
 """
@@ -38,7 +38,9 @@ def main() -> None:
     endpoints = folder / "endpoints"
     ports = [int(endpoint.rpartition(":")[2]) for endpoint in endpoints.read_text().split()] if endpoints.exists() else [0, 0]
     plans = [plan(index, actor=Actor.EXPERT, policy_id="") for index in range(3)]
-    setup = options(num_stations=0, env={"image_size": 160}, session="now", control_port=ports[0], inference_port=ports[1])
+    setup = options(
+        num_stations=0, env={"image_size": 160}, session=sys.argv[2], control_port=ports[0], inference_port=ports[1]
+    )
     with RolloutSession(setup, policies={}) as session:
         config = session.station_config("arm")
         partial = endpoints.with_suffix(".partial")

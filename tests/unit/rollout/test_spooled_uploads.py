@@ -22,6 +22,7 @@ from opentau.rollout.server import Connected, ControlServer, Finished
 from robot_bridge.config import StationConfig
 from robot_bridge.link import Plane, bind, dial, receive, receive_from, send, send_to, wait
 from robot_bridge.messages import (
+    ANY_SESSION,
     AnyMessage,
     Assign,
     EpisodeMeta,
@@ -196,7 +197,6 @@ def started() -> Iterator[list[subprocess.Popen]]:
 
 def start_station(folder: Path, endpoint: str, started: list[subprocess.Popen], **changes: object) -> subprocess.Popen:
     config = StationConfig(
-        session="now",
         station_id="arm",
         control_endpoint=endpoint,
         env=counting_env(image_size=160),
@@ -206,7 +206,7 @@ def start_station(folder: Path, endpoint: str, started: list[subprocess.Popen], 
         server_silence_s=2.0,
         spool=str(folder / "spool"),
         reconnect_s=60.0,
-        **({"inference_endpoint": NOWHERE} | changes),
+        **({"session": "now", "inference_endpoint": NOWHERE} | changes),
     )
     config.save(folder / "arm.yaml")
     with open(folder / "arm.log", "ab") as log:
@@ -311,10 +311,11 @@ def test_a_server_that_comes_back_gets_what_it_lacks_and_credit_is_never_overdra
     other.close()
 
 
-def test_a_server_killed_before_an_episode_is_safe_gets_it_again_and_records_each_once(tmp_path, started):
+@pytest.mark.parametrize(("wanted", "sessions"), [("now", ["now", "now"]), (ANY_SESSION, ["first", "second"])])
+def test_a_server_killed_before_an_episode_is_safe_gets_it_again_and_records_each_once(tmp_path, started, wanted, sessions):
     def serve() -> subprocess.Popen:
         with open(tmp_path / "server.log", "ab") as log:
-            command = [sys.executable, "-P", "-m", "tests.unit.rollout.recording_server", str(tmp_path)]
+            command = [sys.executable, "-P", "-m", "tests.unit.rollout.recording_server", str(tmp_path), sessions.pop(0)]
             started.append(subprocess.Popen(command, stdout=log, stderr=log))
         return started[-1]
 
@@ -325,7 +326,7 @@ def test_a_server_killed_before_an_episode_is_safe_gets_it_again_and_records_eac
     server = serve()
     until(lambda: (tmp_path / "endpoints").is_file())
     control, inference = (tmp_path / "endpoints").read_text().split()
-    station = start_station(tmp_path, control, started, inference_endpoint=inference)
+    station = start_station(tmp_path, control, started, inference_endpoint=inference, session=wanted)
     until(lambda: (tmp_path / "holding").exists())
     os.kill(server.pid, signal.SIGKILL)
     server.wait()
@@ -342,7 +343,7 @@ def test_a_server_killed_before_an_episode_is_safe_gets_it_again_and_records_eac
 
 def test_a_spool_without_room_says_so_and_delivers_from_memory(tmp_path, started):
     with open(tmp_path / "server.log", "ab") as log:
-        command = [sys.executable, "-P", "-m", "tests.unit.rollout.recording_server", str(tmp_path)]
+        command = [sys.executable, "-P", "-m", "tests.unit.rollout.recording_server", str(tmp_path), "now"]
         started.append(subprocess.Popen(command, stdout=log, stderr=log))
     until(lambda: (tmp_path / "endpoints").is_file())
     control, inference = (tmp_path / "endpoints").read_text().split()
