@@ -22,6 +22,7 @@ MARGIN = 0.01
 """Part of a joint's range that the limits keep away from its stops."""
 PATIENCE_S = 3.0
 """Age of a reading that is borne: an emulator on a busy machine is slower than a camera."""
+REPLY_TIMEOUT_S = 0.1
 ASKED_EVERY_TICKS = 5
 
 
@@ -67,6 +68,7 @@ def write_workcell(
                 "port": str(folder / "port"),
                 "calibration": str(folder / "calibration.json"),
                 "max_image_age_s": PATIENCE_S,
+                "reply_timeout_s": REPLY_TIMEOUT_S,
                 "cameras": {camera: {"target": "robot_bridge.robots.cameras:EmulatedCamera", "args": source}},
             },
         },
