@@ -145,7 +145,7 @@ class So101Plant:
         return int(np.isin(self._jaws, touching).sum())
 
     def get_state(self) -> np.ndarray:
-        """Return the full simulator state, float64 [N]."""
+        """Return the full simulator state, float64 [N]; whether servos have power is no part of it."""
         state = np.empty(mujoco.mj_stateSize(self.model, STATE))
         mujoco.mj_getState(self.model, self.data, state, STATE)
         return state

@@ -46,7 +46,7 @@ class Arm:
         self.bus.open()
         try:
             for joint, motor_id in zip(JOINTS, self.ids, strict=True):
-                model = self.bus.ping(motor_id)
+                model = self.bus.ping(motor_id) or self.bus.ping(motor_id)  # a first answer may be lost
                 if model != MODEL_NUMBER:
                     found = "nobody answers" if model is None else f"model {model} answers"
                     raise RobotError(

@@ -10,6 +10,7 @@ import pytest
 from opentau.errors import RobotError
 from robot_bridge.robots.finding import new_port, scan_port, set_up_motor
 from robot_bridge.robots.serial_port import SerialPort
+from tests.robots.calibrated import PATIENT_S
 
 IDS = range(1, 7)
 
@@ -88,7 +89,7 @@ def test_a_write_to_a_motor_with_a_fault_says_which(emulated, bus_to):
 
 def test_scanning_finds_motors_at_every_speed_and_collisions(emulated):
     emulator = emulated(ids=(1, 2, 2, 4, 5, 6), baud_rates=(1_000_000,) * 4 + (500_000, 115_200))
-    found = {each.baud_rate: each for each in scan_port(emulator.link)}
+    found = {each.baud_rate: each for each in scan_port(emulator.link, reply_timeout_s=PATIENT_S)}
     assert sorted(found) == [115_200, 500_000, 1_000_000]
     assert found[115_200].models == {6: "STS3215"}
     assert (sorted(found[1_000_000].models), found[1_000_000].has_collisions) == ([1, 4], True)
@@ -98,15 +99,15 @@ def test_scanning_finds_motors_at_every_speed_and_collisions(emulated):
 def test_setup_gives_the_only_motor_its_id_and_speed_for_good(emulated):
     emulator = emulated(ids=(1, 12, 13, 14, 15, 16), baud_rates=(115_200,) + (1_000_000,) * 5)
     with pytest.raises(RobotError, match="ids are given one motor at a time"):
-        set_up_motor(emulator.link, 3)
+        set_up_motor(emulator.link, 3, reply_timeout_s=PATIENT_S)
     emulator.bus.faults.missing = {12, 13, 14, 15, 16}
-    assert set_up_motor(emulator.link, 3) == (1, 115_200)
+    assert set_up_motor(emulator.link, 3, reply_timeout_s=PATIENT_S) == (1, 115_200)
     emulator.restart_motors()
     servo = emulator.bus.servos[0]
     assert (servo.id, servo.baud_rate, servo.value("Lock")) == (3, 1_000_000, 1)
     emulator.bus.faults.missing = {3, 12, 13, 14, 15, 16}
     with pytest.raises(RobotError, match="no motor answers"):
-        set_up_motor(emulator.link, 3)
+        set_up_motor(emulator.link, 3, reply_timeout_s=PATIENT_S)
 
 
 def test_the_port_of_an_arm_is_the_one_that_goes_when_its_cable_is_pulled():
