@@ -11,6 +11,8 @@ from typing import Any
 import yaml
 
 from opentau.config import options_from
+from opentau.errors import OptionError
+from robot_bridge.keys import ClientCredentials, load_pair, require_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +47,28 @@ class StationConfig:
     """How long to wait for a chunk, a welcome or an acknowledgement."""
     server_silence_s: float = 60.0
     """Silence after which the server is given up."""
+    secret_file: str = ""
+    """This station's secret key file; empty on a link without keys. Its name must be the start of `station_id`."""
+    server_public_key: str = ""
+    """The server's public key in Z85; needed with `secret_file`, and refused without."""
     parent_pid: int | None = None
     """Process whose end ends the station; None for a station that was started by hand."""
+
+    def __post_init__(self) -> None:
+        if bool(self.secret_file) != bool(self.server_public_key):
+            raise OptionError("station.secret_file and station.server_public_key go together; set both or neither")
 
     @classmethod
     def load(cls, path: Path) -> StationConfig:
         """Read the yaml; raises `OptionError` for what does not belong there."""
         return options_from(cls, yaml.safe_load(path.read_text()), where="station")
+
+    def credentials(self) -> ClientCredentials | None:
+        """Read the key; None on a link without keys, `KeyFileError` where it cannot be used."""
+        if not self.secret_file:
+            return None
+        require_key(self.server_public_key, where="station.server_public_key")
+        return ClientCredentials(pair=load_pair(Path(self.secret_file)), server_public=self.server_public_key)
 
     def save(self, path: Path) -> None:
         path.write_text(yaml.safe_dump(dataclasses.asdict(self), sort_keys=False))

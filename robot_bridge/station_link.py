@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import deque
 from types import TracebackType
@@ -45,9 +46,9 @@ class StationLink:
     def __init__(self, config: StationConfig) -> None:
         self._config = config
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(1)
-        identity = config.station_id
-        self._control = dial(self._context, Plane.CONTROL, endpoint=config.control_endpoint, identity=identity)
-        self._inference = dial(self._context, Plane.INFERENCE, endpoint=config.inference_endpoint, identity=identity)
+        connect = functools.partial(dial, self._context, identity=config.station_id, credentials=config.credentials())
+        self._control = connect(Plane.CONTROL, endpoint=config.control_endpoint)
+        self._inference = connect(Plane.INFERENCE, endpoint=config.inference_endpoint)
         self._silence = Silence()
         self._since_heartbeat = Silence()
         self._inbox: deque[Message] = deque()

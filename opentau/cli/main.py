@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "study": ("opentau.cli.study:main", "compare variants over seeds and tasks; resumable"),
     "eval": ("opentau.cli.evaluate:main", "score a checkpoint; --json for scripts"),
     "serve": ("opentau.cli.serve:main", "serve a policy to stations that dial in"),
+    "keys": ("opentau.cli.keys:main", "keys for links between machines: make, trust, list, revoke"),
     "status": ("opentau.cli.status:main", "where a run stands; --json for scripts"),
     "ctl": ("opentau.cli.ctl:main", "pause, resume or stop a run; promote or roll back a policy"),
     "tui": ("opentau.cli.tui:main", "watch and steer a run in the terminal"),

@@ -13,7 +13,8 @@ import zmq
 from opentau.errors import InterfaceMismatch, LinkError, OpenTauError
 from opentau.rollout.schedule import LostPlan, PlanQueue
 from opentau.types import EpisodePlan, Interface, require_same_interface
-from robot_bridge.link import Plane, receive_from, send_to, wait
+from robot_bridge.authority import Guard
+from robot_bridge.link import Plane, receive_admitted, send_to, wait
 from robot_bridge.liveness import Silence
 from robot_bridge.messages import Assign, Bye, Heartbeat, Hello, Reject, Upload, UploadAck, Welcome, decode
 from robot_bridge.payloads import PlayedEpisode, played_from
@@ -97,6 +98,7 @@ class ControlServer(threading.Thread):
         interfaces: Mapping[str, Interface],
         station_silence_s: float,
         build_silence_s: float,
+        guard: Guard | None = None,
     ) -> None:
         """`interfaces`: served policy id to what it was trained on."""
         super().__init__(name="control", daemon=True)
@@ -105,6 +107,7 @@ class ControlServer(threading.Thread):
         self._interfaces = interfaces
         self._station_silence_s = station_silence_s
         self._build_silence_s = build_silence_s
+        self._guard = guard
         self._peers: dict[str, _Peer] = {}
         self._plans = PlanQueue(())
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -142,7 +145,9 @@ class ControlServer(threading.Thread):
 
     def _turn(self) -> None:
         if wait(self._socket, timeout_s=POLL_S):
-            self._handle(*receive_from(self._socket))
+            received = receive_admitted(self._socket, self._guard)
+            if received is not None:
+                self._handle(*received[:2])
         while not self._calls.empty():
             self._calls.get()()
         self._assign()

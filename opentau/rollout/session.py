@@ -15,6 +15,7 @@ import zmq
 from opentau.errors import OptionError, StationError, near_matches
 from opentau.events import EPISODE_FINISHED, NOTE, STAGE_PROGRESS, STATION, EventLog
 from opentau.protocols import Critic, Policy
+from opentau.rollout.door import Door, open_door
 from opentau.rollout.fleet import Departure, LocalFleet
 from opentau.rollout.inference import InferenceServer
 from opentau.rollout.options import RolloutOptions
@@ -32,7 +33,7 @@ from opentau.rollout.server import (
 )
 from opentau.types import Actor, Episode, EpisodePlan, EpisodeResult, Outcome
 from robot_bridge.config import StationConfig
-from robot_bridge.link import Plane, bind
+from robot_bridge.link import Plane
 from robot_bridge.station import EXIT_UNUSABLE
 
 POLL_S = 0.05
@@ -70,9 +71,12 @@ class RolloutSession:
         self._temporary = tempfile.TemporaryDirectory() if self._log_dir is None else None
         log_dir = self._log_dir or Path(self._temporary.name)  # type: ignore[union-attr]
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._door: Door | None = None
         try:
             self._open(log_dir)
         except BaseException:
+            if self._door is not None:
+                self._door.close()
             self._context.destroy(linger=0)
             raise
         return self
@@ -86,6 +90,7 @@ class RolloutSession:
             self._fleet.stop()
         for thread in (self._control, self._inference):
             thread.join(JOIN_S)
+        self._door.close()
         if not (self._control.is_alive() or self._inference.is_alive()):
             self._context.term()
         for station_id in stopped:
@@ -142,14 +147,16 @@ class RolloutSession:
 
     def _open(self, log_dir: Path) -> None:
         options, session = self.options, secrets.token_hex(8)
-        control, control_endpoint = bind(self._context, Plane.CONTROL, host=options.host, port=options.control_port)
-        inference, inference_endpoint = bind(self._context, Plane.INFERENCE, host=options.host, port=options.inference_port)
+        door = self._door = open_door(self._context, options, emit=self._emit)
+        control, control_endpoint = door.bind(Plane.CONTROL, port=options.control_port)
+        inference, inference_endpoint = door.bind(Plane.INFERENCE, port=options.inference_port)
         self._control = ControlServer(
             control,
             session=session,
             interfaces={policy_id: policy.interface for policy_id, policy in self._policies.items()},
             station_silence_s=options.station_silence_s,
             build_silence_s=options.build_silence_s,
+            guard=door.guard(Plane.CONTROL),
         )
         self._inference = InferenceServer(
             inference,
@@ -161,6 +168,7 @@ class RolloutSession:
             num_playing=lambda: self._control.num_playing_policies,
             on_error=lambda error: self._control.events.put(Failed(error)),
             on_refused=lambda text: self._control.events.put(Refused(text)),
+            guard=door.guard(Plane.INFERENCE),
         )
         self._template = StationConfig(
             session=session,
@@ -177,6 +185,8 @@ class RolloutSession:
             max_open_envs=options.max_open_envs,
             answer_timeout_s=options.answer_timeout_s,
             server_silence_s=options.station_silence_s,
+            secret_file=door.secret_file,
+            server_public_key=door.public_key,
         )
         self._fleet = LocalFleet(self._template, log_dir=log_dir)
         self._control.start()
