@@ -78,5 +78,9 @@ class LinkError(OpenTauError):
     """A message or a socket of the bridge that is refused, or a peer that stopped answering."""
 
 
+class KeyFileError(OpenTauError):
+    """A key or trust list that is missing, damaged, readable by others, or not what is asked for."""
+
+
 class PolicyError(OpenTauError):
     """A served policy cannot answer, or proposes actions that are not finite."""

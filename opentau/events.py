@@ -34,6 +34,8 @@ VERDICT = (
 )
 STATION = "station"  # station, state: started|connected|lost|replaced|stopped, text
 COMMAND = "command"  # verb, args, state: received|done|refused, text
+# Refusals are bounded for each peer; num_left_out counts those that were not written since the one before.
+AUDIT = "audit"  # who, role, what, why, state: accepted|refused, command_id?, num_left_out?
 NOTE = "note"  # level: info|warning|error, text; percent where it tells how far something is
 
 # Roles of an evaluated policy. An iteration's own result is its candidate (iteration 0: the policy after SFT); `FINAL` is

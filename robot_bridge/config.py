@@ -14,6 +14,7 @@ from opentau.errors import OptionError
 from robot_bridge.chunking import ChunkingOptions
 from robot_bridge.clock import CLOCKS
 from robot_bridge.images import DEFAULT_QUALITY, Encoding, require_quality
+from robot_bridge.keys import ClientCredentials, load_pair, require_key
 from robot_bridge.takeover import TakeoverOptions
 
 
@@ -67,6 +68,10 @@ class StationConfig:
     """How long a station with a spool tries to reach a server that went away before it ends."""
     statistics_id: str = ""
     """Only policies that encode with these statistics are played: after a robot was calibrated anew; '' plays any."""
+    secret_file: str = later("")
+    """This station's secret key file; empty on a link without keys. Its name must be the start of `station_id`."""
+    server_public_key: str = later("")
+    """The server's public key in Z85; needed with `secret_file`, and refused without."""
     parent_pid: int | None = None
     """Process whose end ends the station; None for a station that was started by hand."""
     chunking: ChunkingOptions | None = later(None)
@@ -85,6 +90,8 @@ class StationConfig:
     """How a human takes the robot over; None for the defaults."""
 
     def __post_init__(self) -> None:
+        if bool(self.secret_file) != bool(self.server_public_key):
+            raise OptionError("station.secret_file and station.server_public_key go together; set both or neither")
         if self.image_encoding not in set(Encoding):
             known = " or ".join(repr(str(encoding)) for encoding in Encoding)
             raise OptionError(f"image_encoding is {self.image_encoding!r}; images travel as {known}")
@@ -113,6 +120,13 @@ class StationConfig:
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(plain_from(self), sort_keys=False)
+
+    def credentials(self) -> ClientCredentials | None:
+        """Read the key; None on a link without keys, `KeyFileError` where it cannot be used."""
+        if not self.secret_file:
+            return None
+        require_key(self.server_public_key, where="station.server_public_key")
+        return ClientCredentials(pair=load_pair(Path(self.secret_file)), server_public=self.server_public_key)
 
     def save(self, path: Path) -> None:
         path.write_text(self.to_yaml())

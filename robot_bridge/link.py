@@ -10,12 +10,17 @@ from dataclasses import dataclass
 import zmq
 
 from opentau.errors import LinkError
+from robot_bridge.authority import Authority, Guard
+from robot_bridge.keys import ClientCredentials
 from robot_bridge.messages import AnyMessage, Frame, Payload, decode, encode
+from robot_bridge.trust import TrustedKey
 
 SEND_TIMEOUT_MS = 10_000
 HANDSHAKE_TIMEOUT_MS = 10_000
 COPIED_BYTES = 1 << 18
 """Frames below this are copied: to keep one until it has left wakes pyzmq's collecting thread, which costs as much."""
+INSECURE = "anyone on this network may command this robot"
+"""What has to be said, word by word, to listen on a network without keys."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,19 +40,33 @@ class Plane(enum.Enum):
     """Handshake, plans, signs of life and finished episodes."""
     INFERENCE = PlaneLimits(queued_messages=4, max_bytes=1 << 24)
     """Observations and chunks."""
+    VIEWING = PlaneLimits(queued_messages=16, max_bytes=1 << 21)
+    """Events of a run to those who follow it, and their commands."""
 
 
-def bind(context: zmq.Context[zmq.Socket[bytes]], plane: Plane, *, host: str, port: int = 0) -> tuple[zmq.Socket[bytes], str]:
+def bind(
+    context: zmq.Context[zmq.Socket[bytes]],
+    plane: Plane,
+    *,
+    host: str,
+    port: int = 0,
+    authority: Authority | None = None,
+    insecure: str = "",
+) -> tuple[zmq.Socket[bytes], str]:
     """Return a bound ROUTER and its endpoint; port 0 takes any that is free.
 
-    Raises `LinkError` for a busy port and for any address but a loopback one: links between machines need keys.
+    With an authority only trusted keys get in; read such a socket by `receive_admitted`. Raises `LinkError` for a busy port,
+    and without keys for any address but a loopback one, unless `insecure` is the sentence `INSECURE`.
     """
-    require_loopback(host)
+    if authority is None:
+        require_loopback(host, insecure=insecure)
     socket = context.socket(zmq.ROUTER)
-    _configure(socket, plane)
-    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-    socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # who dials again after a blackout must not wait for TCP to notice it
     try:
+        _configure(socket, plane)
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # who dials again after a blackout must not wait for TCP to notice it
+        if authority is not None:
+            authority.secure(socket)
         socket.bind(f"tcp://{host}:{port or '*'}")
     except zmq.ZMQError as error:
         socket.close(0)
@@ -55,11 +74,21 @@ def bind(context: zmq.Context[zmq.Socket[bytes]], plane: Plane, *, host: str, po
             f"cannot listen on {host}:{port}: {error.strerror}. Another program, perhaps another run, has this port; "
             "stop it, or set port=0 to take any that is free"
         ) from error
+    except BaseException:
+        socket.close(0)
+        raise
     return socket, socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
 
-def dial(context: zmq.Context[zmq.Socket[bytes]], plane: Plane, *, endpoint: str, identity: str) -> zmq.Socket[bytes]:
-    """Return a DEALER that connects to `endpoint`, now and again after every loss.
+def dial(
+    context: zmq.Context[zmq.Socket[bytes]],
+    plane: Plane,
+    *,
+    endpoint: str,
+    identity: str,
+    credentials: ClientCredentials | None = None,
+) -> zmq.Socket[bytes]:
+    """Return a DEALER that connects to `endpoint`, now and again after every loss; with credentials only to that server.
 
     Without zmq.IMMEDIATE, which drops what has arrived but was not read yet when the other side closes.
     """
@@ -67,18 +96,34 @@ def dial(context: zmq.Context[zmq.Socket[bytes]], plane: Plane, *, endpoint: str
     _configure(socket, plane)
     socket.setsockopt_string(zmq.IDENTITY, identity)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2_000)
+    if credentials is not None:
+        socket.curve_serverkey = credentials.server_public.encode()
+        socket.curve_publickey = credentials.pair.public.encode()
+        socket.curve_secretkey = credentials.pair.secret.encode()
     socket.connect(endpoint)
     return socket
 
 
-def require_loopback(host: str) -> None:
-    """Raise `LinkError` for any address but a loopback one; a name may mean any machine, and is refused too."""
+def require_loopback(host: str, *, insecure: str = "") -> None:
+    """Raise `LinkError` for any address but a loopback one, and for a name, which may mean any machine.
+
+    `insecure` lifts that where it is the sentence `INSECURE`, and is refused where it is anything else.
+    """
+    if insecure and insecure != INSECURE:
+        raise LinkError(f"insecure is {insecure!r}; without keys a network is listened on only if it says {INSECURE!r}")
+    if not insecure and not is_loopback(host):
+        raise LinkError(
+            f"the bridge was asked to listen on {host}; without keys it listens on 127.0.0.1 only. Make keys with "
+            "`opentau keys new NAME`, trust the other side's, and name yours (docs/security.md)"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether this is an address that only this machine can reach."""
     try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        is_loopback = False
-    if not is_loopback:
-        raise LinkError(f"the bridge was asked to listen on {host}; without keys it listens on 127.0.0.1 only")
+        return False
 
 
 def _configure(socket: zmq.Socket[bytes], plane: Plane) -> None:
@@ -150,12 +195,31 @@ def receive_from(socket: zmq.Socket[bytes]) -> tuple[bytes, list[Frame]]:
     return bytes(identity), frames
 
 
+def receive_admitted(socket: zmq.Socket[bytes], guard: Guard | None) -> tuple[bytes, list[Frame], TrustedKey | None] | None:
+    """Read what waits on a ROUTER: who sent it, its frames, not decoded yet, and whose key it is (None without a guard).
+
+    None where the guard refuses it; who is refused is told nothing.
+    """
+    identity, *frames = _receive(socket)
+    entry = None
+    if guard is not None:
+        entry = guard.admit(identity.bytes, frames)
+        if entry is None:
+            return None
+    return identity.bytes, [frame.buffer for frame in frames], entry
+
+
 def _frames(socket: zmq.Socket[bytes]) -> list[Frame]:
-    """Read a message as views of what has arrived (pyzmq's own loop asks the socket after every frame)."""
-    frames: list[Frame] = []
+    """Read a message as views of what has arrived."""
+    return [frame.buffer for frame in _receive(socket)]
+
+
+def _receive(socket: zmq.Socket[bytes]) -> list[zmq.Frame]:
+    """Read a message (pyzmq's own loop asks the socket after every frame)."""
+    frames: list[zmq.Frame] = []
     while True:
         frame = socket.recv(zmq.DONTWAIT, copy=False)
-        frames.append(frame.buffer)
+        frames.append(frame)
         if not frame.more:
             return frames
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import time
@@ -67,6 +68,7 @@ class StationLink:
         self._config = config
         self._wanted_session = config.session
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(1)
+        self._credentials = config.credentials()
         self._open()
         self._since_heartbeat = Silence()
         self._seq = 0
@@ -95,9 +97,9 @@ class StationLink:
 
     def _open(self) -> None:
         config = self._config
-        identity = config.station_id
-        self._control = dial(self._context, Plane.CONTROL, endpoint=config.control_endpoint, identity=identity)
-        self._inference = dial(self._context, Plane.INFERENCE, endpoint=config.inference_endpoint, identity=identity)
+        connect = functools.partial(dial, self._context, identity=config.station_id, credentials=self._credentials)
+        self._control = connect(Plane.CONTROL, endpoint=config.control_endpoint)
+        self._inference = connect(Plane.INFERENCE, endpoint=config.inference_endpoint)
         self._silence = Silence()
         self._inbox: deque[Message] = deque()
         self._is_dismissed = False

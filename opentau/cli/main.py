@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("opentau.cli.serve:main", "serve a policy to stations that dial in"),
     "gateway": ("opentau.cli.gateway:main", "serve a policy to robots that speak openpi's protocol"),
     "robot": ("opentau.cli.robot:main", "set up a robot arm, check it, record demonstrations"),
+    "keys": ("opentau.cli.keys:main", "keys for links between machines: make, trust, list, revoke"),
     "status": ("opentau.cli.status:main", "where a run stands; --json for scripts"),
     "ctl": ("opentau.cli.ctl:main", "pause, resume or stop a run; promote or roll back a policy"),
     "tui": ("opentau.cli.tui:main", "watch and steer a run in the terminal"),

@@ -14,8 +14,9 @@ from msgspec import structs
 from opentau.errors import LinkError, OpenTauError, PolicyError
 from opentau.protocols import Critic, Policy
 from opentau.types import ActionChunk, PolicyRequest
+from robot_bridge.authority import Guard
 from robot_bridge.clocks import BOOT_ID
-from robot_bridge.link import Plane, receive_from, send_to, wait
+from robot_bridge.link import Plane, receive_admitted, send_to, wait
 from robot_bridge.messages import Chunk, Obs, decode
 from robot_bridge.payloads import request_from
 
@@ -56,6 +57,7 @@ class InferenceServer(threading.Thread):
         num_playing: Callable[[], int],
         on_error: Callable[[Exception], None],
         on_refused: Callable[[str], None],
+        guard: Guard | None = None,
     ) -> None:
         super().__init__(name="inference", daemon=True)
         self._socket = socket
@@ -67,6 +69,7 @@ class InferenceServer(threading.Thread):
         self._num_playing = num_playing
         self._on_error = on_error
         self._on_refused = on_refused
+        self._guard = guard
         self._is_stopping = threading.Event()
 
     def stop(self) -> None:
@@ -98,7 +101,10 @@ class InferenceServer(threading.Thread):
             self._socket.poll(max(1, int(remaining * 1000)), zmq.POLLIN)
 
     def _read(self) -> _Row | None:
-        identity, frames = receive_from(self._socket)
+        received = receive_admitted(self._socket, self._guard)
+        if received is None:
+            return None
+        identity, frames, _ = received
         arrived_ns = time.monotonic_ns()
         try:
             message, arrays = decode(frames, max_bytes=Plane.INFERENCE.value.max_bytes)

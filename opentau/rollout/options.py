@@ -56,7 +56,11 @@ class RolloutOptions:
     max_open_envs: int = 4
     """Environments that a station keeps open."""
     host: str = "127.0.0.1"
-    """Loopback address to listen on."""
+    """Address to listen on; a loopback one unless there are `keys`."""
+    keys: str = ""
+    """Name of this machine's key pair (`opentau keys new`): only trusted keys come in then. Empty for links without keys."""
+    insecure: str = ""
+    """The sentence that lets a network in without keys, `robot_bridge.link.INSECURE`; empty otherwise."""
     control_port: int = 0
     """0 takes any that is free."""
     inference_port: int = 0

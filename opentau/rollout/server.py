@@ -16,8 +16,9 @@ from opentau.errors import InterfaceMismatch, LinkError, OpenTauError
 from opentau.rollout.intake import Intake
 from opentau.rollout.schedule import LostPlan, PlanQueue
 from opentau.types import EpisodePlan, Interface, require_fit
+from robot_bridge.authority import Guard
 from robot_bridge.clocks import BOOT_ID
-from robot_bridge.link import Plane, receive_from, send_to, wait
+from robot_bridge.link import Plane, receive_admitted, send_to, wait
 from robot_bridge.liveness import Silence
 from robot_bridge.messages import (
     ANY_SESSION,
@@ -118,6 +119,7 @@ class ControlServer(threading.Thread):
         station_silence_s: float,
         build_silence_s: float,
         statistics: Mapping[str, str] | None = None,
+        guard: Guard | None = None,
     ) -> None:
         """`interfaces`: served policy id to what it was trained on; `statistics`: to what it encodes with, where it says so."""
         super().__init__(name="control", daemon=True)
@@ -127,6 +129,7 @@ class ControlServer(threading.Thread):
         self._statistics = statistics or {}
         self._station_silence_s = station_silence_s
         self._build_silence_s = build_silence_s
+        self._guard = guard
         self._peers: dict[str, _Peer] = {}
         self._intake = Intake(session=session)
         self._plans = PlanQueue(())
@@ -170,7 +173,9 @@ class ControlServer(threading.Thread):
 
     def _turn(self) -> None:
         if wait(self._socket, timeout_s=POLL_S):
-            self._handle(*receive_from(self._socket))
+            received = receive_admitted(self._socket, self._guard)
+            if received is not None:
+                self._handle(*received[:2])
         self._make_calls()
         self._assign()
         self._report_silence()

@@ -16,6 +16,7 @@ from opentau.config import build
 from opentau.errors import OptionError, StationError, near_matches
 from opentau.events import EPISODE_FINISHED, NOTE, STAGE_PROGRESS, STATION, EventLog
 from opentau.protocols import Critic, NormalisingPolicy, Policy
+from opentau.rollout.door import Door, open_door
 from opentau.rollout.fleet import Departure, Fleet
 from opentau.rollout.inference import InferenceServer
 from opentau.rollout.options import RolloutOptions
@@ -33,7 +34,7 @@ from opentau.rollout.server import (
 )
 from opentau.types import Actor, Episode, EpisodePlan, EpisodeResult, Outcome
 from robot_bridge.config import StationConfig
-from robot_bridge.link import Plane, bind
+from robot_bridge.link import Plane
 from robot_bridge.station import EXIT_UNUSABLE
 from robot_bridge.telemetry import TelemetryRelay
 
@@ -72,9 +73,12 @@ class RolloutSession:
         self._temporary = tempfile.TemporaryDirectory() if self._log_dir is None else None
         log_dir = self._log_dir or Path(self._temporary.name)  # type: ignore[union-attr]
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._door: Door | None = None
         try:
             self._open(log_dir)
         except BaseException:
+            if self._door is not None:
+                self._door.close()
             self._context.destroy(linger=0)
             raise
         return self
@@ -90,6 +94,8 @@ class RolloutSession:
             self._fleet.stop()
         for thread in (self._control, self._inference):
             thread.join(JOIN_S)
+        if self._door is not None:
+            self._door.close()
         if not (self._control.is_alive() or self._inference.is_alive()):
             self._context.term()
         for station_id in stopped:
@@ -156,8 +162,9 @@ class RolloutSession:
     def _open(self, log_dir: Path) -> None:
         options = self.options
         session = self.session_id = options.session or secrets.token_hex(8)
-        control, control_endpoint = bind(self._context, Plane.CONTROL, host=options.host, port=options.control_port)
-        inference, inference_endpoint = bind(self._context, Plane.INFERENCE, host=options.host, port=options.inference_port)
+        door = self._door = open_door(self._context, options, emit=self._emit)
+        control, control_endpoint = door.bind(Plane.CONTROL, port=options.control_port)
+        inference, inference_endpoint = door.bind(Plane.INFERENCE, port=options.inference_port)
         self._control = ControlServer(
             control,
             session=session,
@@ -169,6 +176,7 @@ class RolloutSession:
                 for policy_id, policy in self._policies.items()
                 if isinstance(policy, NormalisingPolicy)
             },
+            guard=door.guard(Plane.CONTROL),
         )
         self._inference = InferenceServer(
             inference,
@@ -180,6 +188,7 @@ class RolloutSession:
             num_playing=lambda: self._control.num_playing_policies,
             on_error=lambda error: self._control.events.put(Failed(error)),
             on_refused=lambda text: self._control.events.put(Refused(text)),
+            guard=door.guard(Plane.INFERENCE),
         )
         self._telemetry = None
         if options.telemetry_port is not None:
@@ -201,6 +210,8 @@ class RolloutSession:
             answer_timeout_s=options.answer_timeout_s,
             server_silence_s=options.station_silence_s,
             telemetry_endpoint=self._telemetry.station_endpoint if self._telemetry else None,
+            secret_file=door.secret_file,
+            server_public_key=door.public_key,
         )
         self._fleet = Fleet(self._template, place=build(options.fleet), log_dir=log_dir)
         self._control.start()
