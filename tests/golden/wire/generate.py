@@ -16,10 +16,16 @@ from robot_bridge.messages import (
     Assign,
     Bye,
     Chunk,
+    EventBlock,
+    Follow,
     Heartbeat,
     Hello,
+    LeaseAnswer,
+    LeaseRequest,
     Obs,
     Offer,
+    Order,
+    OrderAnswer,
     Reject,
     Upload,
     UploadAck,
@@ -99,6 +105,15 @@ def examples() -> dict[str, tuple[AnyMessage, dict[str, np.ndarray]]]:
         "EPISODE_ACK": (UploadAck(session="s", episode_id=PLAN.episode_id), {}),
         "HEARTBEAT": (Heartbeat(session="s", is_building=True), {}),
         "BYE": (Bye(session="s"), {}),
+        "FOLLOW": (Follow(session="viewing", seq=7, positions={"main-12.jsonl": 345}), {}),
+        "EVENTS": (
+            EventBlock(session="viewing", seq=7, positions={"main-12.jsonl": 348}),
+            {"lines": np.frombuffer(b"{}\n", np.uint8)},
+        ),
+        "CMD": (Order(session="viewing", command_id="c1", verb="promote", args={"iteration": 2}, lease_id="l1"), {}),
+        "CMD_ACK": (OrderAnswer(session="viewing", command_id="c1", is_accepted=False, is_repeated=True, text="done"), {}),
+        "LEASE": (LeaseRequest(session="viewing", seq=8, action="renew", lease_id="l1"), {}),
+        "LEASE_ACK": (LeaseAnswer(session="viewing", seq=8, lease_id="l1"), {}),
     }
 
 
