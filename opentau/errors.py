@@ -82,5 +82,9 @@ class KeyFileError(OpenTauError):
     """A key or trust list that is missing, damaged, readable by others, or not what is asked for."""
 
 
+class LeaseError(OpenTauError):
+    """A command that its sender may not give, not now or not any more."""
+
+
 class PolicyError(OpenTauError):
     """A served policy cannot answer, or proposes actions that are not finite."""

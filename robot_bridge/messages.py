@@ -43,6 +43,10 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
+CommandId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+"""It becomes a file's name."""
+Positions = Annotated[dict[Name, Count], msgspec.Meta(max_length=1_000)]
+
 
 class ArrayField(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one frame holds: C-contiguous and little-endian, or a JPEG."""
@@ -267,11 +271,64 @@ class Bye(Message, frozen=True, kw_only=True, tag="BYE"):
     """Server to station: there is no more work."""
 
 
+class Follow(Message, frozen=True, kw_only=True, tag="FOLLOW"):
+    """Viewer to run: send the events after these positions."""
+
+    seq: Count
+    """Counts the questions of one viewer; the answer repeats it."""
+    positions: Positions = {}
+    """File of the event log to the bytes of it that the viewer has."""
+
+
+class EventBlock(Message, frozen=True, kw_only=True, tag="EVENTS"):
+    """Run to viewer: the next lines, in array `lines`; none when there are no more yet."""
+
+    seq: Count
+    positions: Positions
+    """Where to go on from."""
+
+
+class Order(Message, frozen=True, kw_only=True, tag="CMD"):
+    """Operator to run: do this, once."""
+
+    command_id: CommandId
+    verb: Name
+    args: Annotated[dict[Name, int | float | bool | Text], msgspec.Meta(max_length=16)] = {}
+    lease_id: Text = ""
+
+
+class OrderAnswer(Message, frozen=True, kw_only=True, tag="CMD_ACK"):
+    """Run to operator: it is passed on, or why not."""
+
+    command_id: CommandId
+    is_accepted: bool
+    is_repeated: bool = False
+    """Whether a command of this id was accepted before; it is not done again."""
+    text: Text = ""
+
+
+class LeaseRequest(Message, frozen=True, kw_only=True, tag="LEASE"):
+    """Operator to run: let me steer, longer, or no more."""
+
+    seq: Count
+    action: Literal["acquire", "renew", "release"]
+    lease_id: Text = ""
+
+
+class LeaseAnswer(Message, frozen=True, kw_only=True, tag="LEASE_ACK"):
+    """Run to operator: the lease, or why there is none."""
+
+    seq: Count
+    lease_id: Text = ""
+    text: Text = ""
+
+
 UploadMessage: TypeAlias = Upload | UploadAck | EpisodeMeta | Shard | ShardAck
 ControlMessage: TypeAlias = Hello | Welcome | Reject | Assign | UploadMessage | TimePing | TimePong | Heartbeat | Bye
 InferenceMessage: TypeAlias = Obs | Chunk | Offer
 TelemetryMessage: TypeAlias = State | Preview
-AnyMessage: TypeAlias = ControlMessage | InferenceMessage | TelemetryMessage
+ViewingMessage: TypeAlias = Follow | EventBlock | Order | OrderAnswer | LeaseRequest | LeaseAnswer
+AnyMessage: TypeAlias = ControlMessage | InferenceMessage | TelemetryMessage | ViewingMessage
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AnyMessage)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from opentau import control, events
 from opentau.cli.compose import parser
-from opentau.cli.runs_folder import find_run
-from opentau.control import Command, LocalRunClient
+from opentau.cli.connecting import add_connect, client_of
+from opentau.control import Command, RunClient
 from opentau.errors import RunError
 
 WAIT_S = 30.0
@@ -25,21 +25,21 @@ def main(argv: Sequence[str]) -> int:
     arguments.add_argument("run", nargs="?", help="run id; the newest when left out")
     arguments.add_argument("--iteration", type=int, help="promote, rollback: the iteration whose gate is overridden")
     arguments.add_argument("--no-wait", action="store_true", help="do not wait for the acknowledgement")
+    add_connect(arguments)
     options = arguments.parse_args(argv)
     if options.verb in (control.PROMOTE, control.ROLLBACK) and options.iteration is None:
         arguments.error(f"{options.verb} needs --iteration N, the iteration whose gate it overrides")
-    run = find_run(options.run)
-    client = LocalRunClient(run)
-    client.new_events()
     args = {"iteration": options.iteration} if options.iteration is not None else {}
-    client.send(Command(verb=options.verb, args=args))
-    if not options.no_wait:
-        _wait_for_acknowledgement(client, options.verb, run.name)
-    print(f"{run.name}: {options.verb} {'sent' if options.no_wait else 'done'}")
+    with client_of(options) as (client, name):
+        client.new_events()
+        client.send(Command(verb=options.verb, args=args))
+        if not options.no_wait:
+            _wait_for_acknowledgement(client, options.verb, name)
+    print(f"{name}: {options.verb} {'sent' if options.no_wait else 'done'}")
     return 0
 
 
-def _wait_for_acknowledgement(client: LocalRunClient, verb: str, run_id: str) -> None:
+def _wait_for_acknowledgement(client: RunClient, verb: str, run_id: str) -> None:
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
         for event in client.new_events():

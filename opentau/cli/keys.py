@@ -21,13 +21,13 @@ ABOUT = """Keys for links between machines: who may come, and what they may do t
 They lie in ~/.config/opentau/keys, or in the folder that OPENTAU_KEYS names."""
 NEW = """Make a key pair: NAME.secret.yaml stays on this machine, NAME.public.yaml is for the machines that shall trust it.
   opentau keys new arm_1"""
-TRUST = """Trust a public key that came from another machine. Compare it there, in the output of `opentau keys list`: whoever
-could change the file on its way could put another key in its place.
+TRUST = """Trust a public key that came from another machine. Compare it with what `opentau keys list` says there: whoever could
+change the file on its way could put another key in its place.
   opentau keys trust arm_1.public.yaml --role robot        on the server: arm_1 may ask for actions and upload episodes
   opentau keys trust server.public.yaml --role policy      on the other side: `server` is the server it may talk to
 Roles: robot (plays episodes), policy (a server), operator (follows and steers a run), viewer (only follows)."""
-REVOKE = """Revoke a key: its next handshake fails, and on a link that is open its next message is refused. The list keeps the
-line; the same key cannot be trusted again.
+REVOKE = """Revoke a key: its next handshake fails, and on an open link its next message is refused. The list keeps
+the line; the same key cannot be trusted again.
   opentau keys revoke arm_1"""
 
 

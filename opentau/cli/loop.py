@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from opentau.cli.compose import compose_config, parser
+from opentau.cli.connecting import add_keys, listening
 from opentau.cli.following import crew_of_command, follow
 from opentau.cli.plan import DRY_RUN_HELP, print_plan
 from opentau.cli.progress import StageProgress
@@ -21,6 +24,9 @@ from opentau.loop.budget import estimate
 from opentau.loop.lerobot_options import require_improvable
 from opentau.loop.options import LoopOptions
 from opentau.loop.run import RunStopped, cpu_seconds, open_run
+
+Listen = Callable[..., AbstractContextManager[None]]
+"""From a run's directory, and its log as `log`, to a block in which others may follow and steer it."""
 
 DESCRIPTION = """Run the improvement cycle: demonstrations, SFT, then per iteration autonomous episodes with interventions,
 value function, advantage labels, policy update, and a gate that promotes on evidence only. Kill it at any moment;
@@ -32,6 +38,8 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser("loop", DESCRIPTION)
     arguments.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
     arguments.add_argument("--tui", action="store_true", help="run it in the background and open the screen on it")
+    arguments.add_argument("--listen", metavar="HOST:PORT", help="let this run be followed and steered (opentau tui --connect)")
+    add_keys(arguments)
     parsed = arguments.parse_intermixed_args(argv)
     config = compose_config("loop", parsed.options)
     options = LoopOptions.from_config(config)
@@ -40,13 +48,20 @@ def main(argv: Sequence[str]) -> int:
     if parsed.dry_run:
         print_plan(options, directory)
         return 0
+    if parsed.tui and parsed.listen is not None:
+        arguments.error(
+            "--tui and --listen do not go together; run with --listen, and open the screen by opentau tui --connect"
+        )
     if parsed.tui:
         return _run_behind_screen(parsed.options, directory)
-    return run_in_foreground(options, config, directory, command=" ".join(["opentau", "loop", *parsed.options]))
+    command = " ".join(["opentau", "loop", *parsed.options])
+    return run_in_foreground(options, config, directory, command=command, listen=functools.partial(listening, options=parsed))
 
 
-def run_in_foreground(options: LoopOptions, config: Mapping[str, Any], directory: Path, *, command: str) -> int:
-    """Run or resume with progress bars and print the result."""
+def run_in_foreground(
+    options: LoopOptions, config: Mapping[str, Any], directory: Path, *, command: str, listen: Listen | None = None
+) -> int:
+    """Run or resume with progress bars and print the result; `listen` lets others come to it meanwhile."""
     crew = crew_of_command()
     if not crew.leads:
         return follow(directory, options, crew=crew)
@@ -55,6 +70,7 @@ def run_in_foreground(options: LoopOptions, config: Mapping[str, Any], directory
     try:
         with (
             open_run(directory, config=config, command=command, expected_s=expected_s, crew=crew) as run,
+            listen(directory, log=run.events) if listen is not None else nullcontext(),
             StageProgress(console) as progress,
         ):
             run.events.listen(progress.listen)

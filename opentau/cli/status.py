@@ -7,9 +7,8 @@ import time
 from collections.abc import Sequence
 
 from opentau.cli.compose import parser
-from opentau.cli.runs_folder import find_run
+from opentau.cli.connecting import add_connect, client_of
 from opentau.config import locate
-from opentau.control import LocalRunClient
 from opentau.runfold import fold
 
 
@@ -18,8 +17,10 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser("status", "Show where a run stands: stages, scores with intervals, verdicts.", takes_options=False)
     arguments.add_argument("run", nargs="?", help="run id; the newest when left out")
     arguments.add_argument("--json", action="store_true", help="one line: {iterations: […], final: […]}")
+    add_connect(arguments)
     options = arguments.parse_args(argv)
-    summary = fold(LocalRunClient(find_run(options.run)).new_events())
+    with client_of(options) as (client, _):
+        summary = fold(client.new_events())
     if options.json:
         print(json.dumps(summary.to_status()))
         return 0

@@ -19,10 +19,16 @@ from robot_bridge.messages import (
     Bye,
     Chunk,
     EpisodeMeta,
+    EventBlock,
+    Follow,
     Heartbeat,
     Hello,
+    LeaseAnswer,
+    LeaseRequest,
     Obs,
     Offer,
+    Order,
+    OrderAnswer,
     Payload,
     Preview,
     Reject,
@@ -138,6 +144,21 @@ def _later_examples(obs: Obs, chunk: Chunk) -> dict[str, tuple[AnyMessage, dict[
         "TIME_PONG": (TimePong(session="s", t1_ns=1, t2_ns=2, t3_ns=3, boot_id="b"), {}),
         "STATE": (State(session="s", station_id="station-0-1", tick=9, mode="autonomous"), {"state": row[0]}),
         "PREVIEW": (Preview(session="s", station_id="station-0-1", camera="agentview", tick=9), {"image": JPEG}),
+    } | _viewing_examples()
+
+
+def _viewing_examples() -> dict[str, tuple[AnyMessage, dict[str, Payload]]]:
+    """Return what viewers and operators say, and what they are told."""
+    return {
+        "FOLLOW": (Follow(session="viewing", seq=7, positions={"main-12.jsonl": 345}), {}),
+        "EVENTS": (
+            EventBlock(session="viewing", seq=7, positions={"main-12.jsonl": 348}),
+            {"lines": np.frombuffer(b"{}\n", np.uint8)},
+        ),
+        "CMD": (Order(session="viewing", command_id="c1", verb="promote", args={"iteration": 2}, lease_id="l1"), {}),
+        "CMD_ACK": (OrderAnswer(session="viewing", command_id="c1", is_accepted=False, is_repeated=True, text="done"), {}),
+        "LEASE": (LeaseRequest(session="viewing", seq=8, action="renew", lease_id="l1"), {}),
+        "LEASE_ACK": (LeaseAnswer(session="viewing", seq=8, lease_id="l1"), {}),
     }
 
 

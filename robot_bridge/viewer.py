@@ -1,0 +1,113 @@
+"""Follow and steer a run on another machine: a `RunClient` over the bridge."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from types import TracebackType
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import zmq
+
+from opentau.control import STOP, Command
+from opentau.errors import LeaseError, LinkError
+from robot_bridge.keys import NUMBER_MARK, ClientCredentials
+from robot_bridge.lease import LEASE_S
+from robot_bridge.link import Plane, dial, receive, send, wait
+from robot_bridge.messages import EventBlock, Follow, LeaseAnswer, LeaseRequest, Message, Order, OrderAnswer
+from robot_bridge.viewing import SESSION
+
+M = TypeVar("M", bound=Message)
+
+ANSWER_S = 10.0
+
+
+class RemoteRunClient:
+    """Ask the run for what is new, and operate it under a lease that is taken with the first command; not thread-safe."""
+
+    def __init__(self, endpoint: str, *, credentials: ClientCredentials | None = None, answer_s: float = ANSWER_S) -> None:
+        """`endpoint`: tcp://HOST:PORT, as the run prints it."""
+        self._endpoint = endpoint
+        self._answer_s = answer_s
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        name = "viewer" if credentials is None else credentials.pair.name
+        identity = f"{name}{NUMBER_MARK}{secrets.token_hex(4)}"
+        self._socket = dial(self._context, Plane.VIEWING, endpoint=endpoint, identity=identity, credentials=credentials)
+        self._positions: dict[str, int] = {}
+        self._seq = 0
+        self._lease_id, self._lease_ends = "", 0.0
+
+    def __enter__(self) -> RemoteRunClient:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._lease_id and kind is None:
+            self._change_lease("release")
+        self._context.destroy(linger=0)
+
+    def new_events(self) -> list[dict[str, Any]]:
+        """Return the events not returned before, in time order; raises `LinkError` where nobody answers."""
+        events: list[dict[str, Any]] = []
+        while True:
+            self._seq += 1
+            send(self._socket, Plane.VIEWING, Follow(session=SESSION, seq=self._seq, positions=self._positions))
+            answer, lines = self._await(EventBlock)
+            self._positions = answer.positions
+            if not lines:
+                return sorted(events, key=lambda event: event["t"])
+            events += [event for line in lines.splitlines() if (event := _parse(line)) is not None]
+
+    def send(self, command: Command) -> None:
+        """Pass a command to the run; raises `LeaseError` where it is refused. The same id is never obeyed twice."""
+        if command.verb != STOP and time.monotonic() > self._lease_ends - LEASE_S / 2:
+            self._take_lease()
+        order = Order(
+            session=SESSION,
+            command_id=command.command_id,
+            verb=command.verb,
+            args=dict(command.args),
+            lease_id=self._lease_id,
+        )
+        send(self._socket, Plane.VIEWING, order)
+        answer, _ = self._await(OrderAnswer)
+        if not answer.is_accepted and not answer.is_repeated:
+            raise LeaseError(f"the run refuses {command.verb}: {answer.text}")
+
+    def _take_lease(self) -> None:
+        asked = time.monotonic()
+        answer = self._change_lease("acquire")
+        if not answer.lease_id:
+            raise LeaseError(f"the run gives no lease: {answer.text}")
+        self._lease_id, self._lease_ends = answer.lease_id, asked + LEASE_S
+
+    def _change_lease(self, action: Literal["acquire", "renew", "release"]) -> LeaseAnswer:
+        self._seq += 1
+        send(
+            self._socket,
+            Plane.VIEWING,
+            LeaseRequest(session=SESSION, seq=self._seq, action=action, lease_id=self._lease_id),
+        )
+        return self._await(LeaseAnswer)[0]
+
+    def _await(self, kind: type[M]) -> tuple[M, bytes]:
+        """Wait for the answer to what was asked last; earlier answers that came too late are dropped."""
+        deadline = time.monotonic() + self._answer_s
+        while wait(self._socket, timeout_s=deadline - time.monotonic()):
+            message, arrays = receive(self._socket, Plane.VIEWING)
+            if isinstance(message, kind) and getattr(message, "seq", self._seq) == self._seq:
+                return message, np.asarray(arrays["lines"]).tobytes() if "lines" in arrays else b""
+        raise LinkError(
+            f"{self._endpoint} has not answered for {self._answer_s:g} s. Is the run still going, and does it trust this "
+            "machine's key as operator or viewer? Its audit events say whom it refused"
+        )
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """Return an event, None for a line torn by a kill."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "t" in event and "kind" in event else None

@@ -1,0 +1,198 @@
+"""The server's half of following and steering a run over the network: its events to viewers, commands from operators."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import zmq
+
+from opentau.control import PROMOTE, ROLLBACK, STOP, Command, LocalRunClient
+from opentau.errors import LeaseError, LinkError, OptionError
+from opentau.events import AUDIT, EVENTS_FOLDER, NOTE, EventLog, EventReader
+from robot_bridge.audit import ACCEPTED, Allowance, Audit
+from robot_bridge.authority import Authority, Guard
+from robot_bridge.keys import KeyPair, keys_dir
+from robot_bridge.lease import Lease
+from robot_bridge.link import INSECURE, Plane, bind, is_loopback, receive_admitted, send_to, wait
+from robot_bridge.messages import (
+    EventBlock,
+    Follow,
+    LeaseAnswer,
+    LeaseRequest,
+    Message,
+    Order,
+    OrderAnswer,
+    decode,
+)
+from robot_bridge.trust import Role, TrustList
+
+SESSION = "viewing"
+BLOCK_BYTES = 1 << 20
+"""Most bytes of event lines in one answer; a single longer line is left out."""
+
+_POLL_S = 0.05
+_ORDERS_BURST, _ORDERS_PER_S = 20, 1.0
+_LOCAL = "local"
+
+
+class CommandDesk:
+    """Decide about commands: an operator, the lease (but for a stop), each id once; everything is audited."""
+
+    def __init__(self, run_dir: Path, *, audit: Audit, lease: Lease | None = None) -> None:
+        self.lease = lease or Lease()
+        self._client = LocalRunClient(run_dir)
+        self._audit = audit
+        self._allowances: dict[str, Allowance] = {}
+        past = EventReader(run_dir).read_new()
+        self._seen = {event["command_id"] for event in past if event["kind"] == AUDIT and event["state"] == ACCEPTED}
+
+    def order(self, who: str, role: str, message: Order) -> OrderAnswer:
+        """Pass a command on or say why not."""
+        try:
+            command = Command(verb=message.verb, args=dict(message.args), command_id=message.command_id)
+            if command.verb in (PROMOTE, ROLLBACK) and not isinstance(command.args.get("iteration"), int):
+                raise OptionError(f"{command.verb} needs an iteration, a whole number")
+            if role != Role.OPERATOR:
+                raise LeaseError(f"a {role} may follow a run, not steer it; that takes a key trusted as operator")
+            if message.command_id in self._seen:
+                raise LeaseError("this command was obeyed already; it is not done twice")
+            if not self._allowances.setdefault(who, Allowance(burst=_ORDERS_BURST, per_s=_ORDERS_PER_S)).take():
+                raise LeaseError(f"more than {_ORDERS_PER_S:g} commands a second; wait a moment")
+            if command.verb != STOP:
+                self.lease.require(who, message.lease_id)
+        except (LeaseError, OptionError) as error:
+            self._audit.refused(who=who, role=role, what=f"command {message.verb}", why=str(error), peer=who)
+            is_known = message.command_id in self._seen
+            return OrderAnswer(
+                session=SESSION, command_id=message.command_id, is_accepted=False, is_repeated=is_known, text=str(error)
+            )
+        self._seen.add(message.command_id)
+        self._audit.accepted(who=who, role=role, what=f"command {command.verb}", command_id=command.command_id)
+        self._client.send(command)
+        return OrderAnswer(session=SESSION, command_id=message.command_id, is_accepted=True)
+
+    def change_lease(self, who: str, role: str, message: LeaseRequest) -> LeaseAnswer:
+        """Acquire, renew or release the lease, or say why not."""
+        lease_id = message.lease_id
+        try:
+            if role != Role.OPERATOR:
+                raise LeaseError(f"a {role} may follow a run, not steer it; that takes a key trusted as operator")
+            if message.action == "acquire":
+                lease_id = self.lease.acquire(who)
+            elif message.action == "renew":
+                self.lease.renew(who, lease_id)
+            else:
+                self.lease.release(who, lease_id)
+        except LeaseError as error:
+            self._audit.refused(who=who, role=role, what=f"lease: {message.action}", why=str(error), peer=who)
+            return LeaseAnswer(session=SESSION, seq=message.seq, text=str(error))
+        return LeaseAnswer(session=SESSION, seq=message.seq, lease_id=lease_id)
+
+
+class ViewingServer(threading.Thread):
+    """Own one bound socket and answer what comes; a viewer asks for each block, so that a slow one holds up nobody."""
+
+    def __init__(
+        self, socket: zmq.Socket[bytes], run_dir: Path, *, audit: Audit, guard: Guard | None, on_error: Callable[[str], None]
+    ) -> None:
+        super().__init__(name="viewing", daemon=True)
+        self._socket = socket
+        self._run_dir = run_dir
+        self._guard = guard
+        self._audit = audit
+        self._on_error = on_error
+        self._desk = CommandDesk(run_dir, audit=audit)
+        self._is_stopping = threading.Event()
+
+    def stop(self) -> None:
+        self._is_stopping.set()
+
+    def run(self) -> None:
+        try:
+            while not self._is_stopping.is_set():
+                if wait(self._socket, timeout_s=_POLL_S):
+                    self._turn()
+        except Exception as error:  # noqa: BLE001  (the border of the thread: the run goes on without viewers)
+            self._on_error(f"following and steering from elsewhere ended: {type(error).__name__}: {error}")
+        finally:
+            self._socket.close(0)
+
+    def _turn(self) -> None:
+        received = receive_admitted(self._socket, self._guard)
+        if received is None:
+            return
+        identity, frames, entry = received
+        who, role = (entry.name, entry.role) if entry is not None else (_LOCAL, Role.OPERATOR)
+        try:
+            message, _ = decode(frames, max_bytes=Plane.VIEWING.value.max_bytes)
+            self._answer(identity, who, role, message)
+        except LinkError as error:
+            self._audit.refused(who=who, role=role, what="message", why=str(error), peer=who)
+
+    def _answer(self, identity: bytes, who: str, role: str, message: Message) -> None:
+        if isinstance(message, Follow):
+            answer, lines = event_block(self._run_dir, message)
+            send_to(self._socket, identity, answer, {"lines": np.frombuffer(lines, np.uint8)})
+        elif isinstance(message, Order):
+            send_to(self._socket, identity, self._desk.order(who, role, message))
+        elif isinstance(message, LeaseRequest):
+            send_to(self._socket, identity, self._desk.change_lease(who, role, message))
+        else:
+            raise LinkError(f"a viewer does not send {type(message).__name__}")
+
+
+def event_block(run_dir: Path, asked: Follow) -> tuple[EventBlock, bytes]:
+    """Return the next complete lines after the positions asked from, and the positions after them.
+
+    Only files of the run's event folder are opened; a position is looked up by their names, never the other way round.
+    """
+    positions, lines = dict[str, int](), b""
+    for path in sorted((run_dir / EVENTS_FOLDER).glob("*.jsonl")):
+        start, room = asked.positions.get(path.name, 0), BLOCK_BYTES - len(lines)
+        with open(path, "rb") as file:
+            file.seek(start)
+            block = file.read(room)
+        end = block.rfind(b"\n") + 1
+        if not end and len(block) == BLOCK_BYTES:  # one line that no block can hold
+            positions[path.name] = start + len(block)
+            continue
+        positions[path.name] = start + end
+        lines += block[:end]
+    return EventBlock(session=SESSION, seq=asked.seq, positions=positions), lines
+
+
+@contextmanager
+def viewing(
+    run_dir: Path, *, host: str, port: int, log: EventLog, pair: KeyPair | None = None, insecure: str = ""
+) -> Iterator[str]:
+    """Let viewers and operators come to a run and yield the endpoint; without a pair, whoever comes may steer."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    audit = Audit(log.emit)
+    authority = None
+    if pair is not None:
+        authority = Authority(context, pair=pair, trusted=TrustList(keys_dir()), audit=audit)
+        authority.start()
+    server = None
+    try:
+        socket, endpoint = bind(context, Plane.VIEWING, host=host, port=port, authority=authority, insecure=insecure)
+        if authority is None and insecure == INSECURE and not is_loopback(host):
+            log.emit(NOTE, level="warning", text=f"listening on {host} without keys: {INSECURE}")
+        roles = frozenset({Role.OPERATOR, Role.VIEWER})
+        limit = Plane.VIEWING.value.max_bytes
+        guard = None if authority is None else Guard(authority=authority, roles=roles, max_bytes=limit)
+        server = ViewingServer(
+            socket, run_dir, audit=audit, guard=guard, on_error=lambda text: log.emit(NOTE, level="error", text=text)
+        )
+        server.start()
+        yield endpoint
+    finally:
+        if server is not None:
+            server.stop()
+            server.join()
+        if authority is not None:
+            authority.__exit__(None, None, None)
+        context.destroy(linger=0)
