@@ -90,7 +90,8 @@ class RolloutSession:
             self._fleet.stop()
         for thread in (self._control, self._inference):
             thread.join(JOIN_S)
-        self._door.close()
+        if self._door is not None:
+            self._door.close()
         if not (self._control.is_alive() or self._inference.is_alive()):
             self._context.term()
         for station_id in stopped:
