@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,16 @@ from opentau.cli.compose import parser
 from opentau.config import check_args, options_from
 from opentau.errors import OptionError
 from robot_bridge.config import StationConfig
+from robot_bridge.keys import keys_dir, load_pair, secret_path
 from robot_bridge.messages import ANY_SESSION
 from robot_bridge.station import EXIT_UNUSABLE
+from robot_bridge.trust import Role, TrustList
 
 AGAIN_S = 1.0
 DESCRIPTION = """Have a robot play in a run that listens, until Ctrl-C: it dials out, and comes back after pauses and failures.
   opentau loop … +rollout.listen=HOST:PORT            the run; the port after it is used too
   opentau robot connect ROBOT.yaml --to HOST:PORT     the robot
+  … +rollout.keys=server and --keys arm --server server           between machines (docs/security.md)
 ROBOT.yaml names the robot, its limits, its tasks (id: {prompt, max_steps}), and may name operator, teleop, takeover, chunking
 and a spool, which keeps finished episodes while the run is away (docs/robots.md, docs/bridge.md); `opentau robot twin` writes
 one."""
@@ -32,11 +35,16 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser("robot connect", DESCRIPTION, takes_options=False)
     arguments.add_argument("file", type=Path, metavar="ROBOT.yaml")
     arguments.add_argument("--to", required=True, metavar="HOST:PORT", help="where the run listens")
-    arguments.add_argument("--name", help="what the run calls this robot (default: the file's folder)")
+    arguments.add_argument("--name", help="what the run calls this robot (default: its key's name, or the file's folder)")
+    arguments.add_argument("--keys", metavar="NAME", default="", help="this machine's key (opentau keys new NAME)")
+    arguments.add_argument("--server", metavar="NAME", default="", help="the run's key, trusted here with --role policy")
     arguments.add_argument("--once", action="store_true", help="end when the run says goodbye for the first time")
     parsed = arguments.parse_args(argv)
     file = parsed.file.absolute()
-    config = _config(file, address=parsed.to, name=parsed.name or f"robot-{file.parent.name}")
+    if bool(parsed.keys) != bool(parsed.server):
+        raise OptionError("--keys and --server go together: your own key and the run's")
+    name = parsed.name or parsed.keys or f"robot-{file.parent.name}"
+    config = _config(file, address=parsed.to, name=name, link=_keys(parsed.keys, parsed.server))
     path = file.with_name("station.yaml")
     config.save(path)
     command = [sys.executable, "-P", "-m", "robot_bridge.station", str(path)]
@@ -53,7 +61,16 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _config(file: Path, *, address: str, name: str) -> StationConfig:
+def _keys(own: str, server: str) -> dict[str, str]:
+    """Return the options of a link with keys; raises `KeyFileError` for one that is not there or not trusted."""
+    if not own:
+        return {}
+    load_pair(secret_path(own))
+    public = TrustList(keys_dir()).named(server, Role.POLICY).public
+    return {"secret_file": str(secret_path(own)), "server_public_key": public}
+
+
+def _config(file: Path, *, address: str, name: str, link: Mapping[str, str]) -> StationConfig:
     """Return the station's configuration; raises `OptionError` for what does not belong there."""
     host, _, port = address.rpartition(":")
     if not (host and port.isdigit()):
@@ -64,13 +81,14 @@ def _config(file: Path, *, address: str, name: str) -> StationConfig:
         raise OptionError(f"{file} cannot be read: {error}; write it as docs/robots.md shows") from error
     if not isinstance(plain, dict) or "robot" not in plain:
         raise OptionError(f"{file} has no 'robot: {{target: …, args: {{…}}}}'; write it as docs/robots.md shows")
-    link = {
+    given = {
+        **link,
         "session": ANY_SESSION,
         "station_id": name,
         "control_endpoint": f"tcp://{host}:{port}",
         "inference_endpoint": f"tcp://{host}:{int(port) + 1}",
     }
-    config = options_from(StationConfig, {**link, **plain}, where=str(file))
+    config = options_from(StationConfig, {**given, **plain}, where=str(file))
     assert config.robot is not None
     check_args(config.robot)
     return config

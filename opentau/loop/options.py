@@ -153,6 +153,8 @@ class RolloutSettings:
     """HOST:PORT (and the port after it) where stations of others dial in, `+rollout.listen=127.0.0.1:5600`; '' takes none."""
     listen_in: tuple[str, ...] = later(())
     """The stages that they play in, by work: [collect, gate]; none named: all that play a policy's episodes."""
+    keys: str = later("")
+    """This machine's key (`opentau keys new NAME`): only trusted robots may come then, and from other machines too."""
 
     def address_in(self, stage: str) -> tuple[str, int] | None:
         """Return where a stage listens for stations of others, None where it does not."""

@@ -103,6 +103,7 @@ class Setting:
         listening: dict[str, Any] = {}
         if address is not None:
             listening = {"host": address[0], "control_port": address[1], "inference_port": address[1] + 1}
+            listening["keys"] = options.rollout.keys
         return RolloutOptions(
             **listening,
             num_stations=options.rollout.num_stations,

@@ -16,6 +16,8 @@ import pytest
 
 from opentau.data.lerobot.dataset import Dataset
 from opentau.events import EPISODE_FINISHED, EventReader
+from robot_bridge.keys import keys_dir, make_pair, save_pair
+from robot_bridge.trust import Role, TrustList
 from tests.loop.driving import opentau
 
 pytestmark = [pytest.mark.dist, pytest.mark.timeout(400)]
@@ -56,12 +58,19 @@ def running(*words: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the emulated servo bus needs Linux's pseudo-terminals")
-def test_an_arm_behind_its_servo_bus_plays_beside_simulators(tmp_path: Path) -> None:
+def test_an_arm_behind_its_servo_bus_plays_beside_simulators_by_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENTAU_KEYS", str(tmp_path / "keys"))
+    for name, role in (("server", Role.POLICY), ("arm", Role.ROBOT)):
+        pair = make_pair(name)
+        save_pair(pair, keys_dir())
+        TrustList(keys_dir()).trust(name, pair.public, role)
     address, arm = f"127.0.0.1:{two_free_ports()}", tmp_path / "arm"
     with running("robot", "twin", str(arm)) as twin:
         assert "an emulated SO-101 is on" in twin.stdout.readline()
-        with running("robot", "connect", str(arm / "robot.yaml"), "--to", address, "--name", "arm"):
-            collected = opentau(tmp_path, "collect", *TINY, f"+rollout.listen={address}")
+        with running("robot", "connect", str(arm / "robot.yaml"), "--to", address, "--keys", "arm", "--server", "server"):
+            collected = opentau(tmp_path, "collect", *TINY, f"+rollout.listen={address}", "+rollout.keys=server")
     dataset = Dataset(Path(collected["path"]))
     played = [each for each in EventReader(tmp_path / "r").read_new() if each["kind"] == EPISODE_FINISHED]
     kept = {each["episode_id"]: each for each in played if each["stage"] == "collect-1"}  # the last try of each
