@@ -100,7 +100,7 @@ class TrustList:
 
     def trust(self, name: str, public: str, role: str, *, now: float | None = None) -> TrustedKey:
         """Add a key; raises `KeyFileError` where its name or the key itself stands in the list already."""
-        entry = TrustedKey(name=name, public=public, role=role, trusted_at=_utc(now))
+        entry = TrustedKey(name=name, public=public, role=str(role), trusted_at=_utc(now))
         if name == OWN_STATIONS:
             raise KeyFileError(f"{OWN_STATIONS!r} names the stations that a session starts itself; choose another name")
         entries = self.entries()
