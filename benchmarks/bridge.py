@@ -27,12 +27,12 @@ import zmq
 
 from opentau.rollout.inference import InferenceServer
 from opentau.types import ActionChunk, Interface, Observation, PolicyRequest
-from robot_bridge.clocks import BOOT_ID
-from robot_bridge.executor import ChunkExecutor
-from robot_bridge.images import CodedImage
-from robot_bridge.link import Plane, bind, dial, receive, receive_from, send, send_to, wait
-from robot_bridge.messages import Chunk, Obs, Payload, Stamp, decode, encode
-from robot_bridge.payloads import reply_from, request_arrays, request_from
+from robot_bridge.playing.executor import ChunkExecutor
+from robot_bridge.wire.clocks import BOOT_ID
+from robot_bridge.wire.images import CodedImage
+from robot_bridge.wire.link import Plane, bind, dial, receive, receive_from, send, send_to, wait
+from robot_bridge.wire.messages import Chunk, Obs, Payload, Stamp, decode, encode
+from robot_bridge.wire.payloads import reply_from, request_arrays, request_from
 
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 SIZE, STATE_DIM, HORIZON, ACTION_DIM = 224, 8, 50, 7

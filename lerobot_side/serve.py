@@ -19,10 +19,10 @@ import zmq
 from lerobot_side.policy import LeRobotPolicy
 from opentau.checkpoint import write_text
 from opentau.errors import LinkError, OpenTauError
-from robot_bridge.link import Plane, bind, receive_from, send_to, wait
-from robot_bridge.messages import AnyMessage, Bye, Chunk, Hello, Obs, Offer, Payload, Reject, decode
 from robot_bridge.parents import die_with_parent
-from robot_bridge.payloads import request_from
+from robot_bridge.wire.link import Plane, bind, receive_from, send_to, wait
+from robot_bridge.wire.messages import AnyMessage, Bye, Chunk, Hello, Obs, Offer, Payload, Reject, decode
+from robot_bridge.wire.payloads import request_from
 
 POLL_S = 1.0
 

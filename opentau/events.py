@@ -27,7 +27,7 @@ TRAIN_METRICS = "train_metrics"  # stage, update, metrics: {"train/loss": x, …
 # num_fallbacks counts the chunks of an episode that stood in for action tokens which spelled none, num_refused_chunks those
 # that came too late or answered something else.
 EPISODE_FINISHED = "episode_finished"  # stage, episode_id, outcome, num_steps, num_intervention_steps, station, num_fallbacks?,
-# num_refused_chunks?, playback?: fields of robot_bridge.report.PlaybackReport (seams, delay, holds, jitter), where it is told
+# num_refused_chunks?, playback?: fields of robot_bridge.playing.report.PlaybackReport (seams, delay, holds, jitter), if told
 EVALUATED = "evaluated"  # stage, iteration, role, policy, episodes, successes, interval: [low, high], eval_spec, simulated_s?
 VERDICT = (
     "verdict"  # iteration, verdict, pairs, wins, losses, p_value, text, promoted; paired=False where no placement came back

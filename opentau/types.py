@@ -57,8 +57,8 @@ CLIP_MASK = "clip_mask"
 ROBOT_COLUMNS = {CLIP_MASK: "uint8", "fsm_state": "int8", "hold_level": "int8", "obs_age_ms": "float32"}
 """What only robots record of each frame (`Episode.robot`), and as what.
 
-clip_mask [T, A]: which limits changed each dimension of the action, bits of `robot_bridge.safety.Clip`; fsm_state [T]: `Phase`;
-hold_level [T]: how far down the ladder of holds the robot was, 0 where it moved as asked (`robot_bridge.watchdog.Hold`);
+clip_mask [T, A]: which limits changed each dimension of the action, bits of `robot_bridge.workcell.safety.Clip`; fsm_state
+[T]: `Phase`; hold_level [T]: how far down the ladder of holds the robot was, 0 where it moved as asked (`safety.Hold` there);
 obs_age_ms [T]: age of the oldest part of the observation when it was read.
 """
 

@@ -11,11 +11,11 @@ import yaml
 
 from opentau.config import later, options_from, plain_from
 from opentau.errors import OptionError
-from robot_bridge.chunking import ChunkingOptions
-from robot_bridge.clock import CLOCKS
-from robot_bridge.images import DEFAULT_QUALITY, Encoding, require_quality
-from robot_bridge.keys import ClientCredentials, load_pair, require_key
-from robot_bridge.takeover import TakeoverOptions
+from robot_bridge.playing.chunking import ChunkingOptions
+from robot_bridge.security.keys import ClientCredentials, load_pair, require_key
+from robot_bridge.wire.images import DEFAULT_QUALITY, Encoding, require_quality
+from robot_bridge.workcell.clock import CLOCKS
+from robot_bridge.workcell.takeover import TakeoverOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,21 +21,21 @@ from opentau.config import build
 from opentau.errors import LinkError, OpenTauError, OptionError, StorageError, near_matches
 from opentau.protocols import StepEnv
 from opentau.types import EpisodePlan, EpisodeResult, Interface, Outcome, require_same_interface
-from robot_bridge.chunking import ChunkingOptions, DelayEstimate
 from robot_bridge.config import StationConfig
-from robot_bridge.delivery import Fate
-from robot_bridge.images import DEFAULT_QUALITY
-from robot_bridge.link import Plane
-from robot_bridge.liveness import Silence
-from robot_bridge.messages import MAX_HEADER_BYTES, encode
 from robot_bridge.parents import die_with_parent
-from robot_bridge.payloads import PlayedEpisode, upload_of
-from robot_bridge.playback import PlaybackOptions
-from robot_bridge.player import EpisodePlayer
-from robot_bridge.robot_env import RobotEnv
-from robot_bridge.spool import Spool
+from robot_bridge.playing.chunking import ChunkingOptions, DelayEstimate
+from robot_bridge.playing.playback import PlaybackOptions
+from robot_bridge.playing.player import EpisodePlayer
 from robot_bridge.station_link import Dismissed, Refused, StationLink
-from robot_bridge.workcell import make_workcell
+from robot_bridge.wire.delivery import Fate
+from robot_bridge.wire.images import DEFAULT_QUALITY
+from robot_bridge.wire.link import Plane
+from robot_bridge.wire.liveness import Silence
+from robot_bridge.wire.messages import MAX_HEADER_BYTES, encode
+from robot_bridge.wire.payloads import PlayedEpisode, upload_of
+from robot_bridge.wire.spool import Spool
+from robot_bridge.workcell.cell import make_workcell
+from robot_bridge.workcell.robot_env import RobotEnv
 
 EXIT_DONE, EXIT_LINK_LOST, EXIT_UNUSABLE = 0, 1, 2
 """Exit codes; a station that is unusable (options, rendering) would fail again, so nobody restarts it."""

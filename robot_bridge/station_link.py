@@ -17,13 +17,13 @@ from msgspec import UNSET, structs
 
 from opentau.errors import LinkError
 from opentau.types import EpisodePlan, Interface, PolicyRequest
-from robot_bridge.clocks import BOOT_ID, PeerClock
 from robot_bridge.config import StationConfig
-from robot_bridge.delivery import Delivered, deliver
-from robot_bridge.images import Encoding
-from robot_bridge.link import Plane, dial, receive, send, try_send, wait
-from robot_bridge.liveness import Silence
-from robot_bridge.messages import (
+from robot_bridge.wire.clocks import BOOT_ID, PeerClock
+from robot_bridge.wire.delivery import Delivered, deliver
+from robot_bridge.wire.images import Encoding
+from robot_bridge.wire.link import Plane, dial, receive, send, try_send, wait
+from robot_bridge.wire.liveness import Silence
+from robot_bridge.wire.messages import (
     ANY_SESSION,
     Assign,
     Bye,
@@ -42,9 +42,9 @@ from robot_bridge.messages import (
     UploadAck,
     Welcome,
 )
-from robot_bridge.payloads import ChunkReply, PlayedEpisode, reply_from, request_arrays, upload_of
-from robot_bridge.spool import Spooled
-from robot_bridge.telemetry import TelemetryPublisher
+from robot_bridge.wire.payloads import ChunkReply, PlayedEpisode, reply_from, request_arrays, upload_of
+from robot_bridge.wire.spool import Spooled
+from robot_bridge.wire.telemetry import TelemetryPublisher
 
 M = TypeVar("M", bound=Message)
 

@@ -11,11 +11,11 @@ from opentau.cli.runs_folder import find_run
 from opentau.control import LocalRunClient, RunClient
 from opentau.errors import OptionError
 from opentau.events import EventLog
-from robot_bridge.keys import ClientCredentials, keys_dir, load_pair, secret_path
-from robot_bridge.link import INSECURE
-from robot_bridge.trust import Role, TrustList
-from robot_bridge.viewer import RemoteRunClient
-from robot_bridge.viewing import viewing
+from robot_bridge.security.keys import ClientCredentials, keys_dir, load_pair, secret_path
+from robot_bridge.security.trust import Role, TrustList
+from robot_bridge.viewing.client import RemoteRunClient
+from robot_bridge.viewing.desk import viewing
+from robot_bridge.wire.link import INSECURE
 
 
 def add_keys(arguments: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from opentau.config import locate
 from opentau.loop.options import LoopOptions
 from robot_bridge.gateways.openpi_server import OpenPiServer
 from robot_bridge.gateways.openpi_wire import OpenPiNames
-from robot_bridge.link import require_loopback
+from robot_bridge.wire.link import require_loopback
 
 COMMAND = "gateway openpi"
 DESCRIPTION = """Serve a checkpoint of OpenTau's to clients of openpi (openpi-client and robots built on it) until Ctrl-C.

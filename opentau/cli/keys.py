@@ -7,8 +7,8 @@ from pathlib import Path
 
 from opentau.cli.command_table import run_command
 from opentau.cli.compose import parser
-from robot_bridge.keys import keys_dir, load_public, make_pair, save_pair
-from robot_bridge.trust import Role, TrustedKey, TrustList
+from robot_bridge.security.keys import keys_dir, load_public, make_pair, save_pair
+from robot_bridge.security.trust import Role, TrustedKey, TrustList
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "new": ("opentau.cli.keys:new", "make a key pair for this machine"),

@@ -15,10 +15,10 @@ from opentau.cli.compose import parser
 from opentau.config import check_args, options_from
 from opentau.errors import OptionError
 from robot_bridge.config import StationConfig
-from robot_bridge.keys import keys_dir, load_pair, secret_path
-from robot_bridge.messages import ANY_SESSION
+from robot_bridge.security.keys import keys_dir, load_pair, secret_path
+from robot_bridge.security.trust import Role, TrustList
 from robot_bridge.station import EXIT_UNUSABLE
-from robot_bridge.trust import Role, TrustList
+from robot_bridge.wire.messages import ANY_SESSION
 
 AGAIN_S = 1.0
 DESCRIPTION = """Have a robot play in a run that listens, until Ctrl-C: it dials out, and comes back after pauses and failures.

@@ -15,8 +15,8 @@ from opentau.config import build
 from opentau.data.lerobot.writer import DatasetWriter
 from opentau.protocols import Robot, Teleop
 from opentau.types import Outcome
-from robot_bridge.limits import Limits, TickLimits
 from robot_bridge.robots.demonstrating import Demonstration, approach, demonstrate
+from robot_bridge.workcell.limits import Limits, TickLimits
 
 DESCRIPTION = """Record demonstrations: the leader moves the robot, and every episode is on disk before the next begins.
   opentau robot record arm.yaml --limits limits.yaml --into demos/pick --prompt "pick up the cube" --episodes 50

@@ -18,9 +18,9 @@ from opentau.loop.run import open_run
 from opentau.rollout.evaluation import evaluation_plans
 from opentau.types import Episode, EpisodeResult, content_hash
 from robot_bridge.config import StationConfig
-from robot_bridge.keys import keys_dir
-from robot_bridge.link import is_loopback, require_loopback
-from robot_bridge.trust import Role, TrustList
+from robot_bridge.security.keys import keys_dir
+from robot_bridge.security.trust import Role, TrustList
+from robot_bridge.wire.link import is_loopback, require_loopback
 
 STAGE = "serve"
 HOME_KEYS = "~/.config/opentau/keys/{}.secret.yaml"

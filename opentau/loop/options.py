@@ -17,7 +17,7 @@ from opentau.rollout.options import LOCAL_PLACE
 from opentau.training.options import DistributionOptions, ObjectiveOptions, TrainOptions, TuningOptions
 from opentau.types import Interface, content_hash
 from opentau.value.options import ValueOptions
-from robot_bridge.chunking import ChunkingOptions, num_needed, require_bridgeable
+from robot_bridge.playing.chunking import ChunkingOptions, num_needed, require_bridgeable
 
 Plugin = Mapping[str, Any]
 """{"target": "pkg.mod:Attr", "args": {…}}."""

@@ -12,11 +12,11 @@ import zmq
 
 from opentau.events import NOTE
 from opentau.rollout.options import RolloutOptions
-from robot_bridge.audit import Audit
-from robot_bridge.authority import Authority, Guard
-from robot_bridge.keys import OWN_STATIONS, keys_dir, load_pair, make_pair, save_pair, secret_path
-from robot_bridge.link import INSECURE, Plane, bind, is_loopback
-from robot_bridge.trust import Role, TrustedKey, TrustList
+from robot_bridge.security.audit import Audit
+from robot_bridge.security.authority import Authority, Guard
+from robot_bridge.security.keys import OWN_STATIONS, keys_dir, load_pair, make_pair, save_pair, secret_path
+from robot_bridge.security.trust import Role, TrustedKey, TrustList
+from robot_bridge.wire.link import INSECURE, Plane, bind, is_loopback
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

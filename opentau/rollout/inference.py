@@ -14,11 +14,11 @@ from msgspec import structs
 from opentau.errors import LinkError, OpenTauError, PolicyError
 from opentau.protocols import Critic, Policy
 from opentau.types import ActionChunk, PolicyRequest
-from robot_bridge.authority import Guard
-from robot_bridge.clocks import BOOT_ID
-from robot_bridge.link import Plane, receive_admitted, send_to, wait
-from robot_bridge.messages import Chunk, Obs, decode
-from robot_bridge.payloads import request_from
+from robot_bridge.security.authority import Guard
+from robot_bridge.wire.clocks import BOOT_ID
+from robot_bridge.wire.link import Plane, receive_admitted, send_to, wait
+from robot_bridge.wire.messages import Chunk, Obs, decode
+from robot_bridge.wire.payloads import request_from
 
 IDLE_POLL_S = 0.02
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from opentau.errors import LinkError
 from opentau.rollout.schedule import PlanQueue
-from robot_bridge.images import CodedImage
-from robot_bridge.messages import EpisodeMeta, Payload, Shard, ShardAck, Upload, UploadAck, decode
-from robot_bridge.payloads import PlayedEpisode, played_from
-from robot_bridge.spool import MAX_EPISODE_BYTES, unpacked
+from robot_bridge.wire.images import CodedImage
+from robot_bridge.wire.messages import EpisodeMeta, Payload, Shard, ShardAck, Upload, UploadAck, decode
+from robot_bridge.wire.payloads import PlayedEpisode, played_from
+from robot_bridge.wire.spool import MAX_EPISODE_BYTES, unpacked
 
 CREDIT_BYTES = 8 << 20
 """What a station may send before it hears from the server."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from opentau.errors import OptionError
-from robot_bridge.chunking import ChunkingOptions, num_needed, require_bridgeable
+from robot_bridge.playing.chunking import ChunkingOptions, num_needed, require_bridgeable
 
 LOCAL_PLACE = {"target": "opentau.rollout.fleet:LocalPlace"}
 """Spec of this machine."""
@@ -60,7 +60,7 @@ class RolloutOptions:
     keys: str = ""
     """Name of this machine's key pair (`opentau keys new`): only trusted keys come in then. Empty for links without keys."""
     insecure: str = ""
-    """The sentence that lets a network in without keys, `robot_bridge.link.INSECURE`; empty otherwise."""
+    """The sentence that lets a network in without keys, `robot_bridge.wire.link.INSECURE`; empty otherwise."""
     control_port: int = 0
     """0 takes any that is free."""
     inference_port: int = 0

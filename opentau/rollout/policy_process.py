@@ -18,10 +18,10 @@ import zmq
 
 from opentau.errors import LinkError, PolicyError
 from opentau.types import ActionChunk, Interface, PolicyRequest
-from robot_bridge.link import Plane, dial, receive, send, wait
-from robot_bridge.liveness import Silence
-from robot_bridge.messages import AnyMessage, Bye, Chunk, Hello, Message, Obs, Offer, Payload, Reject
-from robot_bridge.payloads import reply_from, request_arrays
+from robot_bridge.wire.link import Plane, dial, receive, send, wait
+from robot_bridge.wire.liveness import Silence
+from robot_bridge.wire.messages import AnyMessage, Bye, Chunk, Hello, Message, Obs, Offer, Payload, Reject
+from robot_bridge.wire.payloads import reply_from, request_arrays
 
 POLL_S = 0.25
 GRACE_S = 2.0

@@ -16,11 +16,11 @@ from opentau.errors import InterfaceMismatch, LinkError, OpenTauError
 from opentau.rollout.intake import Intake
 from opentau.rollout.schedule import LostPlan, PlanQueue
 from opentau.types import EpisodePlan, Interface, require_fit
-from robot_bridge.authority import Guard
-from robot_bridge.clocks import BOOT_ID
-from robot_bridge.link import Plane, receive_admitted, send_to, wait
-from robot_bridge.liveness import Silence
-from robot_bridge.messages import (
+from robot_bridge.security.authority import Guard
+from robot_bridge.wire.clocks import BOOT_ID
+from robot_bridge.wire.link import Plane, receive_admitted, send_to, wait
+from robot_bridge.wire.liveness import Silence
+from robot_bridge.wire.messages import (
     ANY_SESSION,
     Assign,
     Bye,
@@ -37,7 +37,7 @@ from robot_bridge.messages import (
     Welcome,
     decode,
 )
-from robot_bridge.payloads import PlayedEpisode, played_from
+from robot_bridge.wire.payloads import PlayedEpisode, played_from
 
 POLL_S = 0.01
 GOODBYE_MS = 200

@@ -34,9 +34,9 @@ from opentau.rollout.server import (
 )
 from opentau.types import Actor, Episode, EpisodePlan, EpisodeResult, Outcome
 from robot_bridge.config import StationConfig
-from robot_bridge.link import Plane
 from robot_bridge.station import EXIT_UNUSABLE
-from robot_bridge.telemetry import TelemetryRelay
+from robot_bridge.wire.link import Plane
+from robot_bridge.wire.telemetry import TelemetryRelay
 
 POLL_S = 0.05
 JOIN_S = 30.0
@@ -152,7 +152,7 @@ class RolloutSession:
 
     @property
     def viewer_endpoint(self) -> str | None:
-        """Where `robot_bridge.telemetry.TelemetryViewer` listens; None where `telemetry_port` is None."""
+        """Where `robot_bridge.wire.telemetry.TelemetryViewer` listens; None where `telemetry_port` is None."""
         return None if self._telemetry is None else self._telemetry.viewer_endpoint
 
     def station_pids(self) -> dict[str, int]:

@@ -15,7 +15,7 @@ from opentau.errors import LinkError, OpenTauError, RobotError
 from opentau.protocols import Policy
 from opentau.types import Observation, PolicyRequest, derive_seed
 from robot_bridge.gateways.openpi_wire import MAX_BYTES, OpenPiNames, array, pack, unpack
-from robot_bridge.link import require_loopback
+from robot_bridge.wire.link import require_loopback
 
 HEALTH = "/healthz"
 

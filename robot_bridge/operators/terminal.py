@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from opentau.types import EpisodePlan, Outcome, derive_seed
-from robot_bridge.terminal import Terminal, own_terminal
+from robot_bridge.teleops.terminal import Terminal, own_terminal
 
 READY = "\n"
 VERDICTS = {"+": Outcome.SUCCESS, "-": Outcome.FAILURE, "x": Outcome.ABORTED}

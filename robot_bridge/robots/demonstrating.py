@@ -10,8 +10,8 @@ import numpy as np
 
 from opentau.protocols import Robot, Teleop
 from opentau.types import Episode, Outcome, Reading, Source
-from robot_bridge.limits import TickLimits
-from robot_bridge.safety import Motion, limited
+from robot_bridge.workcell.limits import TickLimits
+from robot_bridge.workcell.safety import Motion, limited
 
 ARRIVED = 0.02
 """Distance to the device's pose, as a part of the widest axis, at which an approach is over."""

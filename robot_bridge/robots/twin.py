@@ -27,7 +27,7 @@ ASKED_EVERY_TICKS = 5
 
 
 def twin_limits(ranges_rad: np.ndarray, start_rad: Sequence[float]) -> dict[str, Any]:
-    """Return limits (`robot_bridge.limits.Limits`) as plain data: the joints' ranges less a margin, and the start pose."""
+    """Return `robot_bridge.workcell.limits.Limits` as plain data: the joints' ranges less a margin, and the start pose."""
     axes, start = {}, {}
     for joint, (low, high), angle in zip(JOINTS, ranges_rad, start_rad, strict=True):
         name, margin = f"{joint}.pos", MARGIN * (high - low)

@@ -10,7 +10,7 @@ import numpy as np
 from opentau.errors import RobotError
 from opentau.types import Interface, Outcome
 from robot_bridge.teleops.jogging import Jog
-from robot_bridge.terminal import Terminal, own_terminal
+from robot_bridge.teleops.terminal import Terminal, own_terminal
 
 UP, DOWN = "qwertyui", "asdfghjk"
 """A key above the other moves one dimension up and down, in the order of the action's dimensions."""

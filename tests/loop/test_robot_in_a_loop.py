@@ -16,8 +16,8 @@ import pytest
 
 from opentau.data.lerobot.dataset import Dataset
 from opentau.events import EPISODE_FINISHED, EventReader
-from robot_bridge.keys import keys_dir, make_pair, save_pair
-from robot_bridge.trust import Role, TrustList
+from robot_bridge.security.keys import keys_dir, make_pair, save_pair
+from robot_bridge.security.trust import Role, TrustList
 from tests.loop.driving import opentau
 
 pytestmark = [pytest.mark.dist, pytest.mark.timeout(400)]

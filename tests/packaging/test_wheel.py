@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PARTS_OF_A_ROBOT = (
-    "robot_bridge.station, robot_bridge.describe, robot_bridge.telemetry, robot_bridge.supervisors, opentau.cli.main"
+    "robot_bridge.station, robot_bridge.describe, robot_bridge.wire.telemetry, robot_bridge.supervisors, opentau.cli.main"
 )
 
 pytestmark = pytest.mark.loop

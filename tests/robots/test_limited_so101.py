@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from opentau.types import Actor, EpisodePlan, Outcome
-from robot_bridge.clock import RealClock, Ticker
-from robot_bridge.first_runs import FirstRuns
-from robot_bridge.limits import Limits
-from robot_bridge.robot_env import RobotEnv
 from robot_bridge.robots.calibration import JOINTS
 from robot_bridge.robots.plant import FirstOrderArm
 from robot_bridge.robots.so101 import So101Follower
-from robot_bridge.safety import Hold
-from robot_bridge.stop import StopLatch
-from robot_bridge.workcell import Unattended, Workcell
+from robot_bridge.workcell.cell import Unattended, Workcell
+from robot_bridge.workcell.clock import RealClock, Ticker
+from robot_bridge.workcell.first_runs import FirstRuns
+from robot_bridge.workcell.limits import Limits
+from robot_bridge.workcell.robot_env import RobotEnv
+from robot_bridge.workcell.safety import Hold
+from robot_bridge.workcell.stop import StopLatch
 from tests.robots.calibrated import PATIENT_S
 
 PLAN = EpisodePlan(index=0, episode_id="e/0", task_id="arm/0", seed=1, actor=Actor.POLICY, policy_id="p")

@@ -12,8 +12,8 @@ import numpy as np
 from msgspec import structs
 
 from opentau.types import Actor, EpisodePlan, EpisodeResult, Interface, Outcome
-from robot_bridge.images import CodedImage
-from robot_bridge.messages import (
+from robot_bridge.wire.images import CodedImage
+from robot_bridge.wire.messages import (
     AnyMessage,
     Assign,
     Bye,

@@ -10,11 +10,11 @@ from typing import Any
 
 import zmq
 
-from robot_bridge.audit import Audit
-from robot_bridge.authority import Authority, Guard
-from robot_bridge.keys import ClientCredentials, KeyPair, make_pair
-from robot_bridge.link import Plane, bind, dial, receive_admitted, wait
-from robot_bridge.trust import Role, TrustList
+from robot_bridge.security.audit import Audit
+from robot_bridge.security.authority import Authority, Guard
+from robot_bridge.security.keys import ClientCredentials, KeyPair, make_pair
+from robot_bridge.security.trust import Role, TrustList
+from robot_bridge.wire.link import Plane, bind, dial, receive_admitted, wait
 
 DEADLINE_S = 5.0
 

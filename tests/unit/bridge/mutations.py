@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import msgspec
 import numpy as np
 
-from robot_bridge.images import CodedImage
-from robot_bridge.messages import MAGIC, encode
+from robot_bridge.wire.images import CodedImage
+from robot_bridge.wire.messages import MAGIC, encode
 from tests.golden.wire.generate import examples, recorded_frames
 
 Frames = list[bytes]

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from opentau.errors import OptionError, PolicyError
 from opentau.types import ActionChunk
-from robot_bridge.chunking import ChunkingOptions, DelayEstimate, SeamMeter, old_weights
-from robot_bridge.executor import ChunkExecutor
-from robot_bridge.payloads import ChunkReply
+from robot_bridge.playing.chunking import ChunkingOptions, DelayEstimate, SeamMeter, old_weights
+from robot_bridge.playing.executor import ChunkExecutor
+from robot_bridge.wire.payloads import ChunkReply
 
 
 def reply(*, seq: int, tick: int, length: int = 12, episode_id: str = "e") -> ChunkReply:

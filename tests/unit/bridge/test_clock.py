@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opentau.errors import OptionError
-from robot_bridge.clock import RealClock, Ticker, VirtualClock
+from robot_bridge.workcell.clock import RealClock, Ticker, VirtualClock
 
 
 def test_deadlines_lie_on_a_grid_and_do_not_drift():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from robot_bridge.clocks import WINDOW_NS, PeerClock
-from robot_bridge.messages import TimePong
+from robot_bridge.wire.clocks import WINDOW_NS, PeerClock
+from robot_bridge.wire.messages import TimePong
 
 MS = 1_000_000
 OFFSET_NS = 7_200_000_000_000

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from opentau.errors import LinkError
-from robot_bridge.messages import MAX_HEADER_BYTES, Chunk, Obs, Upload, decode
-from robot_bridge.payloads import played_from, reply_from, request_from
+from robot_bridge.wire.messages import MAX_HEADER_BYTES, Chunk, Obs, Upload, decode
+from robot_bridge.wire.payloads import played_from, reply_from, request_from
 from tests.unit.bridge.mutations import Frames, mutated
 
 NUM_MESSAGES = int(os.environ.get("OPENTAU_FUZZ_MESSAGES", "100000"))

@@ -9,10 +9,10 @@ import pytest
 
 from opentau.errors import OptionError, PolicyError
 from opentau.types import Actor, EpisodePlan, Fallback, Outcome, PolicyRequest, Source
-from robot_bridge.chunking import ChunkingOptions
-from robot_bridge.payloads import ChunkReply, PlayedEpisode
-from robot_bridge.playback import PlaybackOptions
-from robot_bridge.player import EpisodePlayer
+from robot_bridge.playing.chunking import ChunkingOptions
+from robot_bridge.playing.playback import PlaybackOptions
+from robot_bridge.playing.player import EpisodePlayer
+from robot_bridge.wire.payloads import ChunkReply, PlayedEpisode
 from tests.fakes import CountingEnv, CountingExpert, DistanceCritic, ScriptedPolicy, ShakyHand, TellingExpert
 
 PLAN = EpisodePlan(index=0, episode_id="e/0", task_id="counting/0", seed=5, actor=Actor.POLICY, policy_id="p")

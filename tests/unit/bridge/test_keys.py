@@ -7,8 +7,8 @@ import yaml
 
 from opentau.cli.main import main
 from opentau.errors import KeyFileError
-from robot_bridge.keys import load_pair, load_public, make_pair, save_pair
-from robot_bridge.trust import Role, TrustList
+from robot_bridge.security.keys import load_pair, load_public, make_pair, save_pair
+from robot_bridge.security.trust import Role, TrustList
 
 
 def test_a_pair_comes_back_from_its_file_which_only_its_owner_reads(tmp_path):

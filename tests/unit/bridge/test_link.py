@@ -9,9 +9,9 @@ import pytest
 import zmq
 
 from opentau.errors import LinkError
-from robot_bridge.link import Plane, bind, dial, receive, receive_from, send, send_to, wait
-from robot_bridge.liveness import Silence
-from robot_bridge.messages import Heartbeat, Welcome, decode
+from robot_bridge.wire.link import Plane, bind, dial, receive, receive_from, send, send_to, wait
+from robot_bridge.wire.liveness import Silence
+from robot_bridge.wire.messages import Heartbeat, Welcome, decode
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from PIL import Image
 
 from opentau.errors import LinkError
 from opentau.types import Fallback
-from robot_bridge.images import CodedImage
-from robot_bridge.messages import (
+from robot_bridge.wire.images import CodedImage
+from robot_bridge.wire.messages import (
     MAGIC,
     MAJOR,
     MAX_HEADER_BYTES,
@@ -30,7 +30,7 @@ from robot_bridge.messages import (
     decode,
     encode,
 )
-from robot_bridge.payloads import ChunkTiming, played_from, reply_from, request_from
+from robot_bridge.wire.payloads import ChunkTiming, played_from, reply_from, request_from
 from tests.golden.wire.generate import examples, frames_of, recorded_frames
 
 LIMIT = 1 << 20

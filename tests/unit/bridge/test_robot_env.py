@@ -14,18 +14,18 @@ import pytest
 
 from opentau.errors import LinkError, OptionError, RobotError
 from opentau.types import ActionChunk, Actor, EpisodePlan, Outcome, Phase, PolicyRequest, Source
-from robot_bridge.chunking import ChunkingOptions, DelayEstimate
-from robot_bridge.clock import Ticker, VirtualClock
-from robot_bridge.first_runs import FirstRuns
-from robot_bridge.limits import Limits
-from robot_bridge.payloads import ChunkReply, PlayedEpisode
-from robot_bridge.playback import PlaybackOptions
-from robot_bridge.player import EpisodePlayer
-from robot_bridge.robot_env import RobotEnv
-from robot_bridge.safety import Hold
-from robot_bridge.stop import StopLatch
-from robot_bridge.takeover import TakeoverOptions
-from robot_bridge.workcell import Unattended, Workcell
+from robot_bridge.playing.chunking import ChunkingOptions, DelayEstimate
+from robot_bridge.playing.playback import PlaybackOptions
+from robot_bridge.playing.player import EpisodePlayer
+from robot_bridge.wire.payloads import ChunkReply, PlayedEpisode
+from robot_bridge.workcell.cell import Unattended, Workcell
+from robot_bridge.workcell.clock import Ticker, VirtualClock
+from robot_bridge.workcell.first_runs import FirstRuns
+from robot_bridge.workcell.limits import Limits
+from robot_bridge.workcell.robot_env import RobotEnv
+from robot_bridge.workcell.safety import Hold
+from robot_bridge.workcell.stop import StopLatch
+from robot_bridge.workcell.takeover import TakeoverOptions
 from tests.fakes import ARM_LIMITS, FakeArm
 
 PLAN = EpisodePlan(index=0, episode_id="e/0", task_id="arm/0", seed=5, actor=Actor.POLICY, policy_id="p")

@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from opentau.errors import OptionError
-from robot_bridge.limits import Limits, TickLimits
-from robot_bridge.safety import Clip, Hold, Motion, Safety, braked, limited
-from robot_bridge.stop import StopLatch
+from robot_bridge.workcell.limits import Limits, TickLimits
+from robot_bridge.workcell.safety import Clip, Hold, Motion, Safety, braked, limited
+from robot_bridge.workcell.stop import StopLatch
 from tests.fakes import ARM_LIMITS, arm_interface
 
 DT = 1 / 30

@@ -10,12 +10,12 @@ import pytest
 import zmq
 
 from opentau.errors import KeyFileError, LinkError
-from robot_bridge.audit import BURST, Audit
-from robot_bridge.authority import Authority
-from robot_bridge.keys import make_pair
-from robot_bridge.link import INSECURE, Plane, bind, dial, send
-from robot_bridge.messages import Heartbeat, encode
-from robot_bridge.trust import TrustList
+from robot_bridge.security.audit import BURST, Audit
+from robot_bridge.security.authority import Authority
+from robot_bridge.security.keys import make_pair
+from robot_bridge.security.trust import TrustList
+from robot_bridge.wire.link import INSECURE, Plane, bind, dial, send
+from robot_bridge.wire.messages import Heartbeat, encode
 from tests.unit.bridge.links import Events, Server
 
 SIGN = Heartbeat(session="s")

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from opentau.errors import LinkError, StorageError
-from robot_bridge.messages import Frame, Upload, decode, encode
-from robot_bridge.payloads import played_from
-from robot_bridge.spool import Spool, Spooled, packed, unpacked
+from robot_bridge.wire.messages import Frame, Upload, decode, encode
+from robot_bridge.wire.payloads import played_from
+from robot_bridge.wire.spool import Spool, Spooled, packed, unpacked
 from tests.golden.wire.generate import PLAN, RESULT, examples
 
 LIMIT = 1 << 20

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from opentau.errors import OptionError
 from opentau.types import Phase
-from robot_bridge.takeover import Takeover, TakeoverOptions
+from robot_bridge.workcell.takeover import Takeover, TakeoverOptions
 
 A, P, L, H, R = Phase.AUTONOMOUS, Phase.PAUSED, Phase.ALIGN, Phase.HUMAN, Phase.RESUME
 

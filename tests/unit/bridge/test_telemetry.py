@@ -10,9 +10,9 @@ import pytest
 import zmq
 
 from opentau.errors import LinkError
-from robot_bridge.images import CodedImage
-from robot_bridge.messages import State
-from robot_bridge.telemetry import TelemetryPublisher, TelemetryRelay, TelemetryViewer
+from robot_bridge.wire.images import CodedImage
+from robot_bridge.wire.messages import State
+from robot_bridge.wire.telemetry import TelemetryPublisher, TelemetryRelay, TelemetryViewer
 
 PICTURE = np.full((480, 640, 3), 90, np.uint8)
 

@@ -15,7 +15,7 @@ from opentau.types import Interface, Outcome
 from robot_bridge.teleops.gamepad import AXIS, BUTTON, EVENT, INITIAL, GamepadTeleop
 from robot_bridge.teleops.jogging import LEAD_S, Jog
 from robot_bridge.teleops.keyboard import KeyboardTeleop
-from robot_bridge.terminal import Terminal as Reader
+from robot_bridge.teleops.terminal import Terminal as Reader
 
 JOINTS = ("pan.pos", "lift.pos", "gripper.pos")
 STATE = np.array([10.0, -5.0, 50.0], np.float32)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from opentau.types import Actor, EpisodePlan, Outcome
 from robot_bridge.operators.terminal import TerminalOperator, as_text
-from robot_bridge.terminal import KEPT_S, Terminal
+from robot_bridge.teleops.terminal import KEPT_S, Terminal
 
 
 class Desk:

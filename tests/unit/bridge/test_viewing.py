@@ -10,13 +10,13 @@ import pytest
 from opentau.control import PAUSE, RESUME, STOP, Command, take_commands
 from opentau.errors import LeaseError, LinkError
 from opentau.events import AUDIT, NOTE, EventLog, EventReader
-from robot_bridge.audit import Audit
-from robot_bridge.keys import ClientCredentials, make_pair
-from robot_bridge.lease import LEASE_S, Lease
-from robot_bridge.messages import LeaseRequest, Order
-from robot_bridge.trust import TrustList
-from robot_bridge.viewer import RemoteRunClient
-from robot_bridge.viewing import SESSION, CommandDesk, viewing
+from robot_bridge.security.audit import Audit
+from robot_bridge.security.keys import ClientCredentials, make_pair
+from robot_bridge.security.trust import TrustList
+from robot_bridge.viewing.client import RemoteRunClient
+from robot_bridge.viewing.desk import SESSION, CommandDesk, viewing
+from robot_bridge.viewing.lease import LEASE_S, Lease
+from robot_bridge.wire.messages import LeaseRequest, Order
 from tests.unit.bridge.links import Events
 
 Connect = Callable[..., RemoteRunClient]

@@ -10,8 +10,8 @@ from opentau.cli.connecting import listening
 from opentau.cli.main import main
 from opentau.control import take_commands
 from opentau.events import NOTE, EventLog
-from robot_bridge.keys import load_public, make_pair, save_pair
-from robot_bridge.trust import TrustList
+from robot_bridge.security.keys import load_public, make_pair, save_pair
+from robot_bridge.security.trust import TrustList
 
 
 def test_a_run_is_followed_and_stopped_with_keys(tmp_path, monkeypatch, capsys):

@@ -14,8 +14,8 @@ from opentau.data.lerobot.writer import DatasetWriter
 from opentau.data.resampling import Resampling
 from opentau.loop.frames import is_worth_learning
 from opentau.types import ROBOT_COLUMNS, Actor, Episode, EpisodePlan, EpisodeResult, Outcome
-from robot_bridge.messages import Upload, decode, encode
-from robot_bridge.payloads import played_from
+from robot_bridge.wire.messages import Upload, decode, encode
+from robot_bridge.wire.payloads import played_from
 from tests.fakes import arm_interface
 
 LENGTH = 6

@@ -10,9 +10,9 @@ import numpy as np
 import zmq
 
 from opentau.checkpoint import write_text
-from robot_bridge.link import Plane, bind, receive_from, send_to
-from robot_bridge.messages import Bye, Chunk, Hello, Offer, Reject, decode
-from robot_bridge.payloads import request_from
+from robot_bridge.wire.link import Plane, bind, receive_from, send_to
+from robot_bridge.wire.messages import Bye, Chunk, Hello, Offer, Reject, decode
+from robot_bridge.wire.payloads import request_from
 from tests.fakes import ScriptedPolicy
 
 HORIZON = 12

@@ -17,10 +17,10 @@ import yaml
 from opentau.events import EPISODE_FINISHED, EventLog, EventReader
 from opentau.rollout.session import RolloutSession
 from opentau.types import Observation, Outcome, PolicyRequest
-from robot_bridge.chunking import ChunkingOptions
 from robot_bridge.config import StationConfig
-from robot_bridge.limits import Limits
+from robot_bridge.playing.chunking import ChunkingOptions
 from robot_bridge.station_link import StationLink
+from robot_bridge.workcell.limits import Limits
 from tests.fakes import ARM_LIMITS, FAKE_ARM, ArmPolicy, FakeArm
 from tests.unit.rollout.sessions import options, plan
 

@@ -14,9 +14,9 @@ from opentau.rollout.inference import InferenceServer
 from opentau.rollout.schedule import PlanQueue
 from opentau.rollout.server import Connected, ControlServer, Finished, Lost, Refused, ServerEvent, Silent
 from opentau.types import EpisodeResult, Outcome
-from robot_bridge.clocks import BOOT_ID
-from robot_bridge.link import Plane, bind, dial, receive, send, wait
-from robot_bridge.messages import (
+from robot_bridge.wire.clocks import BOOT_ID
+from robot_bridge.wire.link import Plane, bind, dial, receive, send, wait
+from robot_bridge.wire.messages import (
     AnyMessage,
     Assign,
     Bye,

@@ -15,10 +15,10 @@ import zmq
 from opentau.errors import KeyFileError, LinkError
 from opentau.events import AUDIT, NOTE, EventLog, EventReader
 from opentau.rollout.session import RolloutSession
-from robot_bridge.keys import make_pair, save_pair
-from robot_bridge.link import INSECURE, Plane, dial, send
-from robot_bridge.messages import Heartbeat
-from robot_bridge.trust import TrustList
+from robot_bridge.security.keys import make_pair, save_pair
+from robot_bridge.security.trust import TrustList
+from robot_bridge.wire.link import INSECURE, Plane, dial, send
+from robot_bridge.wire.messages import Heartbeat
 from tests.fakes import ScriptedPolicy
 from tests.unit.rollout.sessions import options, plan
 

@@ -20,8 +20,8 @@ from opentau.rollout.intake import CREDIT_BYTES
 from opentau.rollout.schedule import PlanQueue
 from opentau.rollout.server import Connected, ControlServer, Finished
 from robot_bridge.config import StationConfig
-from robot_bridge.link import Plane, bind, dial, receive, receive_from, send, send_to, wait
-from robot_bridge.messages import (
+from robot_bridge.wire.link import Plane, bind, dial, receive, receive_from, send, send_to, wait
+from robot_bridge.wire.messages import (
     ANY_SESSION,
     AnyMessage,
     Assign,
@@ -35,8 +35,8 @@ from robot_bridge.messages import (
     decode,
     encode,
 )
-from robot_bridge.payloads import PlayedEpisode, upload_of
-from robot_bridge.spool import packed
+from robot_bridge.wire.payloads import PlayedEpisode, upload_of
+from robot_bridge.wire.spool import packed
 from tests.fakes import COUNTING_EXPERT, counting_env, counting_interface
 from tests.unit.bridge.test_episode_player import play
 from tests.unit.rollout.sessions import plan

@@ -9,7 +9,7 @@ import time
 import zmq
 
 from opentau.rollout.session import RolloutSession
-from robot_bridge.telemetry import TelemetryViewer
+from robot_bridge.wire.telemetry import TelemetryViewer
 from tests.fakes import CAMERAS, ScriptedPolicy
 from tests.unit.rollout.sessions import options, plan
 

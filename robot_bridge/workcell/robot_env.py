@@ -12,10 +12,10 @@ import numpy as np
 from opentau.errors import OptionError, RobotError
 from opentau.protocols import Teleop
 from opentau.types import EpisodePlan, Outcome, Phase, Reading, is_gripper
-from robot_bridge.limits import TickLimits, pose_of
-from robot_bridge.report import Timing
-from robot_bridge.safety import Executed, Hold, Safety
-from robot_bridge.workcell import Workcell
+from robot_bridge.playing.report import Timing
+from robot_bridge.workcell.cell import Workcell
+from robot_bridge.workcell.limits import TickLimits, pose_of
+from robot_bridge.workcell.safety import Executed, Hold, Safety
 
 # Shapes: A action dimensions.
 

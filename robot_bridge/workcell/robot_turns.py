@@ -9,11 +9,11 @@ import numpy as np
 
 from opentau.errors import OptionError
 from opentau.types import EpisodePlan, Phase, Source
-from robot_bridge.playback import PolicyPlayback
-from robot_bridge.robot_env import Played, RobotEnv
-from robot_bridge.safety import Hold
-from robot_bridge.takeover import Takeover, TakeoverOptions
-from robot_bridge.track import EpisodeTrack, Turn
+from robot_bridge.playing.playback import PolicyPlayback
+from robot_bridge.playing.track import EpisodeTrack, Turn
+from robot_bridge.workcell.robot_env import Played, RobotEnv
+from robot_bridge.workcell.safety import Hold
+from robot_bridge.workcell.takeover import Takeover, TakeoverOptions
 
 
 class RobotTurns:

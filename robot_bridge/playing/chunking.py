@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from opentau.errors import OptionError, near_matches
-from robot_bridge.report import Seams
+from robot_bridge.playing.report import Seams
 
 # Shapes: n overlapping control ticks, A action dimensions.
 

@@ -15,9 +15,9 @@ import zmq
 from PIL import Image
 
 from opentau.errors import LinkError
-from robot_bridge.images import CodedImage
-from robot_bridge.link import require_loopback
-from robot_bridge.messages import Payload, Preview, State, TelemetryMessage, decode, encode
+from robot_bridge.wire.images import CodedImage
+from robot_bridge.wire.link import require_loopback
+from robot_bridge.wire.messages import Payload, Preview, State, TelemetryMessage, decode, encode
 
 STATE_TOPIC, PREVIEW_TOPIC = "state/", "preview/"
 QUEUED_MESSAGES = 4

@@ -13,11 +13,11 @@ import zmq
 
 from opentau.control import STOP, Command
 from opentau.errors import LeaseError, LinkError
-from robot_bridge.keys import NUMBER_MARK, ClientCredentials
-from robot_bridge.lease import LEASE_S
-from robot_bridge.link import Plane, dial, receive, send, wait
-from robot_bridge.messages import EventBlock, Follow, LeaseAnswer, LeaseRequest, Message, Order, OrderAnswer
-from robot_bridge.viewing import SESSION
+from robot_bridge.security.keys import NUMBER_MARK, ClientCredentials
+from robot_bridge.viewing.desk import SESSION
+from robot_bridge.viewing.lease import LEASE_S
+from robot_bridge.wire.link import Plane, dial, receive, send, wait
+from robot_bridge.wire.messages import EventBlock, Follow, LeaseAnswer, LeaseRequest, Message, Order, OrderAnswer
 
 M = TypeVar("M", bound=Message)
 

@@ -10,9 +10,9 @@ from typing import Protocol
 import numpy as np
 
 from opentau.errors import LinkError
-from robot_bridge.liveness import Silence
-from robot_bridge.messages import Assign, ControlMessage, EpisodeMeta, Message, Payload, Shard, ShardAck, UploadAck
-from robot_bridge.spool import Spooled
+from robot_bridge.wire.liveness import Silence
+from robot_bridge.wire.messages import Assign, ControlMessage, EpisodeMeta, Message, Payload, Shard, ShardAck, UploadAck
+from robot_bridge.wire.spool import Spooled
 
 SHARD_BYTES = 1 << 20
 POLL_S = 0.25

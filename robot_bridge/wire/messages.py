@@ -11,8 +11,8 @@ import numpy as np
 
 from opentau.errors import LinkError
 from opentau.types import EpisodePlan, EpisodeResult, Fallback, Interface
-from robot_bridge.images import CHANNELS, CodedImage, Encoding
-from robot_bridge.report import PlaybackReport
+from robot_bridge.playing.report import PlaybackReport
+from robot_bridge.wire.images import CHANNELS, CodedImage, Encoding
 
 # A message is frame 0 (magic, major, minor), frame 1 (MessagePack header) and one frame for each array that the header
 # declares. Within a major version unknown keys of a header are ignored; another major version is refused. Fields that came
@@ -102,7 +102,7 @@ class Assign(Message, frozen=True, kw_only=True, tag="ASSIGN"):
 
 
 class Stamp(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """When and where an observation was made, on the station's monotonic clock; `robot_bridge.clocks` relates clocks."""
+    """When and where an observation was made, on the station's monotonic clock; `robot_bridge.wire.clocks` relates clocks."""
 
     t_obs_ns: Count
     """When the oldest part of it was measured."""
@@ -186,7 +186,7 @@ class UploadAck(Message, frozen=True, kw_only=True, tag="EPISODE_ACK"):
 class EpisodeMeta(Message, frozen=True, kw_only=True, tag="EPISODE_META"):
     """Station to server: I hold a finished episode on disk; how much of it do you have?
 
-    Its bytes are the station's file (`robot_bridge.spool`). Sent again after a pause, it asks where to go on.
+    Its bytes are the station's file (`robot_bridge.wire.spool`). Sent again after a pause, it asks where to go on.
     """
 
     episode_id: Name

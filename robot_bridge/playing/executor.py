@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from opentau.errors import OptionError, PolicyError
-from robot_bridge.chunking import ChunkingOptions, Mode, held, old_weights
-from robot_bridge.payloads import ChunkReply
+from robot_bridge.playing.chunking import ChunkingOptions, Mode, held, old_weights
+from robot_bridge.wire.payloads import ChunkReply
 
 # Shapes: H actions of a chunk, d committed actions, A action dimensions.
 

@@ -11,11 +11,11 @@ from opentau.config import build
 from opentau.errors import RobotError
 from opentau.protocols import Operator, Robot, Teleop
 from opentau.types import EpisodePlan, Outcome
-from robot_bridge.clock import CLOCKS, Ticker
 from robot_bridge.config import StationConfig
-from robot_bridge.first_runs import FirstRuns
-from robot_bridge.limits import Limits
-from robot_bridge.stop import StopLatch
+from robot_bridge.workcell.clock import CLOCKS, Ticker
+from robot_bridge.workcell.first_runs import FirstRuns
+from robot_bridge.workcell.limits import Limits
+from robot_bridge.workcell.stop import StopLatch
 
 FIRST_RUNS = "first_runs.json"
 

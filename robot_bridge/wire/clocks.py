@@ -10,7 +10,7 @@ import secrets
 from collections import deque
 from dataclasses import dataclass
 
-from robot_bridge.messages import TimePong
+from robot_bridge.wire.messages import TimePong
 
 BOOT_ID = secrets.token_hex(8)
 """Names this process: another one has counted anew, and perhaps on another clock."""

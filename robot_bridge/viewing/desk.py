@@ -13,12 +13,13 @@ import zmq
 from opentau.control import PROMOTE, ROLLBACK, STOP, Command, LocalRunClient
 from opentau.errors import LeaseError, LinkError, OptionError
 from opentau.events import AUDIT, EVENTS_FOLDER, NOTE, EventLog, EventReader
-from robot_bridge.audit import ACCEPTED, Allowance, Audit
-from robot_bridge.authority import Authority, Guard
-from robot_bridge.keys import KeyPair, keys_dir
-from robot_bridge.lease import Lease
-from robot_bridge.link import INSECURE, Plane, bind, is_loopback, receive_admitted, send_to, wait
-from robot_bridge.messages import (
+from robot_bridge.security.audit import ACCEPTED, Allowance, Audit
+from robot_bridge.security.authority import Authority, Guard
+from robot_bridge.security.keys import KeyPair, keys_dir
+from robot_bridge.security.trust import Role, TrustList
+from robot_bridge.viewing.lease import Lease
+from robot_bridge.wire.link import INSECURE, Plane, bind, is_loopback, receive_admitted, send_to, wait
+from robot_bridge.wire.messages import (
     EventBlock,
     Follow,
     LeaseAnswer,
@@ -28,7 +29,6 @@ from robot_bridge.messages import (
     OrderAnswer,
     decode,
 )
-from robot_bridge.trust import Role, TrustList
 
 SESSION = "viewing"
 BLOCK_BYTES = 1 << 20

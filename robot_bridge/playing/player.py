@@ -9,15 +9,15 @@ import numpy as np
 from opentau.errors import LinkError, OptionError, RobotError
 from opentau.protocols import Expert, Perturbation, StepEnv, Supervisor
 from opentau.types import Actor, EpisodePlan, Outcome, derive_seed
-from robot_bridge.chunking import DelayEstimate
-from robot_bridge.payloads import PlayedEpisode
-from robot_bridge.playback import PlaybackOptions, PolicyLink, PolicyPlayback
-from robot_bridge.report import PlaybackReport
-from robot_bridge.robot_env import RobotEnv
-from robot_bridge.robot_turns import RobotTurns
-from robot_bridge.takeover import TakeoverOptions
-from robot_bridge.track import EpisodeTrack
-from robot_bridge.turns import DemonstrationTurns, PolicyTurns, Turns
+from robot_bridge.playing.chunking import DelayEstimate
+from robot_bridge.playing.playback import PlaybackOptions, PolicyLink, PolicyPlayback
+from robot_bridge.playing.report import PlaybackReport
+from robot_bridge.playing.track import EpisodeTrack
+from robot_bridge.playing.turns import DemonstrationTurns, PolicyTurns, Turns
+from robot_bridge.wire.payloads import PlayedEpisode
+from robot_bridge.workcell.robot_env import RobotEnv
+from robot_bridge.workcell.robot_turns import RobotTurns
+from robot_bridge.workcell.takeover import TakeoverOptions
 
 End = tuple[Outcome, str]
 """How an episode ended, and why in words."""

@@ -10,9 +10,9 @@ import numpy as np
 
 from opentau.errors import LinkError
 from opentau.types import CLIP_MASK, ROBOT_COLUMNS, ActionChunk, Episode, EpisodeResult, Observation, PolicyRequest
-from robot_bridge.images import CodedImage
-from robot_bridge.messages import Chunk, Obs, Payload, Upload
-from robot_bridge.report import PlaybackReport
+from robot_bridge.playing.report import PlaybackReport
+from robot_bridge.wire.images import CodedImage
+from robot_bridge.wire.messages import Chunk, Obs, Payload, Upload
 
 # Shapes: T control steps, H actions of a chunk, d committed actions, A action dimensions, S state dimensions, Y, X pixels.
 

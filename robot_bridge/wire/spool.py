@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from opentau.errors import LinkError, StorageError
-from robot_bridge.messages import MAX_ARRAYS, Frame, Upload, decode_header
+from robot_bridge.wire.messages import MAX_ARRAYS, Frame, Upload, decode_header
 
 MAGIC = b"OTS1"
 SUFFIX, PARTIAL, REFUSED = ".episode", ".partial", ".refused"

@@ -13,9 +13,9 @@ from zmq.utils import z85
 from zmq.utils.monitor import recv_monitor_message
 
 from opentau.errors import KeyFileError
-from robot_bridge.audit import UNKNOWN, Audit
-from robot_bridge.keys import KeyPair
-from robot_bridge.trust import Role, TrustedKey, TrustList
+from robot_bridge.security.audit import UNKNOWN, Audit
+from robot_bridge.security.keys import KeyPair
+from robot_bridge.security.trust import Role, TrustedKey, TrustList
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 ZAP_DOMAIN = "opentau"

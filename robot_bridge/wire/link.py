@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import zmq
 
 from opentau.errors import LinkError
-from robot_bridge.authority import Authority, Guard
-from robot_bridge.keys import ClientCredentials
-from robot_bridge.messages import AnyMessage, Frame, Payload, decode, encode
-from robot_bridge.trust import TrustedKey
+from robot_bridge.security.authority import Authority, Guard
+from robot_bridge.security.keys import ClientCredentials
+from robot_bridge.security.trust import TrustedKey
+from robot_bridge.wire.messages import AnyMessage, Frame, Payload, decode, encode
 
 SEND_TIMEOUT_MS = 10_000
 HANDSHAKE_TIMEOUT_MS = 10_000

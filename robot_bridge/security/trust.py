@@ -14,7 +14,7 @@ import yaml
 
 from opentau.config import options_from
 from opentau.errors import KeyFileError, OptionError, near_matches
-from robot_bridge.keys import NUMBER_MARK, OWN_STATIONS, require_key, require_name, write_yaml
+from robot_bridge.security.keys import NUMBER_MARK, OWN_STATIONS, require_key, require_name, write_yaml
 
 TRUST_FILE = "trust.yaml"
 _MODE, _WRITABLE_BY_OTHERS = 0o600, 0o022

@@ -10,8 +10,8 @@ import numpy as np
 from opentau.protocols import Expert, Perturbation, StepEnv, Supervisor
 from opentau.subtasks import narrated
 from opentau.types import EpisodePlan, Source, derive_seed
-from robot_bridge.playback import PolicyPlayback
-from robot_bridge.track import Turn
+from robot_bridge.playing.playback import PolicyPlayback
+from robot_bridge.playing.track import Turn
 
 Clip = Callable[[np.ndarray], np.ndarray]
 """Clips an action [A] to the action space and counts those that it changed."""

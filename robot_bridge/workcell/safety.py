@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from robot_bridge.limits import Limits, TickLimits, pose_of
-from robot_bridge.stop import StopLatch
+from robot_bridge.workcell.limits import Limits, TickLimits, pose_of
+from robot_bridge.workcell.stop import StopLatch
 
 # Shapes: A action dimensions.
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from opentau.errors import OptionError
-from robot_bridge.report import Timing
+from robot_bridge.playing.report import Timing
 
 LATEST = 0.5
 """Part of a period after which a tick has missed its deadline; the next one then waits for a deadline of the grid."""

@@ -10,10 +10,10 @@ import numpy as np
 
 from opentau.errors import PolicyError
 from opentau.types import EpisodePlan, Observation, PolicyRequest
-from robot_bridge.chunking import ChunkingOptions, DelayEstimate, SeamMeter, held
-from robot_bridge.executor import ChunkExecutor
-from robot_bridge.payloads import ChunkReply
-from robot_bridge.track import EpisodeTrack
+from robot_bridge.playing.chunking import ChunkingOptions, DelayEstimate, SeamMeter, held
+from robot_bridge.playing.executor import ChunkExecutor
+from robot_bridge.playing.track import EpisodeTrack
+from robot_bridge.wire.payloads import ChunkReply
 
 LOST_AFTER_S = 2.0
 """Time beyond three usual delays after which a request, or its reply, counts as lost in real time."""
