@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from envs.experts.pick_place import HOLDING, Phase
 from envs.twin.environment import CONTROL_HZ, JointUnits
 from envs.twin.plant import CUBE_HEIGHT_M, So101Plant
 
@@ -30,23 +30,6 @@ NEAR_M = 0.006
 SPEED_RAD_S, SPEED_M_S = 2.4, 0.3
 """At full pace: of joints, and of the grip along its path."""
 MAX_TICKS = 50
-
-
-class Phase(enum.StrEnum):
-    """What the expert is doing."""
-
-    RETREAT = "retreat"
-    REACH = "reach"
-    DESCEND = "descend"
-    GRASP = "grasp"
-    LIFT = "lift"
-    CARRY = "carry"
-    LOWER = "lower"
-    RELEASE = "release"
-    DEPART = "depart"
-
-
-HOLDING = (Phase.LIFT, Phase.CARRY, Phase.LOWER)
 
 
 class PlantEnv(Protocol):

@@ -11,6 +11,7 @@ import gymnasium
 import mujoco
 import numpy as np
 
+from envs.conventions import asked_initial_state
 from envs.grounding import Grounding
 from envs.libero.controller import FINGER_JOINTS, GRIPPER_SITE
 from envs.libero.physics import CONTROL_HZ, LeanPhysics, Physics
@@ -112,15 +113,12 @@ class LiberoEnv(gymnasium.Env):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
         """Begin an episode and return the first observation; see the class for seeds and official states."""
         super().reset(seed=seed)
-        unknown = set(options or {}) - {"initial_state"}
-        if unknown:
-            raise ValueError(f"reset knows the option 'initial_state', not {', '.join(map(repr, sorted(unknown)))}")
-        index = (options or {}).get("initial_state")
+        index = asked_initial_state(options)
         scene = self.physics.scene
         if index is None:
             state = draw_initial_state(self.model, scene, self.np_random)
         else:
-            state = official_initial_state(self.model, scene, self._initial_states, int(index))
+            state = official_initial_state(self.model, scene, self._initial_states, index)
         self.physics.reset(state)
         for _ in range(NUM_SETTLING_STEPS):
             self.physics.step(SETTLING_ACTION)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import gymnasium
 import mujoco
 import numpy as np
 
+from envs.conventions import asked_initial_state, env_id, official_rng, read_state, write_state
 from envs.grounding import Grounding
 from envs.rendering import Renderer, describe_backend
 
@@ -42,8 +41,6 @@ NUM_INITIAL_STATES = 50
 OFFICIAL_ENTROPY = 20_260
 """Spawned seed sequences give the official states; plain seeds below 2**128 never produce the same stream."""
 
-STATE = mujoco.mjtState.mjSTATE_INTEGRATION
-
 
 class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     """Put the cube of one colour on the tray; state and actions are laid out as in `LiberoEnv`.
@@ -68,9 +65,9 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             raise ValueError(f"max_steps is at least 1, image_size 8 to 2048 pixels; got {max_steps} and {image_size}")
         self.prompt = f"put the {COLOURS[task_id]} cube on the tray"
         self.task_id = f"tabletop/{task_id}"
-        self.env_id = _env_id(
-            task=self.task_id, image_size=image_size, placement_range=placement_range, max_steps=max_steps,
-            mujoco=mujoco.__version__, opengl=describe_backend().id,
+        self.env_id = env_id(
+            task=self.task_id, scene=SCENE.read_text(), image_size=image_size, placement_range=placement_range,
+            max_steps=max_steps, mujoco=mujoco.__version__, opengl=describe_backend().id,
         )  # fmt: skip
         self.max_steps = max_steps
         self.goal = (("on", CUBES[task_id], "tray"),)
@@ -101,11 +98,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
         """Start an episode; ``options={"initial_state": i}`` picks an official state, else `seed` draws the placement."""
         super().reset(seed=seed)
-        unknown = set(options or {}) - {"initial_state"}
-        if unknown:
-            raise ValueError(f"reset knows the option 'initial_state', not {', '.join(map(repr, sorted(unknown)))}")
-        index = (options or {}).get("initial_state")
-        rng = self.np_random if index is None else _official_rng(int(index))
+        index = asked_initial_state(options)
+        rng = self.np_random if index is None else _official_rng(index)
         mujoco.mj_resetData(self.model, self.data)
         for address, (x, y, yaw) in zip(self._cube_qpos, self._draw_placement(rng), strict=True):
             self.data.qpos[address : address + 2] = x, y
@@ -163,14 +157,11 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     def get_state(self) -> np.ndarray:
         """Return the full simulator state, float64 [N]."""
-        state = np.empty(mujoco.mj_stateSize(self.model, STATE))
-        mujoco.mj_getState(self.model, self.data, state, STATE)
-        return state
+        return read_state(self.model, self.data)
 
     def set_state(self, state: np.ndarray) -> None:
         """Restore what `get_state` returned; the step counter is not part of it."""
-        mujoco.mj_setState(self.model, self.data, np.ascontiguousarray(state, np.float64), STATE)
-        mujoco.mj_fwdPosition(self.model, self.data)
+        write_state(self.model, self.data, state)
 
     def is_success(self) -> bool:
         """Return whether the cube lies on the tray and no finger touches it."""
@@ -206,9 +197,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
 
 def _official_rng(initial_state: int) -> np.random.Generator:
-    if not 0 <= initial_state < NUM_INITIAL_STATES:
-        raise ValueError(f"initial_state is {initial_state}; tabletop has the official states 0 to {NUM_INITIAL_STATES - 1}")
-    return np.random.default_rng(np.random.SeedSequence(OFFICIAL_ENTROPY, spawn_key=(initial_state,)))
+    return official_rng(initial_state, count=NUM_INITIAL_STATES, entropy=OFFICIAL_ENTROPY, family="tabletop")
 
 
 def _interface(image_size: int) -> dict[str, Any]:
@@ -221,13 +210,6 @@ def _interface(image_size: int) -> dict[str, Any]:
         "action_space": "delta_ee",
         "control_hz": CONTROL_HZ,
     }
-
-
-def _env_id(**facts: object) -> str:
-    """Return a readable id with a hash of everything that decides what an episode looks like."""
-    facts["scene"] = SCENE.read_text()
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    return f"{facts['task']}-{digest[:16]}"
 
 
 def _axis_angle(quaternion: np.ndarray) -> np.ndarray:

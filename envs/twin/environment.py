@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +9,7 @@ import gymnasium
 import mujoco
 import numpy as np
 
+from envs.conventions import asked_initial_state, env_id, official_rng
 from envs.rendering import describe_backend
 from envs.twin.plant import CAMERA, JOINTS, SCENE, START_RAD, So101Plant
 
@@ -67,9 +66,9 @@ class So101Env(gymnasium.Env[dict[str, Any], np.ndarray]):
         self.units = JointUnits(self.plant.ranges_rad)
         self.prompt = TASKS[task_id]
         self.task_id = f"{FAMILY}/{task_id}"
-        self.env_id = _env_id(
-            task=self.task_id, image_size=image_size, placement_range=placement_range, max_steps=max_steps,
-            mujoco=mujoco.__version__, opengl=describe_backend().id,
+        self.env_id = env_id(
+            task=self.task_id, scene=SCENE.read_text(), image_size=image_size, placement_range=placement_range,
+            max_steps=max_steps, mujoco=mujoco.__version__, opengl=describe_backend().id,
         )  # fmt: skip
         self.max_steps = max_steps
         self._image_size = image_size
@@ -87,11 +86,8 @@ class So101Env(gymnasium.Env[dict[str, Any], np.ndarray]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
         """Start an episode; ``options={"initial_state": i}`` picks an official state, else `seed` draws the placement."""
         super().reset(seed=seed)
-        unknown = set(options or {}) - {"initial_state"}
-        if unknown:
-            raise ValueError(f"reset knows the option 'initial_state', not {', '.join(map(repr, sorted(unknown)))}")
-        index = (options or {}).get("initial_state")
-        self.plant.reset(seed=self.np_random if index is None else _official_rng(int(index)))
+        index = asked_initial_state(options)
+        self.plant.reset(seed=self.np_random if index is None else _official_rng(index))
         self._num_steps = 0
         return self.observe(), {"is_success": False}
 
@@ -150,13 +146,4 @@ def facts_of_hardware() -> dict[str, Any]:
 
 
 def _official_rng(initial_state: int) -> np.random.Generator:
-    if not 0 <= initial_state < NUM_INITIAL_STATES:
-        raise ValueError(f"initial_state is {initial_state}; the twin has the official states 0 to {NUM_INITIAL_STATES - 1}")
-    return np.random.default_rng(np.random.SeedSequence(OFFICIAL_ENTROPY, spawn_key=(initial_state,)))
-
-
-def _env_id(**facts: object) -> str:
-    """Return a readable id with a hash of everything that decides what an episode looks like."""
-    facts["scene"] = SCENE.read_text()
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    return f"{facts['task']}-{digest[:16]}"
+    return official_rng(initial_state, count=NUM_INITIAL_STATES, entropy=OFFICIAL_ENTROPY, family="the twin")

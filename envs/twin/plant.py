@@ -8,6 +8,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
+from envs.conventions import read_state, write_state
 from envs.rendering import Renderer
 
 # Shapes: J = 6 joints in the order of JOINTS, Y and X image rows and columns.
@@ -25,8 +26,6 @@ CUBE_HEIGHT_M = 0.0125
 """Of the centre of a cube that lies on the table."""
 ON_DISC_M, LYING_M = 0.03, 0.018
 """The cube is on the disc when its centre is so near to the disc's, and not higher than this above the table."""
-
-STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
 class So101Plant:
@@ -146,14 +145,11 @@ class So101Plant:
 
     def get_state(self) -> np.ndarray:
         """Return the full simulator state, float64 [N]; whether servos have power is no part of it."""
-        state = np.empty(mujoco.mj_stateSize(self.model, STATE))
-        mujoco.mj_getState(self.model, self.data, state, STATE)
-        return state
+        return read_state(self.model, self.data)
 
     def set_state(self, state: np.ndarray) -> None:
         """Restore what `get_state` returned."""
-        mujoco.mj_setState(self.model, self.data, np.ascontiguousarray(state, np.float64), STATE)
-        mujoco.mj_fwdPosition(self.model, self.data)
+        write_state(self.model, self.data, state)
         self._time_left_s = 0.0
 
     def close(self) -> None:
