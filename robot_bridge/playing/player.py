@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -161,10 +162,9 @@ class EpisodePlayer:
         )
 
     def _report(self) -> PlaybackReport:
-        timing = None if self._robot is None else self._robot.timing
-        is_first_run = self._robot is not None and self._robot.is_first_run
+        of_robot = {} if self._robot is None else self._report_of(self._robot)
         if self._playback is None:
-            return PlaybackReport(seams=None, timing=timing, is_first_run=is_first_run)
+            return PlaybackReport(seams=None, **of_robot)
         executor = self._playback.executor
         return PlaybackReport(
             seams=self._playback.meter.seams(),
@@ -174,9 +174,12 @@ class EpisodePlayer:
             num_foreign=executor.num_foreign,
             num_late=executor.num_late,
             num_unanswered=executor.num_unanswered,
-            timing=timing,
-            is_first_run=is_first_run,
+            **of_robot,
         )
+
+    def _report_of(self, robot: RobotEnv) -> dict[str, Any]:
+        acting_s = self._track.num_intervention_steps / self._options.control_hz
+        return {"timing": robot.timing, "is_first_run": robot.is_first_run, "human_s": robot.setup_s + acting_s}
 
     def _clip(self, action: np.ndarray) -> np.ndarray:
         clipped = np.clip(np.asarray(action, np.float32), self._low, self._high)

@@ -52,3 +52,5 @@ class PlaybackReport:
     """Of the loop, on a robot."""
     is_first_run: bool = False
     """Whether the robot moved slowly because this checkpoint had never run on it."""
+    human_s: float = 0.0
+    """Seconds that a person gave to a robot's episode: setting its scene up, and acting in it."""

@@ -75,6 +75,8 @@ class RobotEnv:
         self._is_first_run = False
         self._policy_version = ""
         self._plan: EpisodePlan | None = None
+        self.setup_s = 0.0
+        """What the scene of this episode took to set up, seconds."""
         self.task_id, self.prompt, self.max_steps = task_id, prompt, max_steps
         self.limits_id = cell.limits.id
         self.env_id = f"{cell.robot.robot_type} {task_id} limits={self.limits_id[:12]}"
@@ -133,7 +135,9 @@ class RobotEnv:
         self._read()
         self._safety.start(self._measured)
         self._wait(until=lambda: not cell.latch.is_set, why="the stop is set: release it on the spot when it is safe")
+        asked_s = self._now_s
         self._wait(until=lambda: cell.operator.prepare(plan), why="waiting for the scene to be set up")
+        self.setup_s = self._now_s - asked_s
         self._go_to_start()
         self._safety.start(self._safety.position)
         cell.ticker.start()

@@ -430,6 +430,7 @@ def test_the_station_lives_while_the_operator_sets_the_scene_up_and_the_arm_begi
     np.testing.assert_allclose(played.episode.state[0], [0.0, 0.0, 10.0], atol=1.8)
     require_within_limits(run.arm.commands)
     assert run.said == ["waiting for the scene to be set up"]
+    assert played.report.human_s == pytest.approx(50 / 30, abs=0.1)  # fifty ticks of the operator's, none of a human's hands
 
 
 @pytest.mark.parametrize(("says_at", "outcome"), [(80, Outcome.SUCCESS), (200, Outcome.TIMEOUT)])
