@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from opentau.errors import StorageError
 from opentau.events import AUDIT
 
 ACCEPTED, REFUSED = "accepted", "refused"
@@ -59,11 +60,18 @@ class Audit:
                 return
             left_out = self._num_left_out.pop(peer, 0)
         more: dict[str, Any] = {"num_left_out": left_out} if left_out else {}
-        self._write(who=who, role=role, what=what, why=why, state=REFUSED, **more)
+        if not self._write(who=who, role=role, what=what, why=why, state=REFUSED, **more):
+            with self._lock:
+                self._num_left_out[peer] = self._num_left_out.get(peer, 0) + left_out + 1
 
     def accepted(self, *, who: str, role: str, what: str, command_id: str) -> None:
         """Record a command that is passed on; who may send some is bounded by the desk that accepts them."""
         self._write(who=who, role=role, what=what, why="", state=ACCEPTED, command_id=command_id)
 
-    def _write(self, *, who: str, role: str, what: str, why: str, state: str, **more: Any) -> None:
-        self._emit(AUDIT, who=who[:_MAX_TEXT], role=role, what=what[:_MAX_TEXT], why=why[:_MAX_TEXT], state=state, **more)
+    def _write(self, *, who: str, role: str, what: str, why: str, state: str, **more: Any) -> bool:
+        """Write an event; return False where the disk takes none, which must not end whoever guards the door."""
+        try:
+            self._emit(AUDIT, who=who[:_MAX_TEXT], role=role, what=what[:_MAX_TEXT], why=why[:_MAX_TEXT], state=state, **more)
+        except (OSError, StorageError):
+            return False
+        return True

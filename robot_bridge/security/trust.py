@@ -138,6 +138,8 @@ class TrustList:
             stat = self.path.stat()
         except FileNotFoundError:
             return 0, 0, 0
+        except OSError as error:
+            raise KeyFileError(f"the trust list {self.path} cannot be read: {error.strerror}") from error
         return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 

@@ -70,9 +70,14 @@ class CommandDesk:
             return OrderAnswer(
                 session=SESSION, command_id=message.command_id, is_accepted=False, is_repeated=is_known, text=str(error)
             )
+        try:
+            self._client.send(command)
+        except OSError as error:
+            text = f"the command could not be written: {error.strerror}; send it again once there is room"
+            self._audit.refused(who=who, role=role, what=f"command {message.verb}", why=text, peer=who)
+            return OrderAnswer(session=SESSION, command_id=message.command_id, is_accepted=False, text=text)
         self._seen.add(message.command_id)
         self._audit.accepted(who=who, role=role, what=f"command {command.verb}", command_id=command.command_id)
-        self._client.send(command)
         return OrderAnswer(session=SESSION, command_id=message.command_id, is_accepted=True)
 
     def change_lease(self, who: str, role: str, message: LeaseRequest) -> LeaseAnswer:
@@ -149,13 +154,19 @@ def event_block(run_dir: Path, asked: Follow) -> tuple[EventBlock, bytes]:
     """Return the next complete lines after the positions asked from, and the positions after them.
 
     Only files of the run's event folder are opened; a position is looked up by their names, never the other way round.
+    Raises `LinkError` for a position that the log has not reached, and where the log cannot be read.
     """
     positions, lines = dict[str, int](), b""
     for path in sorted((run_dir / EVENTS_FOLDER).glob("*.jsonl")):
         start, room = asked.positions.get(path.name, 0), BLOCK_BYTES - len(lines)
-        with open(path, "rb") as file:
-            file.seek(start)
-            block = file.read(room)
+        try:
+            if start > (size := path.stat().st_size):
+                raise LinkError(f"it asks for {path.name} from byte {start}; the file has {size}")
+            with open(path, "rb") as file:
+                file.seek(start)
+                block = file.read(room)
+        except OSError as error:
+            raise LinkError(f"{path.name} cannot be read: {error.strerror}") from error
         end = block.rfind(b"\n") + 1
         if not end and len(block) == BLOCK_BYTES:  # one line that no block can hold
             positions[path.name] = start + len(block)

@@ -169,3 +169,19 @@ def test_refusals_of_one_peer_do_not_fill_the_log_nor_hide_those_of_another():
     clock[0] += 10.0
     audit.refused(who="x", role="", what="handshake", why="no key")
     assert events.seen[-1]["num_left_out"] == 1000 - BURST
+
+
+def test_a_full_disk_keeps_nobody_out_who_is_trusted_and_is_made_up_for():
+    written, is_full = [], [True]
+
+    def emit(kind, **fields):
+        if is_full[0]:
+            raise OSError(28, "No space left on device")
+        written.append(fields)
+
+    audit = Audit(emit)
+    for _ in range(3):
+        audit.refused(who="x", role="", what="handshake", why="not trusted")
+    is_full[0] = False
+    audit.refused(who="y", role="", what="handshake", why="not trusted")
+    assert [(event["who"], event["num_left_out"]) for event in written] == [("y", 3)]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from opentau.control import PAUSE, RESUME, STOP, Command, take_commands
+from opentau.control import INBOX_FOLDER, PAUSE, RESUME, STOP, Command, take_commands
 from opentau.errors import LeaseError, LinkError
 from opentau.events import AUDIT, NOTE, EventLog, EventReader
 from robot_bridge.security.audit import Audit
@@ -91,6 +91,27 @@ def test_a_robot_s_key_does_not_open_a_run(connect, tmp_path):
     with pytest.raises(LinkError, match="has not answered"):
         robot.new_events()
     assert audits(tmp_path / "run")[0]["who"] == "arm"
+
+
+def test_a_position_beyond_the_log_is_refused_and_others_are_served(connect, log, tmp_path):
+    viewer, operator = connect("screen", "viewer", answer_s=0.5), connect("desk", "operator")
+    log.emit(NOTE, level="info", text="one")
+    viewer._positions = {path.name: (1 << 63) - 1 for path in (tmp_path / "run" / "events").glob("*.jsonl")}
+    with pytest.raises(LinkError, match="has not answered"):
+        viewer.new_events()
+    operator.send(Command(verb=STOP))
+    assert [command.verb for command in take_commands(tmp_path / "run")] == [STOP]
+    assert any("it asks for" in event["why"] for event in audits(tmp_path / "run"))
+
+
+def test_a_command_that_could_not_be_written_is_no_command_and_may_come_again(connect, tmp_path):
+    operator, inbox = connect("desk", "operator"), tmp_path / "run" / INBOX_FOLDER
+    inbox.write_text("in the way")
+    with pytest.raises(LeaseError, match="could not be written"):
+        operator.send(Command(verb=STOP, command_id="c1"))
+    inbox.unlink()
+    operator.send(Command(verb=STOP, command_id="c1"))
+    assert [command.command_id for command in take_commands(tmp_path / "run")] == ["c1"]
 
 
 @pytest.fixture
