@@ -18,6 +18,9 @@ from robot_bridge.security.keys import OWN_STATIONS, keys_dir, load_pair, make_p
 from robot_bridge.security.trust import Role, TrustedKey, TrustList
 from robot_bridge.wire.link import INSECURE, Plane, bind, is_loopback
 
+ROBOTS = frozenset({Role.ROBOT})
+"""Who may come to a session."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
@@ -42,13 +45,21 @@ class Door:
     def bind(self, plane: Plane, *, port: int) -> tuple[zmq.Socket[bytes], str]:
         """Return a bound socket and its endpoint."""
         options = self.options
-        return bind(self.context, plane, host=options.host, port=port, authority=self.authority, insecure=options.insecure)
+        return bind(
+            self.context,
+            plane,
+            host=options.host,
+            port=port,
+            authority=self.authority,
+            roles=ROBOTS,
+            insecure=options.insecure,
+        )
 
     def guard(self, plane: Plane) -> Guard | None:
         """Return what a socket for robots asks of each message; None without keys."""
         if self.authority is None:
             return None
-        return Guard(authority=self.authority, roles=frozenset({Role.ROBOT}), max_bytes=plane.value.max_bytes)
+        return Guard(authority=self.authority, roles=ROBOTS, max_bytes=plane.value.max_bytes)
 
     def close(self) -> None:
         """Let nobody in any more; before the context ends."""

@@ -18,7 +18,7 @@ from robot_bridge.security.keys import KeyPair
 from robot_bridge.security.trust import Role, TrustedKey, TrustList
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
-ZAP_DOMAIN = "opentau"
+ANY_ROLE = frozenset(Role)
 USER_ID = "User-Id"
 """Property of every received frame: the public key that its connection proved to hold."""
 
@@ -52,14 +52,14 @@ class Authority(threading.Thread):
         self._is_stopping.set()
         self.join()
 
-    def secure(self, socket: zmq.Socket[bytes]) -> None:
-        """Make a socket, before it is bound, accept trusted keys only; failed handshakes are audited."""
+    def secure(self, socket: zmq.Socket[bytes], *, roles: frozenset[Role] = ANY_ROLE) -> None:
+        """Make a socket, before it is bound, accept trusted keys of these roles only; failed handshakes are audited."""
         if socket.context is not self._context or not self.is_alive():
             raise KeyFileError("keys need the authority of the socket's own context, running; enter it before binding")
         socket.curve_server = True
         socket.curve_secretkey = self.pair.secret.encode()
         socket.curve_publickey = self.pair.public.encode()
-        socket.setsockopt_string(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+        socket.setsockopt_string(zmq.ZAP_DOMAIN, ",".join(sorted(roles)))
         monitor = socket.get_monitor_socket(_FAILED)
         monitor.linger = 0
         with self._lock:
@@ -93,7 +93,7 @@ class Authority(threading.Thread):
         self._socket.send_multipart([_VERSION, request_id, *status, b""])
 
     def _judge(self, frames: Sequence[bytes]) -> TrustedKey | None:
-        """Return whose handshake this is: version, request id, domain, address, identity, mechanism, public key."""
+        """Return whose handshake this is: version, request id, domain (the roles), address, identity, mechanism, public key."""
         if len(frames) != _NUM_FRAMES or frames[0] != _VERSION or frames[5] != _MECHANISM or len(frames[6]) != 32:
             self.audit.refused(who=UNKNOWN, role="", what="handshake", why="it brings no key")
             return None
@@ -102,6 +102,12 @@ class Authority(threading.Thread):
         if entry is None:
             address = frames[3].decode(errors="replace")
             self.audit.refused(who=f"key {public} from {address}", role="", what="handshake", why="this key is not trusted")
+            return None
+        welcome = frames[2].decode(errors="replace").split(",")
+        if entry.role not in welcome:
+            why = f"a {entry.role} has no business here; welcome are {welcome}"
+            self.audit.refused(who=entry.name, role=entry.role, what="handshake", why=why, peer=entry.name)
+            return None
         return entry
 
     def _note_failures(self) -> None:

@@ -189,10 +189,12 @@ def viewing(
         authority.start()
     server = None
     try:
-        socket, endpoint = bind(context, Plane.VIEWING, host=host, port=port, authority=authority, insecure=insecure)
+        roles = frozenset({Role.OPERATOR, Role.VIEWER})
+        socket, endpoint = bind(
+            context, Plane.VIEWING, host=host, port=port, authority=authority, roles=roles, insecure=insecure
+        )
         if authority is None and insecure == INSECURE and not is_loopback(host):
             log.emit(NOTE, level="warning", text=f"listening on {host} without keys: {INSECURE}")
-        roles = frozenset({Role.OPERATOR, Role.VIEWER})
         limit = Plane.VIEWING.value.max_bytes
         guard = None if authority is None else Guard(authority=authority, roles=roles, max_bytes=limit)
         server = ViewingServer(

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import zmq
 
 from opentau.errors import LinkError
-from robot_bridge.security.authority import Authority, Guard
+from robot_bridge.security.authority import ANY_ROLE, Authority, Guard
 from robot_bridge.security.keys import ClientCredentials
-from robot_bridge.security.trust import TrustedKey
+from robot_bridge.security.trust import Role, TrustedKey
 from robot_bridge.wire.messages import AnyMessage, Frame, Payload, decode, encode
 
 SEND_TIMEOUT_MS = 10_000
@@ -51,12 +51,13 @@ def bind(
     host: str,
     port: int = 0,
     authority: Authority | None = None,
+    roles: frozenset[Role] = ANY_ROLE,
     insecure: str = "",
 ) -> tuple[zmq.Socket[bytes], str]:
     """Return a bound ROUTER and its endpoint; port 0 takes any that is free.
 
-    With an authority only trusted keys get in; read such a socket by `receive_admitted`. Raises `LinkError` for a busy port,
-    and without keys for any address but a loopback one, unless `insecure` is the sentence `INSECURE`.
+    With an authority only trusted keys of these roles get in; read such a socket by `receive_admitted`. Raises `LinkError` for
+    a busy port, and without keys for any address but a loopback one, unless `insecure` is the sentence `INSECURE`.
     """
     if authority is None:
         require_loopback(host, insecure=insecure)
@@ -66,7 +67,7 @@ def bind(
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # who dials again after a blackout must not wait for TCP to notice it
         if authority is not None:
-            authority.secure(socket)
+            authority.secure(socket, roles=roles)
         socket.bind(f"tcp://{host}:{port or '*'}")
     except zmq.ZMQError as error:
         socket.close(0)

@@ -11,7 +11,7 @@ from typing import Any
 import zmq
 
 from robot_bridge.security.audit import Audit
-from robot_bridge.security.authority import Authority, Guard
+from robot_bridge.security.authority import ANY_ROLE, Authority, Guard
 from robot_bridge.security.keys import ClientCredentials, KeyPair, make_pair
 from robot_bridge.security.trust import Role, TrustList
 from robot_bridge.wire.link import Plane, bind, dial, receive_admitted, wait
@@ -42,7 +42,14 @@ class Events:
 class Server:
     """One guarded socket."""
 
-    def __init__(self, folder: Path, *, plane: Plane = Plane.CONTROL, roles: frozenset[Role] = frozenset({Role.ROBOT})) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        plane: Plane = Plane.CONTROL,
+        roles: frozenset[Role] = frozenset({Role.ROBOT}),
+        at_the_door: frozenset[Role] = ANY_ROLE,
+    ) -> None:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.events = Events()
         self._dialled: list[zmq.Socket[bytes]] = []
@@ -51,7 +58,7 @@ class Server:
         self.plane = plane
         self.authority = Authority(self.context, pair=self.pair, trusted=TrustList(folder), audit=Audit(self.events.emit))
         self.authority.start()
-        self.socket, self.endpoint = bind(self.context, plane, host="127.0.0.1", authority=self.authority)
+        self.socket, self.endpoint = bind(self.context, plane, host="127.0.0.1", authority=self.authority, roles=at_the_door)
         self.guard = Guard(authority=self.authority, roles=roles, max_bytes=plane.value.max_bytes)
 
     def trust(self, name: str, role: str = "robot") -> KeyPair:

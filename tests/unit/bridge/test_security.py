@@ -13,8 +13,8 @@ from opentau.errors import KeyFileError, LinkError
 from robot_bridge.security.audit import BURST, Audit
 from robot_bridge.security.authority import Authority
 from robot_bridge.security.keys import make_pair
-from robot_bridge.security.trust import TrustList
-from robot_bridge.wire.link import INSECURE, Plane, bind, dial, send
+from robot_bridge.security.trust import Role, TrustList
+from robot_bridge.wire.link import INSECURE, Plane, bind, dial, send, send_to, wait
 from robot_bridge.wire.messages import Heartbeat, encode
 from tests.unit.bridge.links import Events, Server
 
@@ -74,6 +74,18 @@ def test_a_role_that_has_no_business_here_is_refused_and_audited(server, role):
     send(server.dial(server.trust("desk", role)), Plane.CONTROL, SIGN)
     assert server.receive() is None
     server.events.await_audit(who="desk", role=role, why="no business here")
+
+
+def test_another_role_gets_neither_a_robot_s_name_nor_what_is_sent_to_it(tmp_path):
+    server = Server(tmp_path, at_the_door=frozenset({Role.ROBOT}))
+    arm, screen = server.dial(server.trust("arm")), server.trust("screen", "viewer")
+    send(arm, Plane.CONTROL, SIGN)
+    assert server.receive() == b"arm"
+    send(server.dial(screen, "arm"), Plane.CONTROL, SIGN)
+    server.events.await_audit(who="screen", role="viewer", what="handshake", why="no business here")
+    assert send_to(server.socket, b"arm", SIGN)
+    assert wait(arm, timeout_s=5.0)
+    server.close()
 
 
 def test_a_key_revoked_while_its_link_is_open_is_refused_at_its_next_message(server):
