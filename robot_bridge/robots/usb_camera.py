@@ -108,7 +108,10 @@ def list_cameras() -> list[str]:
 def _fix_exposure(device: str, exposure_ms: float) -> None:
     import fcntl  # there on Linux, where alone this is called
 
-    handle = os.open(device, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        handle = os.open(device, os.O_RDWR | os.O_NONBLOCK)
+    except OSError as error:
+        raise RobotError(f"camera {device} is gone ({error.strerror}); plug it in again") from error
     try:
         # The unit of the exposure control is 100 µs.
         for control, value in ((_EXPOSURE_MODE, _MANUAL_EXPOSURE), (_EXPOSURE_ABSOLUTE, round(10 * exposure_ms))):

@@ -13,7 +13,7 @@ from opentau.errors import RobotError
 from robot_bridge.robots.cameras import Camera, EmulatedCamera
 from robot_bridge.robots.emulator_control import ControlServer
 from robot_bridge.robots.picture import compare_pictures, write_side_by_side
-from robot_bridge.robots.usb_camera import UsbCamera
+from robot_bridge.robots.usb_camera import UsbCamera, _fix_exposure
 
 SIZE = {"width": 64, "height": 48}
 
@@ -97,6 +97,11 @@ def test_an_unplugged_camera_ages_then_fails_and_comes_back_by_itself():
     assert camera.latest()[1] < 0.3
     assert source.num_opened == 2
     camera.close()
+
+
+def test_a_camera_that_goes_while_its_exposure_is_set_is_gone_in_words(tmp_path):
+    with pytest.raises(RobotError, match=r"video9 is gone \(No such file or directory\); plug it in again"):
+        _fix_exposure(str(tmp_path / "video9"), 10.0)
 
 
 def test_a_camera_that_never_gives_a_picture_is_an_error_when_starting():
