@@ -1,6 +1,6 @@
 """The gate on Bernoulli policies: how often it promotes equal, worse and better candidates, and how soon.
 
-Paired (simulators) it is simulated; unpaired (hardware, `gate.is_paired=false`) its error rates are added up exactly.
+Paired (simulators) it is simulated; unpaired (hardware, `+gate.is_paired=false`) its error rates are added up exactly.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def evaluate(
 def face(setting: Setting, iteration: int, *, incumbent: Product, candidate: Product) -> bool:
     """Let both policies play the same placements until the gate decides; return whether the candidate is promoted.
 
-    Where no placement comes back (`gate.is_paired=false`) they take turns in a random order that nobody is told. A person's
+    Where no placement comes back (`+gate.is_paired=false`) they take turns in a random order that nobody is told. A person's
     promote or rollback stands above the verdict; an open gate promotes without play.
     """
     options, stage = setting.options, f"gate-{iteration}"

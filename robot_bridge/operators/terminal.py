@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -30,31 +29,26 @@ class TerminalOperator:
         pictures: str | Sequence[str] | None = None,
         terminal: Terminal | None = None,
         say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
-        now: Callable[[], float] = time.monotonic,
     ) -> None:
         """`pictures`: a folder, or files; `terminal`: None for the one that the program was started in."""
         named = [pictures] if isinstance(pictures, str) else list(pictures or ())
         self._pictures = sorted(file for name in named for file in _files(Path(name)))
         self._terminal = terminal or own_terminal()
-        self._say, self._now = say, now
+        self._say = say
         self._is_open = False
         self._prepared: str | None = None
-        self._asked_at = 0.0
-        self.human_s = 0.0
-        """Seconds that the last scene took to set up."""
 
     def prepare(self, plan: EpisodePlan) -> bool:
         if not self._is_open:
             self._terminal.open()
             self._is_open = True
         if self._prepared != plan.episode_id:
-            self._prepared, self._asked_at = plan.episode_id, self._now()
+            self._prepared = plan.episode_id
             self._terminal.take({READY})  # pressed before it was asked for
             self._show(plan)
             return False
         if not self._terminal.take({READY}):
             return False
-        self.human_s = self._now() - self._asked_at
         self._prepared = None
         self._say('it moves: "+" success, "-" failure, "x" discard')
         return True
