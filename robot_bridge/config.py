@@ -12,7 +12,7 @@ import yaml
 from opentau.config import later, options_from, plain_from
 from opentau.errors import OptionError
 from robot_bridge.playing.chunking import ChunkingOptions
-from robot_bridge.security.keys import ClientCredentials, load_pair, require_key
+from robot_bridge.security.keys import ClientCredentials, keys_dir, load_pair, require_key
 from robot_bridge.wire.images import DEFAULT_QUALITY, Encoding, require_quality
 from robot_bridge.workcell.clock import CLOCKS
 from robot_bridge.workcell.takeover import TakeoverOptions
@@ -69,7 +69,10 @@ class StationConfig:
     statistics_id: str = ""
     """Only policies that encode with these statistics are played: after a robot was calibrated anew; '' plays any."""
     secret_file: str = later("")
-    """This station's secret key file; empty on a link without keys. Its name must be the start of `station_id`."""
+    """This station's secret key; a name alone lies in the folder of keys (`OPENTAU_KEYS`). Empty on a link without keys.
+
+    The key's name must be the start of `station_id`.
+    """
     server_public_key: str = later("")
     """The server's public key in Z85; needed with `secret_file`, and refused without."""
     parent_pid: int | None = None
@@ -111,8 +114,11 @@ class StationConfig:
 
     @classmethod
     def load(cls, path: Path) -> StationConfig:
-        """Read the yaml; raises `OptionError` for what does not belong there."""
-        return cls.from_yaml(path.read_text())
+        """Read the file; raises `OptionError` where there is none, it is no yaml, or says what does not belong there."""
+        try:
+            return cls.from_yaml(path.read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise OptionError(f"{path} cannot be read as a station's yaml: {error}") from error
 
     @classmethod
     def from_yaml(cls, text: str) -> StationConfig:
@@ -126,7 +132,8 @@ class StationConfig:
         if not self.secret_file:
             return None
         require_key(self.server_public_key, where="station.server_public_key")
-        return ClientCredentials(pair=load_pair(Path(self.secret_file)), server_public=self.server_public_key)
+        path = keys_dir() / Path(self.secret_file).expanduser()
+        return ClientCredentials(pair=load_pair(path), server_public=self.server_public_key)
 
     def save(self, path: Path) -> None:
         path.write_text(self.to_yaml())

@@ -18,12 +18,11 @@ from opentau.loop.run import open_run
 from opentau.rollout.evaluation import evaluation_plans
 from opentau.types import Episode, EpisodeResult, content_hash
 from robot_bridge.config import StationConfig
-from robot_bridge.security.keys import keys_dir
+from robot_bridge.security.keys import keys_dir, secret_path
 from robot_bridge.security.trust import Role, TrustList
 from robot_bridge.wire.link import is_loopback, require_loopback
 
 STAGE = "serve"
-HOME_KEYS = "~/.config/opentau/keys/{}.secret.yaml"
 DESCRIPTION = """Serve a policy to stations that dial in and play episodes of the environment given, until all are played.
   opentau serve runs/RUN/stages/update-1-… env=tabletop --episodes 10
   opentau serve policy=lerobot policy.args.checkpoint=FOLDER env=libero/object   ACT, diffusion … of LeRobot's (docs/lerobot.md)
@@ -82,7 +81,7 @@ def config_of_station(config: StationConfig, *, address: str | None, has_key: bo
     if address is not None:
         control, inference = (_at(address, endpoint) for endpoint in (config.control_endpoint, config.inference_endpoint))
         config = dataclasses.replace(config, control_endpoint=control, inference_endpoint=inference)
-    return dataclasses.replace(config, secret_file=HOME_KEYS.format(config.station_id)) if has_key else config
+    return dataclasses.replace(config, secret_file=secret_path(config.station_id).name) if has_key else config
 
 
 def _at(address: str, endpoint: str) -> str:

@@ -42,6 +42,15 @@ def test_an_unknown_key_of_the_yaml_is_named(tmp_path):
         StationConfig.load(path)
 
 
+@pytest.mark.parametrize("text", [None, "session: [", "\udcff"])
+def test_a_file_that_is_no_station_is_named(tmp_path, text):
+    path = tmp_path / "station.yaml"
+    if text is not None:
+        path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(OptionError, match=r"station\.yaml cannot be read"):
+        StationConfig.load(path)
+
+
 def test_a_station_never_loads_torch_and_its_program_is_there_in_under_a_second():
     code = "import robot_bridge.station, robot_bridge.supervisors, sys; assert 'torch' not in sys.modules, 'torch'"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 import threading
@@ -66,11 +67,12 @@ def test_a_robot_with_a_trusted_key_plays_and_a_stranger_s_does_not(keys, tmp_pa
         thread = threading.Thread(target=lambda: played.extend(session.run([plan(0)])))
         thread.start()
         for name in ("stranger", "arm"):
-            secret_file = str(tmp_path / "elsewhere" / f"{name}.secret.yaml")
+            secret_file = f"{name}.secret.yaml"  # in the folder of keys of its own machine
             config = dataclasses.replace(session.station_config(name), secret_file=secret_file, answer_timeout_s=3.0)
             config.save(tmp_path / f"{name}.yaml")
             command = [sys.executable, "-P", "-m", "robot_bridge.station", str(tmp_path / f"{name}.yaml")]
-            stations[name] = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+            own_keys = os.environ | {"OPENTAU_KEYS": str(tmp_path / "elsewhere")}
+            stations[name] = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=own_keys)
             if name == "stranger":
                 assert stations[name].wait(30) == 1
         thread.join(30)
