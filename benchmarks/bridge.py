@@ -407,8 +407,8 @@ def soak(seconds: float) -> dict[str, float]:
                 reply = reply_from(message, arrays, now_ns=time.monotonic_ns())
                 assert reply.timing is not None
                 answer_ms.append(reply.timing.obs_age_ms)
-                executor.accept(reply)
-            if executor.is_waiting(tick) and tick > 30:  # the first chunk has to come first
+                executor.accept(reply, tick=tick)
+            if executor.action(tick) is None and tick > 30:  # the first chunk has to come first
                 num_underruns += 1
             if tick == num_ticks // 10:
                 before = [process.memory_info().rss for process in both]
