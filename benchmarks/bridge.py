@@ -2,8 +2,9 @@
 
 JPEG: three cameras of 224 pixels, coded beforehand, under CURVE; ours (typed headers, checks, stamps) against bare ROUTER and
 DEALER sockets that carry the same bytes there and back. Raw: the same cameras uncoded and in clear, to the policy's request and
-back from its chunk, against openpi-client's own client and a minimal websocket server with its packer. That needs openpi-client
-0.1.2, whose numpy is older than ours: pip install --no-deps openpi-client==0.1.2 dm-tree, beside the extra `gateway`.
+back from its chunk, against openpi-client's own client and a minimal websocket server with its packer, and beside bare sockets.
+That needs openpi-client 0.1.2, whose numpy is older than ours: pip install --no-deps openpi-client==0.1.2 dm-tree, beside the
+extra `gateway`.
 Client and server are two processes, sides take turns round by round, and ratios are medians over rounds.
 --soak plays at 30 Hz on the real clock instead, with 100 ms of inference.
 """
@@ -41,7 +42,8 @@ BARS = {"jpeg p50": 1.5, "jpeg p99": 2.0}
 """Most that ours may take, times bare sockets."""
 RAW_BAR = 5.0
 """Least that ours must be faster than openpi's client."""
-OURS_JPEG, BARE_JPEG, OURS_RAW, OPENPI_RAW = "ours, JPEG, CURVE", "bare sockets, JPEG, CURVE", "ours, raw", "openpi-client, raw"
+OURS_JPEG, BARE_JPEG = "ours, JPEG, CURVE", "bare sockets, JPEG, CURVE"
+OURS_RAW, BARE_RAW, OPENPI_RAW = "ours, raw", "bare sockets, raw", "openpi-client, raw"
 NUM_WARM_UP, TURN = 50, 20
 """Round trips before anything counts, and before it is the other side's turn."""
 ANSWER_S = 10.0
@@ -116,7 +118,7 @@ ACTIONS = np.linspace(-1, 1, HORIZON * ACTION_DIM, dtype=np.float32).reshape(HOR
 
 
 def serve_ours_jpeg(keys: Sequence[str]) -> None:
-    socket = _curve_server(keys)
+    socket = _router(keys)
     while True:
         if not wait(socket, timeout_s=1.0):
             continue
@@ -126,8 +128,8 @@ def serve_ours_jpeg(keys: Sequence[str]) -> None:
         send_to(socket, identity, chunk(message), {"actions": ACTIONS})
 
 
-def serve_bare_jpeg(keys: Sequence[str]) -> None:
-    socket = _curve_server(keys)
+def serve_bare(keys: Sequence[str]) -> None:
+    socket = _router(keys)
     answer = [bytes(frame) for frame in encode(chunk(obs(request(), seq=1)), {"actions": ACTIONS})]
     while True:
         identity, *_ = socket.recv_multipart(copy=False)
@@ -203,10 +205,12 @@ def serve_soak(_: Sequence[str]) -> None:
     threading.Event().wait()
 
 
-def _curve_server(keys: Sequence[str]) -> zmq.Socket[bytes]:
-    public, secret = keys
+def _router(keys: Sequence[str]) -> zmq.Socket[bytes]:
+    """Return a bound socket; with a public and a secret key under CURVE."""
     socket = zmq.Context().socket(zmq.ROUTER)
-    socket.curve_server, socket.curve_publickey, socket.curve_secretkey = True, public.encode(), secret.encode()
+    if keys:
+        public, secret = keys
+        socket.curve_server, socket.curve_publickey, socket.curve_secretkey = True, public.encode(), secret.encode()
     socket.bind("tcp://127.0.0.1:*")
     print(socket.getsockopt_string(zmq.LAST_ENDPOINT), flush=True)
     return socket
@@ -214,8 +218,9 @@ def _curve_server(keys: Sequence[str]) -> zmq.Socket[bytes]:
 
 SERVERS: dict[str, Callable[[Sequence[str]], None]] = {
     OURS_JPEG: serve_ours_jpeg,
-    BARE_JPEG: serve_bare_jpeg,
+    BARE_JPEG: serve_bare,
     OURS_RAW: serve_ours_raw,
+    BARE_RAW: serve_bare,
     OPENPI_RAW: serve_openpi,
     "soak": serve_soak,
 }
@@ -336,14 +341,19 @@ def compare_jpeg(*, num_rounds: int, num_trips: int) -> tuple[list[Speed], dict[
 
 def compare_raw(*, num_rounds: int, num_trips: int) -> tuple[list[Speed], dict[str, float]]:
     asked, context = request(), zmq.Context()
-    num_bytes = sum(len(frame) for frame in encode(obs(asked, seq=1), request_arrays(asked)))
-    with serving(OURS_RAW) as (ours_at, _), serving(OPENPI_RAW) as (openpi_at, _):
+    frames = [bytes(frame) for frame in encode(obs(asked, seq=1), request_arrays(asked))]
+    with serving(OURS_RAW) as (ours_at, _), serving(BARE_RAW) as (bare_at, _), serving(OPENPI_RAW) as (openpi_at, _):
         socket = dial(context, Plane.INFERENCE, endpoint=ours_at, identity="station")
-        sides = {OURS_RAW: ours(socket, asked, lambda: request_arrays(asked)), OPENPI_RAW: openpi(openpi_at, asked)}
+        bare_socket = dial(context, Plane.INFERENCE, endpoint=bare_at, identity="station")
+        sides = {
+            OURS_RAW: ours(socket, asked, lambda: request_arrays(asked)),
+            BARE_RAW: bare(bare_socket, frames),
+            OPENPI_RAW: openpi(openpi_at, asked),
+        }
         found = measure(sides, num_rounds=num_rounds, num_trips=num_trips)
     context.destroy(linger=0)
     rounds = list(zip(found[OURS_RAW], found[OPENPI_RAW], strict=True))
-    return _speeds(found, num_bytes), {"raw p50, openpi / ours": median(other[0] / own[0] for own, other in rounds)}
+    return _speeds(found, sum(map(len, frames))), {"raw p50, openpi / ours": median(other[0] / own[0] for own, other in rounds)}
 
 
 def _speeds(found: dict[str, list[tuple[float, float]]], num_bytes: int) -> list[Speed]:
@@ -407,8 +417,8 @@ def soak(seconds: float) -> dict[str, float]:
                 reply = reply_from(message, arrays, now_ns=time.monotonic_ns())
                 assert reply.timing is not None
                 answer_ms.append(reply.timing.obs_age_ms)
-                executor.accept(reply)
-            if executor.is_waiting(tick) and tick > 30:  # the first chunk has to come first
+                executor.accept(reply, tick=tick)
+            if executor.action(tick) is None and tick > 30:  # the first chunk has to come first
                 num_underruns += 1
             if tick == num_ticks // 10:
                 before = [process.memory_info().rss for process in both]

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,8 @@ TOLERANCES = {
 """Largest absolute difference that is allowed, float32; times differ in how they are added up."""
 STEPS = (1, 10)
 TIME = 0.5
+Compare = Callable[[str, Tensor | np.ndarray, np.ndarray], None]
+"""Takes a name, ours and theirs."""
 
 
 def differences(model: VLA, processor: Processor, numbers: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -69,7 +71,14 @@ def differences(model: VLA, processor: Processor, numbers: Mapping[str, np.ndarr
     return found
 
 
-def _compare_model(model, processor, inputs, action_BHA, numbers, compare) -> None:
+def _compare_model(
+    model: VLA,
+    processor: Processor,
+    inputs: PrefixInputs,
+    action_BHA: Tensor,
+    numbers: Mapping[str, np.ndarray],
+    compare: Compare,
+) -> None:
     """Compare what the model makes of the same inputs and the same noise."""
     embedded_BTW, has_token_BT = embed_observation(model, inputs)
     num_text = inputs.prompt_BP.shape[1]

@@ -7,6 +7,7 @@ optimiser. A second row is our default recipe: two noise draws per observation. 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -139,7 +140,9 @@ class Theirs:
 
 
 def policy_config(sizes: dict[str, int]) -> PolicyConfig:
-    heads = {"num_heads": sizes["num_heads"], "num_kv_heads": 1, "head_dim": sizes["head_dim"], "depth": sizes["depth"]}
+    sized = functools.partial(
+        TransformerConfig, num_heads=sizes["num_heads"], num_kv_heads=1, head_dim=sizes["head_dim"], depth=sizes["depth"]
+    )
     return PolicyConfig(
         cameras=("cam0", "cam1"),
         vision=ViTTowerConfig(
@@ -150,8 +153,8 @@ def policy_config(sizes: dict[str, int]) -> PolicyConfig:
             num_heads=sizes["vision_heads"],
             mlp_dim=sizes["vision_mlp_dim"],
         ),
-        backbone=TransformerConfig(width=sizes["width"], mlp_dim=sizes["mlp_dim"], **heads),
-        expert=TransformerConfig(width=sizes["expert_width"], mlp_dim=sizes["expert_mlp_dim"], is_adaptive=True, **heads),
+        backbone=sized(width=sizes["width"], mlp_dim=sizes["mlp_dim"]),
+        expert=sized(width=sizes["expert_width"], mlp_dim=sizes["expert_mlp_dim"], is_adaptive=True),
         state_dim=8,
         action_dim=sizes["action"],
         action_horizon=sizes["chunk"],
