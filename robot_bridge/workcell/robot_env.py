@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from opentau.errors import OptionError, RobotError
-from opentau.protocols import Teleop
+from opentau.protocols import ScriptedTeleop, Teleop
 from opentau.types import EpisodePlan, Outcome, Phase, Reading, is_gripper
 from robot_bridge.playing.report import Timing
 from robot_bridge.workcell.cell import Workcell
@@ -117,6 +117,8 @@ class RobotEnv:
     def begin(self, plan: EpisodePlan) -> None:
         """Say which episode is about to begin, before `reset`."""
         self._plan = plan
+        if isinstance(self.teleop, ScriptedTeleop):
+            self.teleop.start(plan)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
         """Wait for the operator and a released stop, as long as that takes, then go to the start pose within limits.
