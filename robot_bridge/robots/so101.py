@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from opentau.config import build
-from opentau.errors import RobotError
+from opentau.errors import OptionError, RobotError
 from opentau.types import Interface, Outcome, Reading
 from robot_bridge.robots.arm import Arm, MotorHealth
 from robot_bridge.robots.calibration import GRIPPER, JOINTS, read_calibration, units_of
@@ -17,6 +17,7 @@ from robot_bridge.robots.cameras import Camera
 from robot_bridge.robots.feetech import FeetechBus, describe_status
 from robot_bridge.robots.registers import BROADCAST_ID, TICKS_PER_TURN
 
+NAMES = tuple(f"{joint}.pos" for joint in JOINTS)
 _HEALTH_EVERY_S = 1.0
 _SAME_STEP_S = 0.004
 
@@ -58,12 +59,12 @@ class So101Follower:
         self._step_s = 1 / control_hz
         self._health_due = 0.0
         self._known: tuple[np.ndarray, float] | None = None
-        names, units = tuple(f"{joint}.pos" for joint in JOINTS), units_of(use_degrees=use_degrees)
+        units = units_of(use_degrees=use_degrees)
         self.interface = Interface(
             cameras={name: camera.shape for name, camera in self._cameras.items()},
-            state_names=names,
+            state_names=NAMES,
             state_units=units,
-            action_names=names,
+            action_names=NAMES,
             action_units=units,
             action_space="absolute_joint",
             control_hz=control_hz,
@@ -167,15 +168,24 @@ class So101Leader:
     def __init__(
         self,
         *,
+        interface: Interface,
         port: str,
         calibration: str,
-        use_degrees: bool = True,
         squeeze_percent: float = 10.0,
         release_s: float = 1.0,
         still_percent: float = 0.5,
         reply_timeout_s: float = 0.02,
     ) -> None:
-        """The trigger counts as squeezed below `squeeze_percent` of its range, the arm as still within `still_percent`."""
+        """`interface`: of the robot that it moves, whose units it takes; `OptionError` for one that is no SO-101.
+
+        The trigger counts as squeezed below `squeeze_percent` of its range, the arm as still within `still_percent`.
+        """
+        use_degrees = next((each for each in (True, False) if interface.action_units == units_of(use_degrees=each)), None)
+        if interface.action_names != NAMES or use_degrees is None:
+            raise OptionError(
+                f"an SO-101's leader moves {list(NAMES)}, and this robot has {list(interface.action_names)} in "
+                f"{list(interface.action_units)}; use another device"
+            )
         self._arm = Arm(
             FeetechBus(port, reply_timeout_s=reply_timeout_s), read_calibration(calibration), use_degrees=use_degrees
         )

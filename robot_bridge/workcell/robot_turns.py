@@ -49,7 +49,7 @@ class RobotTurns:
         proposed = self._receive(tick)
         before = self._takeover.phase
         phase = self._takeover.step(
-            is_held=self._teleop is not None and self._teleop.wants_control(),
+            is_held=self._is_held(),
             is_still=self._drive.is_still,
             gap=self._drive.gap_to(pose),
             has_plan=proposed is not None,
@@ -61,6 +61,11 @@ class RobotTurns:
             played = self._play_human(observation, phase, pose)
         self._heed(played)
         return self._turn(phase, played, proposed), played
+
+    def _is_held(self) -> bool:
+        if self._teleop is None:
+            return False
+        return (self._playback is None and self._options.demonstrator_holds) or self._teleop.wants_control()
 
     def _receive(self, tick: int) -> np.ndarray | None:
         """Take what has arrived; return the policy's action for this tick, if it has one."""

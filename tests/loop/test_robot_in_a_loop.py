@@ -20,7 +20,7 @@ import yaml
 
 from opentau.data.lerobot.dataset import Dataset
 from opentau.events import EPISODE_FINISHED, EventReader
-from opentau.types import Episode, Phase, Source
+from opentau.types import Episode, Outcome, Phase, Source
 from robot_bridge.robots.calibration import GRIPPER, JOINTS
 from robot_bridge.security.keys import keys_dir, make_pair, save_pair
 from robot_bridge.security.trust import Role, TrustList
@@ -83,18 +83,6 @@ def recorded_motion(start_pose: dict[str, float]) -> np.ndarray:
     return motion.astype(np.float32)
 
 
-def let_a_script_correct(arm: Path) -> np.ndarray:
-    """Give the emulated arm a device that plays a recorded motion in every episode; return the motion, float32 [T, A]."""
-    limits, workcell = (yaml.safe_load((arm / name).read_text()) for name in ("limits.yaml", "robot.yaml"))
-    motion = recorded_motion(limits["start_pose"])
-    np.save(arm / "motion.npy", motion)
-    args = {"motions": [str(arm / "motion.npy")], "at_ticks": [TAKEN_AT]}
-    workcell["teleop"] = {"target": "robot_bridge.teleops.recorded:RecordedTeleop", "args": args}
-    workcell["takeover"] = {"moves_robot": TAKEOVER.moves_robot, "align_speed": TAKEOVER.align_speed}
-    (arm / "robot.yaml").write_text(yaml.safe_dump(workcell))
-    return motion
-
-
 def require_the_scripts_columns(episode: Episode, *, motion: np.ndarray, limits: TickLimits) -> None:
     """Compare an episode's frames, one by one, with what the script gave, the takeover says and the limits leave of it."""
     phases, executed = episode.robot["fsm_state"], episode.executed_action
@@ -144,8 +132,12 @@ def test_an_arm_behind_its_servo_bus_plays_beside_simulators_and_is_corrected_as
     address, arm = f"127.0.0.1:{two_free_ports()}", tmp_path / "arm"
     with running("robot", "twin", str(arm)) as twin:
         assert "an emulated SO-101 is on" in twin.stdout.readline()
-        motion = let_a_script_correct(arm)
-        with running("robot", "connect", str(arm / "robot.yaml"), "--to", address, "--keys", "arm", "--server", "server"):
+        motion = recorded_motion(yaml.safe_load((arm / "limits.yaml").read_text())["start_pose"])
+        np.save(arm / "motion.npy", motion)
+        device = ["teleop=recorded", f"teleop.args.motions=[{arm / 'motion.npy'}]", f"teleop.args.at_ticks=[{TAKEN_AT}]"]
+        device += [f"takeover.moves_robot={TAKEOVER.moves_robot}", f"takeover.align_speed={TAKEOVER.align_speed}"]
+        keys = ["--keys", "arm", "--server", "server"]
+        with running("robot", "connect", str(arm / "robot.yaml"), "--to", address, *keys, *device):
             collected = opentau(tmp_path, "collect", *TINY, f"+rollout.listen={address}", "+rollout.keys=server")
     dataset = Dataset(Path(collected["path"]))
     played = [each for each in EventReader(tmp_path / "r").read_new() if each["kind"] == EPISODE_FINISHED]
@@ -156,14 +148,17 @@ def test_an_arm_behind_its_servo_bus_plays_beside_simulators_and_is_corrected_as
     stations = {each["station"] for each in kept.values()}
     assert len(stations) == 3, f"two simulators and the arm, not {stations}"
     limits = Limits.load(arm / "limits.yaml")
-    within = TickLimits.of(limits, dataset.interface)
+    within, num_corrected = TickLimits.of(limits, dataset.interface), 0
     for index in range(len(dataset)):
         episode = dataset.load(index)
         assert bool(episode.limits_id) == bool(episode.robot) == (episode.episode_id in by_arm)
         if episode.robot:
             report = by_arm[episode.episode_id]["playback"]
             assert report["timing"]["num_ticks"] >= len(episode)
-            slowed = within.scaled(limits.first_run_scale) if report["is_first_run"] else within
-            require_the_scripts_columns(episode, motion=motion, limits=slowed)
             assert np.isfinite(episode.executed_action).all()
             assert np.ptp(episode.state[:, :5], axis=0).max() > 1.0, "the arm did not move"
+            if episode.outcome is not Outcome.ABORTED:  # the machine may be too busy for real time
+                slowed = within.scaled(limits.first_run_scale) if report["is_first_run"] else within
+                require_the_scripts_columns(episode, motion=motion, limits=slowed)
+                num_corrected += 1
+    assert num_corrected > 0, "no episode of the arm came to its end"
