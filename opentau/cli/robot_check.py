@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from opentau.cli.robot_arguments import show_findings
-from opentau.cli.robot_workcell import compose_workcell, workcell_parser
+from opentau.cli.robot_workcell import compose_workcell, require_ours, workcell_parser
 from opentau.config import build, check_args, locate
 from opentau.errors import OptionError, RobotError
 from robot_bridge.robots.checking import Finding, check_bus, check_camera, check_directions, check_motors
@@ -31,7 +31,9 @@ def main(argv: Sequence[str]) -> int:
     arguments.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="where the pictures go (here)")
     arguments.add_argument("--json", action="store_true", help="one line for scripts")
     options = arguments.parse_intermixed_args(argv)
-    spec = compose_workcell(options.words).plain["robot"]
+    plain = compose_workcell(options.words).plain
+    require_ours(plain, "check")
+    spec = plain["robot"]
     check_args(spec)
     robot = build(spec)
     if not isinstance(robot, So101Follower):

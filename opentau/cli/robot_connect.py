@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from opentau.cli.robot_workcell import WorkcellWords, check_plugins, compose_workcell, workcell_parser
+from opentau.cli.robot_workcell import WorkcellWords, check_plugins, compose_workcell, is_lerobots, workcell_parser
 from opentau.config import options_from
 from opentau.errors import OptionError
+from opentau.rollout.lerobot_environment import environment_variables, lerobot_python, module_command
 from robot_bridge.config import StationConfig
 from robot_bridge.security.keys import keys_dir, load_pair, secret_path
 from robot_bridge.security.trust import Role, TrustList
@@ -17,6 +19,9 @@ from robot_bridge.station import EXIT_UNUSABLE
 from robot_bridge.wire.messages import ANY_SESSION
 
 AGAIN_S = 1.0
+STATION = "robot_bridge.station"
+LINKS = ".opentau-packages"
+"""Folder beside a station's file through which LeRobot's environment finds our packages."""
 DESCRIPTION = """Have a robot play in a run that listens, until Ctrl-C: it dials out, and comes back after pauses and failures.
   opentau loop … +rollout.listen=HOST:PORT            the run; the port after it is used too
   opentau robot connect ROBOT.yaml --to HOST:PORT     the robot
@@ -24,7 +29,7 @@ DESCRIPTION = """Have a robot play in a run that listens, until Ctrl-C: it dials
   … +rollout.keys=server and --keys arm --server server           between machines (docs/security.md)
 ROBOT.yaml names the robot, its limits, its tasks (id: {prompt, max_steps}), and may name operator, teleop, takeover, chunking
 and a spool, which keeps finished episodes while the run is away (docs/robots.md, docs/bridge.md); `opentau robot twin` writes
-one."""
+one. With robot=lerobot the station runs in LeRobot's environment (docs/lerobot.md)."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -44,10 +49,10 @@ def main(argv: Sequence[str]) -> int:
     config = _config(workcell, address=parsed.to, name=name, link=_keys(parsed.keys, parsed.server))
     path = folder / "station.yaml"
     config.save(path)
-    command = [sys.executable, "-P", "-m", "robot_bridge.station", str(path)]
+    command, variables = _station(config, path)
     try:
         while True:
-            code = subprocess.run(command, check=False).returncode
+            code = subprocess.run(command, env=variables, check=False).returncode
             if code == EXIT_UNUSABLE:
                 return EXIT_UNUSABLE
             if parsed.once and code == 0:
@@ -56,6 +61,13 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print(f"{config.station_id} plays no more", file=sys.stderr)
     return 0
+
+
+def _station(config: StationConfig, file: Path) -> tuple[list[str], dict[str, str] | None]:
+    """Return the command that runs the station, and its environment; LeRobot's devices need LeRobot's."""
+    if not any(is_lerobots(spec) for spec in (config.robot, config.teleop)):
+        return module_command(Path(sys.executable), STATION, [str(file)]), None
+    return module_command(lerobot_python(), STATION, [str(file)]), environment_variables(file.parent / LINKS)
 
 
 def _keys(own: str, server: str) -> dict[str, str]:

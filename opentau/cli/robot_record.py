@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from opentau.cli.robot_arguments import Lines
-from opentau.cli.robot_workcell import check_plugins, compose_workcell, workcell_parser
+from opentau.cli.robot_workcell import check_plugins, compose_workcell, require_ours, workcell_parser
 from opentau.config import build
 from opentau.data.lerobot.writer import DatasetWriter
 from opentau.errors import OptionError
@@ -112,6 +112,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _workcell(words: Sequence[str], *, limits: Path | None, demonstrator: Demonstrator) -> Workcell:
     workcell = compose_workcell(words, needs=("robot", "teleop"))
+    require_ours(workcell.plain, "record")
     check_plugins(workcell.plain)
     named = workcell.plain.get("limits")
     if limits is None and not named:

@@ -19,6 +19,8 @@ from opentau.config import check_args
 from opentau.errors import OptionError, near_matches
 
 DEFAULTS, LIMITS, MISSING = "defaults", "limits", "???"
+LEROBOT_SIDE = "lerobot_side."
+"""How targets of what LeRobot's environment runs begin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +53,12 @@ def compose_workcell(words: Sequence[str], *, needs: Sequence[str] = ("robot",))
         raise OptionError(f"{named[0]} and {named[1]} are two files; name one, and write options as name=value")
     file = Path(named[0]).absolute() if named else None
     said = _read(file) if file else {}
-    chosen, asked = _defaults(said.pop(DEFAULTS, []), where=str(file)), {}
-    for override in overrides:
-        if override.key_or_group in WORKCELL_GROUPS and isinstance(override.value(), str):
-            asked[override.key_or_group] = override.value()
+    chosen = _defaults(said.pop(DEFAULTS, []), where=str(file))
+    asked = {
+        override.key_or_group: name
+        for override in overrides
+        if override.key_or_group in WORKCELL_GROUPS and isinstance(name := override.value(), str)
+    }
     said = {key: value for key, value in said.items() if key not in asked or asked[key] == chosen.get(key)}
     plain: dict[str, Any] = {group: _member(group, name) for group, name in (chosen | asked).items()}
     plain = _merged(plain, said)
@@ -78,11 +82,27 @@ def workcell_parser(command: str, description: str) -> argparse.ArgumentParser:
     return made
 
 
+def is_lerobots(spec: Mapping[str, Any] | None) -> bool:
+    """Return whether a plug-in is of LeRobot's environment, where the station then runs."""
+    return bool(spec) and str(spec["target"]).startswith(LEROBOT_SIDE)
+
+
 def check_plugins(plain: Mapping[str, Any]) -> None:
-    """Check the arguments of robot and device against their signatures; raises `OptionError`."""
-    check_args(plain["robot"])
-    if plain.get("teleop"):
-        check_args(plain["teleop"], "interface")
+    """Check the arguments of robot and device against their signatures; the station checks those that are of LeRobot's
+    environment. Raises `OptionError`.
+    """
+    for group, given in (("robot", ()), ("teleop", ("interface",))):
+        if plain.get(group) and not is_lerobots(plain[group]):
+            check_args(plain[group], *given)
+
+
+def require_ours(plain: Mapping[str, Any], command: str) -> None:
+    """Raise `OptionError` where robot or device are LeRobot's, whose code this process cannot load."""
+    if any(is_lerobots(plain.get(group)) for group in WORKCELL_GROUPS):
+        raise OptionError(
+            f"`opentau robot {command}` loads the robot here, and LeRobot's devices are of its own environment; use LeRobot's "
+            f"lerobot-{'record, whose datasets are read here' if command == 'record' else 'calibrate and its other tools'}"
+        )
 
 
 def words_epilog() -> str:

@@ -40,12 +40,12 @@ class RecordedTeleop:
             )
         self._motions = [_motion(Path(file), interface=interface) for file in motions]
         self._at_ticks, self._patience_ticks = frozenset(at_ticks), patience_ticks
-        self._seed = 0
-        self._begin()
+        self._seed, self._tick = 0, -1
+        self._motion: np.ndarray | None = None
+        self._num_played = self._num_waited = 0
 
     def start(self, plan: EpisodePlan) -> None:
-        self._seed = plan.seed
-        self._begin()
+        self._seed, self._tick, self._motion = plan.seed, -1, None
 
     def connect(self) -> None:
         """There is nothing to open."""
@@ -81,11 +81,6 @@ class RecordedTeleop:
 
     def close(self) -> None:
         """There is nothing to let go of."""
-
-    def _begin(self) -> None:
-        self._tick = -1
-        self._motion: np.ndarray | None = None
-        self._num_played = self._num_waited = 0
 
 
 def _motion(file: Path, *, interface: Interface) -> np.ndarray:

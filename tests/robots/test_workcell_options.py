@@ -10,6 +10,7 @@ import yaml
 from opentau.cli.compose import WORKCELL_GROUPS, groups
 from opentau.cli.robot_connect import main as connect
 from opentau.cli.robot_workcell import MISSING, check_plugins, compose_workcell
+from opentau.config import locate
 from opentau.errors import OptionError
 
 PORT = "/dev/serial/by-id/usb-1a86_USB_Single-if00"
@@ -97,8 +98,14 @@ def test_a_misspelt_option_is_refused_before_anything_is_dialled(file: str) -> N
 def test_every_member_names_a_plug_in_and_arguments_that_it_takes(group: str, name: str) -> None:
     folder = Path(__file__).parents[2] / "configs"
     member = yaml.safe_load((folder / group / f"{name}.yaml").read_text())
-    if member["target"].startswith("lerobot_side"):
-        pytest.skip("it is of LeRobot's environment: tests/lerobot")
     asked = [f"{group}.args.{key}=1" for key, value in member["args"].items() if value == MISSING]
     plain = compose_workcell([f"{group}={name}", *asked], needs=(group,)).plain
-    check_plugins({"robot": FILE["robot"], **plain})
+    check_plugins(plain)  # of those of LeRobot's environment tests/lerobot does
+
+
+@pytest.mark.parametrize("command", ["record", "check"])
+def test_commands_that_cannot_load_lerobots_devices_say_who_can(command: str) -> None:
+    words = ["robot=lerobot", "robot.args.type=koch_follower", "teleop=keyboard", "limits=limits.yaml"]
+    arguments = ["--into", "x", "--prompt", "p", "--episodes", "1"] if command == "record" else []
+    with pytest.raises(OptionError, match=f"lerobot-{'record' if command == 'record' else 'calibrate'}"):
+        locate(f"opentau.cli.robot_{command}:main")([*words, *arguments])
