@@ -42,9 +42,9 @@ class LeRobotRobot:
         with as_robot_errors(type):
             self._robot = self._make()
         self.robot_type = type
-        self._features = dict(self._robot.observation_features)
-        shapes = {name: shape for name, shape in self._features.items() if isinstance(shape, tuple)}
-        states = tuple(name for name in self._features if name not in shapes)
+        features = dict(self._robot.observation_features)
+        shapes: dict[str, tuple[int, int, int]] = {name: shape for name, shape in features.items() if isinstance(shape, tuple)}
+        states = tuple(name for name in features if name not in shapes)
         actions = tuple(self._robot.action_features)
         known = _units_of(config, {*states, *actions}) | dict(units or {})
         missing = [name for name in (*states, *actions) if name not in known]
@@ -54,7 +54,7 @@ class LeRobotRobot:
             )
         self.interface = Interface(
             # Depth, one channel, is not looked at.
-            cameras={name: tuple(map(int, shape)) for name, shape in sorted(shapes.items()) if shape[-1] == 3},
+            cameras={name: shape for name, shape in sorted(shapes.items()) if shape[-1] == 3},
             state_names=states,
             state_units=tuple(known[name] for name in states),
             action_names=actions,

@@ -84,7 +84,7 @@ def workcell_parser(command: str, description: str) -> argparse.ArgumentParser:
 
 def is_lerobots(spec: Mapping[str, Any] | None) -> bool:
     """Return whether a plug-in is of LeRobot's environment, where the station then runs."""
-    return bool(spec) and str(spec["target"]).startswith(LEROBOT_SIDE)
+    return spec is not None and str(spec.get("target", "")).startswith(LEROBOT_SIDE)
 
 
 def check_plugins(plain: Mapping[str, Any]) -> None:
