@@ -146,6 +146,7 @@ def rig(
     takeover: TakeoverOptions | None = None,
     on_wait: Callable[[], None] = lambda: None,
     label_wait_s: float = 0.0,
+    has_link: bool = True,
     **link: object,
 ) -> Rig:
     arm, clock, said = arm or FakeArm(), VirtualClock(), []
@@ -166,7 +167,7 @@ def rig(
     wire = SlowLink(clock, **link)
     player = EpisodePlayer(
         env,
-        link=wire,
+        link=wire if has_link else None,
         options=PlaybackOptions(
             execute_horizon=8, delay_ticks=2, chunking=chunking or ChunkingOptions(num_warm_up=0), control_hz=30.0
         ),

@@ -9,7 +9,9 @@ import pytest
 
 from opentau.errors import OptionError
 from opentau.types import Actor, Outcome, Phase, Source
+from robot_bridge.teleops.recorded import RecordedTeleop
 from robot_bridge.workcell.takeover import TakeoverOptions
+from tests.fakes import arm_interface
 from tests.unit.bridge.rigs import PLAN, ScriptedTeleop, require_within_limits, rig
 
 
@@ -68,6 +70,41 @@ def test_a_demonstration_is_the_humans_from_the_first_tick_to_the_last():
     assert played.episode.robot["fsm_state"].tolist() == [Phase.PAUSED] * 5 + [Phase.HUMAN] * 25 + [Phase.PAUSED] * 11
     with pytest.raises(OptionError, match="set `teleop`"):
         rig().play(plan)
+
+
+def test_whoever_demonstrates_can_have_the_robot_throughout_without_a_switch_and_without_a_policy():
+    plan = dataclasses.replace(PLAN, actor=Actor.EXPERT, policy_id="")
+    goal = np.array([30.0, -20.0, 50.0], np.float32)
+    run = rig(
+        teleop=ScriptedTeleop(pose=lambda *_: goal, ends_at=(80, Outcome.SUCCESS)),
+        takeover=TakeoverOptions(demonstrator_holds=True, moves_robot=True, align_speed=0.3),
+        max_steps=1000,
+        has_link=False,
+    )
+    episode = run.play(plan).episode
+    phases = episode.robot["fsm_state"].tolist()
+    num_aligning = phases.count(Phase.ALIGN)
+    assert num_aligning > 10, "the robot comes to the device first"
+    assert phases == [Phase.ALIGN] * num_aligning + [Phase.HUMAN] * (len(phases) - num_aligning)
+    assert np.abs(np.diff(episode.executed_action[:num_aligning], axis=0)).max() <= 0.3 * 3.0 + 1e-4
+    np.testing.assert_array_equal(episode.is_held, np.arange(len(phases)) < num_aligning)
+    with pytest.raises(OptionError, match="no link"):
+        run.play(PLAN)
+    policys = rig(teleop=ScriptedTeleop(), takeover=TakeoverOptions(demonstrator_holds=True)).play()
+    assert Phase.HUMAN not in policys.episode.robot["fsm_state"], "a policy's episode needs the switch"
+
+
+def test_a_device_with_a_script_is_told_which_episode_begins_and_plays_in_each(tmp_path):
+    motion = np.linspace([40.0, -20.0, 50.0], [43.0, -22.0, 55.0], 20).astype(np.float32)
+    np.save(tmp_path / "m.npy", motion)
+    teleop = RecordedTeleop(interface=arm_interface(), motions=[str(tmp_path / "m.npy")], at_ticks=[20])
+    run = rig(teleop=teleop, takeover=TakeoverOptions(moves_robot=True), max_steps=200)
+    for number in range(2):
+        episode = run.play(dataclasses.replace(PLAN, episode_id=f"e/{number}")).episode
+        human = np.flatnonzero(episode.robot["fsm_state"] == Phase.HUMAN)
+        assert len(human) == len(motion)
+        assert episode.robot["fsm_state"][20] == Phase.PAUSED
+        np.testing.assert_allclose(episode.executed_action[human[-1]], motion[-1], atol=1e-3)
 
 
 def test_a_discarded_episode_is_aborted():
