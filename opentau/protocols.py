@@ -206,6 +206,15 @@ class Teleop(Protocol):
     def close(self) -> None: ...
 
 
+@runtime_checkable
+class ScriptedTeleop(Teleop, Protocol):
+    """A device that a program plays in place of a human: in tests, rehearsals and simulations."""
+
+    def start(self, plan: EpisodePlan) -> None:
+        """Learn which episode begins; what is random comes from its seed."""
+        ...
+
+
 class Operator(Protocol):
     """Whoever looks after a robot between episodes and says what came of them."""
 

@@ -24,6 +24,8 @@ groups and their members:
 """
 STUDY_FOLDER = "study"
 """Holds studies, which are no options: `opentau study`."""
+WORKCELL_GROUPS = ("robot", "teleop")
+"""Groups of what stands beside a run and is no part of its options: `opentau robot connect | record | check`."""
 
 
 def compose_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -44,14 +46,12 @@ def compose_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
         raise OptionError(_unknown_key(error, name)) from error
 
 
-def groups() -> dict[str, list[str]]:
-    """Return the config groups of options and their members, e.g. {"env": ["libero/object", "tabletop"]}."""
+def groups(names: Sequence[str] | None = None) -> dict[str, list[str]]:
+    """Return config groups and their members, e.g. {"env": ["libero/object", "tabletop"]}; by default those of runs."""
     root = files("configs")
-    found: dict[str, list[str]] = {}
-    folders = [entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("_")]
-    for group in sorted(set(folders) - {STUDY_FOLDER}):
-        found[group] = sorted(_members(root / group, ""))
-    return found
+    folders = {entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("_")}
+    chosen = folders - {STUDY_FOLDER, *WORKCELL_GROUPS} if names is None else names
+    return {group: sorted(_members(root / group, "")) for group in sorted(chosen)}
 
 
 def overrides_epilog() -> str:

@@ -1,4 +1,4 @@
-"""What the robot commands share: the workcell's yaml, lines from the terminal, findings as a table."""
+"""What the robot commands share: lines from the terminal, findings as a table."""
 
 from __future__ import annotations
 
@@ -7,33 +7,14 @@ import json
 import queue
 import sys
 import threading
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
-from opentau.config import check_args
-from opentau.errors import OptionError
 from robot_bridge.robots.checking import Finding
 
-SPEC_HELP = "yaml file with the robot, and for recording the teleop: {robot: {target: …, args: {…}}, teleop: {…}}"
 PORT_HELP = "serial port, such as /dev/serial/by-id/… (Linux), /dev/tty.usbmodem… (macOS) or COM3 (Windows)"
-
-
-def read_spec(path: Path, *, needs: Sequence[str] = ("robot",)) -> dict[str, dict[str, Any]]:
-    """Read a yaml of plug-ins and check their arguments; raises `OptionError`."""
-    try:
-        spec = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise OptionError(f"{path} cannot be read: {error}; write it as docs/robots.md shows") from error
-    for name in needs:
-        if not isinstance(spec, Mapping) or not isinstance(spec.get(name), Mapping) or "target" not in spec[name]:
-            raise OptionError(f"{path} has no '{name}: {{target: …, args: {{…}}}}'; write it as docs/robots.md shows")
-        check_args(spec[name])
-    return {name: dict(spec[name]) for name in needs}
 
 
 class Lines:

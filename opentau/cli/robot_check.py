@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from opentau.cli.compose import parser
-from opentau.cli.robot_arguments import SPEC_HELP, read_spec, show_findings
-from opentau.config import build, locate
+from opentau.cli.robot_arguments import show_findings
+from opentau.cli.robot_workcell import compose_workcell, require_ours, workcell_parser
+from opentau.config import build, check_args, locate
 from opentau.errors import OptionError, RobotError
 from robot_bridge.robots.checking import Finding, check_bus, check_camera, check_directions, check_motors
 from robot_bridge.robots.picture import compare_pictures, write_side_by_side
 from robot_bridge.robots.so101 import So101Follower
 
 DESCRIPTION = """Check an SO-101: port, ids, supply voltage, temperatures, calibration, ranges, cameras.
-  opentau robot check arm.yaml
+  opentau robot check arm.yaml                           or robot=so101 robot.args.port=PORT robot.args.calibration=FILE
   opentau robot check arm.yaml --move                    also move every joint by 3.5 degrees and back
   opentau robot check arm.yaml --dataset owner/name      also compare the cameras with a dataset's, side by side as PNG"""
 _REFERENCES = "opentau.cli.robot_references:first_frames"
@@ -25,14 +25,16 @@ _REFERENCES = "opentau.cli.robot_references:first_frames"
 
 def main(argv: Sequence[str]) -> int:
     """Check a robot."""
-    arguments = parser("robot check", DESCRIPTION, takes_options=False)
-    arguments.add_argument("spec", type=Path, help=SPEC_HELP)
+    arguments = workcell_parser("robot check", DESCRIPTION)
     arguments.add_argument("--move", action="store_true", help="check the directions: its surroundings must be free")
     arguments.add_argument("--dataset", help="compare each camera with the dataset's camera of that name")
     arguments.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="where the pictures go (here)")
     arguments.add_argument("--json", action="store_true", help="one line for scripts")
-    options = arguments.parse_args(argv)
-    spec = read_spec(options.spec)["robot"]
+    options = arguments.parse_intermixed_args(argv)
+    plain = compose_workcell(options.words).plain
+    require_ours(plain, "check")
+    spec = plain["robot"]
+    check_args(spec)
     robot = build(spec)
     if not isinstance(robot, So101Follower):
         raise OptionError(f"{spec['target']} is no SO-101 follower; `opentau robot check` knows no other arm yet")

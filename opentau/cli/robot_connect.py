@@ -7,13 +7,11 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from opentau.cli.compose import parser
-from opentau.config import check_args, options_from
+from opentau.cli.robot_workcell import WorkcellWords, check_plugins, compose_workcell, is_lerobots, workcell_parser
+from opentau.config import options_from
 from opentau.errors import OptionError
+from opentau.rollout.lerobot_environment import environment_variables, lerobot_python, module_command
 from robot_bridge.config import StationConfig
 from robot_bridge.security.keys import keys_dir, load_pair, secret_path
 from robot_bridge.security.trust import Role, TrustList
@@ -21,36 +19,40 @@ from robot_bridge.station import EXIT_UNUSABLE
 from robot_bridge.wire.messages import ANY_SESSION
 
 AGAIN_S = 1.0
+STATION = "robot_bridge.station"
+LINKS = ".opentau-packages"
+"""Folder beside a station's file through which LeRobot's environment finds our packages."""
 DESCRIPTION = """Have a robot play in a run that listens, until Ctrl-C: it dials out, and comes back after pauses and failures.
   opentau loop … +rollout.listen=HOST:PORT            the run; the port after it is used too
   opentau robot connect ROBOT.yaml --to HOST:PORT     the robot
+  opentau robot connect ROBOT.yaml --to HOST:PORT teleop=gamepad     … with which a human takes over by gamepad
   … +rollout.keys=server and --keys arm --server server           between machines (docs/security.md)
 ROBOT.yaml names the robot, its limits, its tasks (id: {prompt, max_steps}), and may name operator, teleop, takeover, chunking
 and a spool, which keeps finished episodes while the run is away (docs/robots.md, docs/bridge.md); `opentau robot twin` writes
-one."""
+one. With robot=lerobot the station runs in LeRobot's environment (docs/lerobot.md)."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the station program again and again."""
-    arguments = parser("robot connect", DESCRIPTION, takes_options=False)
-    arguments.add_argument("file", type=Path, metavar="ROBOT.yaml")
+    arguments = workcell_parser("robot connect", DESCRIPTION)
     arguments.add_argument("--to", required=True, metavar="HOST:PORT", help="where the run listens")
     arguments.add_argument("--name", help="what the run calls this robot (default: its key's name, or the file's folder)")
     arguments.add_argument("--keys", metavar="NAME", default="", help="this machine's key (opentau keys new NAME)")
     arguments.add_argument("--server", metavar="NAME", default="", help="the run's key, trusted here with --role policy")
     arguments.add_argument("--once", action="store_true", help="end when the run says goodbye for the first time")
-    parsed = arguments.parse_args(argv)
-    file = parsed.file.absolute()
+    parsed = arguments.parse_intermixed_args(argv)
+    workcell = compose_workcell(parsed.words)
+    folder = workcell.folder.absolute()
     if bool(parsed.keys) != bool(parsed.server):
         raise OptionError("--keys and --server go together: your own key and the run's")
-    name = parsed.name or parsed.keys or f"robot-{file.parent.name}"
-    config = _config(file, address=parsed.to, name=name, link=_keys(parsed.keys, parsed.server))
-    path = file.with_name("station.yaml")
+    name = parsed.name or parsed.keys or f"robot-{folder.name}"
+    config = _config(workcell, address=parsed.to, name=name, link=_keys(parsed.keys, parsed.server))
+    path = folder / "station.yaml"
     config.save(path)
-    command = [sys.executable, "-P", "-m", "robot_bridge.station", str(path)]
+    command, variables = _station(config, path)
     try:
         while True:
-            code = subprocess.run(command, check=False).returncode
+            code = subprocess.run(command, env=variables, check=False).returncode
             if code == EXIT_UNUSABLE:
                 return EXIT_UNUSABLE
             if parsed.once and code == 0:
@@ -59,6 +61,13 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print(f"{config.station_id} plays no more", file=sys.stderr)
     return 0
+
+
+def _station(config: StationConfig, file: Path) -> tuple[list[str], dict[str, str] | None]:
+    """Return the command that runs the station, and its environment; LeRobot's devices need LeRobot's."""
+    if not any(is_lerobots(spec) for spec in (config.robot, config.teleop)):
+        return module_command(Path(sys.executable), STATION, [str(file)]), None
+    return module_command(lerobot_python(), STATION, [str(file)]), environment_variables(file.parent / LINKS)
 
 
 def _keys(own: str, server: str) -> dict[str, str]:
@@ -70,17 +79,12 @@ def _keys(own: str, server: str) -> dict[str, str]:
     return {"secret_file": str(secret_path(own)), "server_public_key": public}
 
 
-def _config(file: Path, *, address: str, name: str, link: Mapping[str, str]) -> StationConfig:
+def _config(workcell: WorkcellWords, *, address: str, name: str, link: Mapping[str, str]) -> StationConfig:
     """Return the station's configuration; raises `OptionError` for what does not belong there."""
     host, _, port = address.rpartition(":")
     if not (host and port.isdigit()):
         raise OptionError(f"--to is {address!r}; write it as HOST:PORT, for example 127.0.0.1:5600")
-    try:
-        plain: Any = yaml.safe_load(file.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise OptionError(f"{file} cannot be read: {error}; write it as docs/robots.md shows") from error
-    if not isinstance(plain, dict) or "robot" not in plain:
-        raise OptionError(f"{file} has no 'robot: {{target: …, args: {{…}}}}'; write it as docs/robots.md shows")
+    check_plugins(workcell.plain)
     given = {
         **link,
         "session": ANY_SESSION,
@@ -88,7 +92,4 @@ def _config(file: Path, *, address: str, name: str, link: Mapping[str, str]) -> 
         "control_endpoint": f"tcp://{host}:{port}",
         "inference_endpoint": f"tcp://{host}:{int(port) + 1}",
     }
-    config = options_from(StationConfig, {**given, **plain}, where=str(file))
-    assert config.robot is not None
-    check_args(config.robot)
-    return config
+    return options_from(StationConfig, {**given, **workcell.plain}, where=workcell.where)

@@ -39,14 +39,16 @@ class EpisodePlayer:
         expert: Expert | None = None,
         supervisor: Supervisor | None = None,
         perturbation: Perturbation | None = None,
-        link: PolicyLink,
+        link: PolicyLink | None,
         options: PlaybackOptions,
         takeover: TakeoverOptions | None = None,
         delay: DelayEstimate | None = None,
         reports: bool = False,
         on_tick: Callable[[], None],
     ) -> None:
-        """`takeover` and `delay`, which is measured over all episodes of a link, are for robots.
+        """`link` is None where nothing but demonstrations is played.
+
+        `takeover` and `delay`, which is measured over all episodes of a link, are for robots.
 
         `reports`: whether a simulator's episodes come with a `PlaybackReport`, as a robot's do.
         """
@@ -79,6 +81,8 @@ class EpisodePlayer:
         official = None if plan.initial_state is None else {"initial_state": plan.initial_state}
         self._env.reset(seed=derive_seed(plan.seed, "env"), options=official)
         if plan.actor is Actor.POLICY:
+            if self._link is None:
+                raise OptionError(f"episode {plan.episode_id} is a policy's, and there is no link to one; plan a demonstration")
             self._playback = PolicyPlayback(
                 plan,
                 link=self._link,

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 
 from opentau.config import build
-from opentau.errors import RobotError
+from opentau.errors import OptionError, RobotError
 from opentau.types import Interface, Outcome, Reading
 from robot_bridge.robots.arm import Arm, MotorHealth
 from robot_bridge.robots.calibration import GRIPPER, JOINTS, read_calibration, units_of
 from robot_bridge.robots.cameras import Camera
 from robot_bridge.robots.feetech import FeetechBus, describe_status
 from robot_bridge.robots.registers import BROADCAST_ID, TICKS_PER_TURN
+from robot_bridge.teleops.trigger import Trigger
 
+NAMES = tuple(f"{joint}.pos" for joint in JOINTS)
 _HEALTH_EVERY_S = 1.0
 _SAME_STEP_S = 0.004
 
@@ -58,12 +60,12 @@ class So101Follower:
         self._step_s = 1 / control_hz
         self._health_due = 0.0
         self._known: tuple[np.ndarray, float] | None = None
-        names, units = tuple(f"{joint}.pos" for joint in JOINTS), units_of(use_degrees=use_degrees)
+        units = units_of(use_degrees=use_degrees)
         self.interface = Interface(
             cameras={name: camera.shape for name, camera in self._cameras.items()},
-            state_names=names,
+            state_names=NAMES,
             state_units=units,
-            action_names=names,
+            action_names=NAMES,
             action_units=units,
             action_space="absolute_joint",
             control_hz=control_hz,
@@ -160,33 +162,37 @@ class _Unhealthy(RobotError):
 class So101Leader:
     """The arm that a human moves. Its motors stay off.
 
-    Its dead-man is the trigger: squeezing it takes control, and the arm keeps control while hands move it; let go, it lies
-    still, and control goes back after `release_s`. A key would need the hand that holds the arm.
+    Its dead-man's switch is its trigger (`Trigger`).
     """
 
     def __init__(
         self,
         *,
+        interface: Interface,
         port: str,
         calibration: str,
-        use_degrees: bool = True,
         squeeze_percent: float = 10.0,
         release_s: float = 1.0,
         still_percent: float = 0.5,
         reply_timeout_s: float = 0.02,
     ) -> None:
-        """The trigger counts as squeezed below `squeeze_percent` of its range, the arm as still within `still_percent`."""
+        """`interface`: of the robot that it moves, whose units it takes; `OptionError` for one that is no SO-101.
+
+        The trigger counts as squeezed below `squeeze_percent` of its range, the arm as still within `still_percent`.
+        """
+        use_degrees = next((each for each in (True, False) if interface.action_units == units_of(use_degrees=each)), None)
+        if interface.action_names != NAMES or use_degrees is None:
+            raise OptionError(
+                f"an SO-101's leader moves {list(NAMES)}, and this robot has {list(interface.action_names)} in "
+                f"{list(interface.action_units)}; use another device"
+            )
         self._arm = Arm(
             FeetechBus(port, reply_timeout_s=reply_timeout_s), read_calibration(calibration), use_degrees=use_degrees
         )
-        self._squeeze_percent = squeeze_percent
-        self._release_s = release_s
-        self._still_ticks = still_percent / 100 * TICKS_PER_TURN
+        still_ticks = still_percent / 100 * TICKS_PER_TURN
+        self._trigger = Trigger(squeezed_below=squeeze_percent, still_within=still_ticks, release_s=release_s)
         self._ticks: dict[int, int] = {}
         self._read_at = float("-inf")
-        self._rest: dict[int, int] = {}
-        self._moved_at = float("-inf")
-        self._is_held = False
 
     def connect(self) -> None:
         """Open the bus and switch the motors off, so that hands can move the arm."""
@@ -200,12 +206,9 @@ class So101Leader:
             raise
 
     def wants_control(self) -> bool:
-        ticks, now = self._read(), time.monotonic()
-        if not self._rest or max(abs(ticks[motor_id] - at) for motor_id, at in self._rest.items()) > self._still_ticks:
-            self._rest, self._moved_at = ticks, now
-        is_squeezed = self._arm.to_units(ticks)[JOINTS.index(GRIPPER)] < self._squeeze_percent
-        self._is_held = is_squeezed or (self._is_held and now - self._moved_at < self._release_s)
-        return self._is_held
+        ticks = self._read()
+        gripper = float(self._arm.to_units(ticks)[JOINTS.index(GRIPPER)])
+        return self._trigger.update(np.array(list(ticks.values())), gripper=gripper, now_s=time.monotonic())
 
     def act(self, state: np.ndarray) -> np.ndarray:
         return self._arm.to_units(self._read())

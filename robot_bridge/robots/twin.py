@@ -56,12 +56,22 @@ def write_emulator(folder: Path, *, plant: dict[str, Any], seed: int = 0) -> Pat
 
 
 def write_workcell(
-    folder: Path, *, control: str, camera: str, image_size: int, limits: dict[str, Any], tasks: dict[str, Any]
+    folder: Path,
+    *,
+    control: str,
+    camera: str,
+    image_size: int,
+    limits: dict[str, Any],
+    tasks: dict[str, Any],
+    corrector: dict[str, Any] | None = None,
 ) -> Path:
-    """Write limits and the station's yaml into a folder, for the emulator that answers at `control`; return the latter."""
+    """Write limits and the station's yaml into a folder, for the emulator that answers at `control`; return the latter.
+
+    `corrector`: arguments of the `ExpertTeleop` that stands in for a human who corrects; None for nobody.
+    """
     (folder / "limits.yaml").write_text(yaml.safe_dump(limits, sort_keys=False))
     source = {"control": control, "camera": camera, "width": image_size, "height": image_size}
-    workcell = {
+    workcell: dict[str, Any] = {
         "robot": {
             "target": "robot_bridge.robots.so101:So101Follower",
             "args": {
@@ -77,6 +87,9 @@ def write_workcell(
         "chunking": {"mode": "blend"},  # which asks nothing of the policy
         "tasks": tasks,
     }
+    if corrector is not None:
+        args = {"control": control, **corrector}
+        workcell["teleop"] = {"target": "robot_bridge.teleops.expert:ExpertTeleop", "args": args}
     path = folder / "robot.yaml"
     path.write_text(yaml.safe_dump(workcell, sort_keys=False))
     return path

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from opentau.config import build
+from opentau.config import build, check_args
 from opentau.errors import RobotError
 from opentau.protocols import Operator, Robot, Teleop
 from opentau.types import EpisodePlan, Outcome
@@ -88,8 +88,11 @@ class Workcell:
 
 
 def make_workcell(config: StationConfig, *, folder: Path) -> Workcell:
-    """Build what a station's configuration says; nothing is connected yet."""
+    """Build what a station's configuration says; nothing is connected yet. Raises `OptionError`."""
     assert config.robot is not None, "a workcell is a robot's"
+    check_args(config.robot)
+    if config.teleop:
+        check_args(config.teleop, "interface")
     robot: Robot = build(config.robot)
     teleop: Teleop | None = build(config.teleop, interface=robot.interface) if config.teleop else None
     latch = StopLatch()

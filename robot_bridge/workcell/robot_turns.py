@@ -35,7 +35,7 @@ class RobotTurns:
         """`playback` is None for a demonstration."""
         if playback is None and robot.teleop is None:
             raise OptionError(f"episode {plan.episode_id} is a demonstration on a robot; set `teleop` to the human's device")
-        self._robot = robot
+        self._robot, self._drive = robot, robot.drive
         self._teleop = robot.teleop
         self._playback = playback
         self._track = track
@@ -49,9 +49,9 @@ class RobotTurns:
         proposed = self._receive(tick)
         before = self._takeover.phase
         phase = self._takeover.step(
-            is_held=self._teleop is not None and self._teleop.wants_control(),
-            is_still=self._robot.is_still,
-            gap=self._robot.gap_to(pose),
+            is_held=self._is_held(),
+            is_still=self._drive.is_still,
+            gap=self._drive.gap_to(pose),
             has_plan=proposed is not None,
         )
         if phase in (Phase.AUTONOMOUS, Phase.RESUME):
@@ -61,6 +61,11 @@ class RobotTurns:
             played = self._play_human(observation, phase, pose)
         self._heed(played)
         return self._turn(phase, played, proposed), played
+
+    def _is_held(self) -> bool:
+        if self._teleop is None:
+            return False
+        return (self._playback is None and self._options.demonstrator_holds) or self._teleop.wants_control()
 
     def _receive(self, tick: int) -> np.ndarray | None:
         """Take what has arrived; return the policy's action for this tick, if it has one."""
@@ -85,7 +90,7 @@ class RobotTurns:
             assert self._teleop is not None, "only a device takes over"
             return self._robot.play(np.asarray(self._teleop.act(observation["state"]), np.float32))
         if phase is Phase.ALIGN and self._options.moves_robot and pose is not None:
-            return self._robot.play(self._robot.pose_as_action(pose), speed=self._options.align_speed)
+            return self._robot.play(self._drive.pose_as_action(pose), speed=self._options.align_speed)
         return self._robot.rest()
 
     def _interrupt(self, *, was: Phase) -> None:
@@ -94,10 +99,10 @@ class RobotTurns:
 
     def _heed(self, played: Played) -> None:
         """Drop plans that no longer fit the robot: it moved on its own, or stood still unplanned for long."""
-        self._is_wandering = played.executed.level is Hold.SAFE_POSE and not self._robot.is_still
-        has_stalled = played.num_missed >= self._robot.stale_after_ticks
+        self._is_wandering = played.executed.level is Hold.SAFE_POSE and not self._drive.is_still
+        has_stalled = played.num_missed >= self._drive.stale_after_ticks
         if has_stalled:
-            self._robot.forgive_stall()
+            self._drive.forgive_stall()
         if self._playback is not None and (self._is_wandering or has_stalled):
             self._playback.interrupt()
         self._track.num_clipped_actions += bool(played.executed.clips.any())
@@ -110,5 +115,5 @@ class RobotTurns:
             executed_action=played.executed.action,
             policy_action=proposed,
             subtask=self._playback.said if self._playback is not None and phase is Phase.AUTONOMOUS else "",
-            robot=self._robot.columns(played.executed, phase),
+            robot=self._drive.columns(played.executed, phase),
         )

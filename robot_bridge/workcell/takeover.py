@@ -21,6 +21,8 @@ class TakeoverOptions:
     """That part of the velocity limits."""
     release_ticks: int = 5
     """Control ticks without the dead-man switch after which the policy gets the robot back."""
+    demonstrator_holds: bool = False
+    """Whether whoever demonstrates has the robot throughout, without a switch."""
 
     def __post_init__(self) -> None:
         if not 0 < self.align_tolerance <= 1 or not 0 < self.align_speed <= 1 or self.release_ticks < 1:

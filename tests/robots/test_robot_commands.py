@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -21,9 +22,10 @@ import yaml
 from opentau.cli.main import main
 from opentau.data.lerobot.dataset import Dataset
 from opentau.errors import RobotError
-from opentau.types import Outcome, Source
+from opentau.types import Outcome, Phase, Source
 from robot_bridge.robots.calibration import JOINTS, read_calibration
 from robot_bridge.robots.emulator_control import EmulatorClient
+from robot_bridge.workcell.safety import Clip
 from tests.robots.calibrated import CALIBRATION, PATIENT_S, ZERO_TICKS
 
 FOLLOWER, LEADER = "robot_bridge.robots.so101:So101Follower", "robot_bridge.robots.so101:So101Leader"
@@ -210,7 +212,8 @@ def test_demonstrations_are_recorded_and_the_pictures_then_match_the_dataset(
 
     arguments = ["--into", str(into), "--prompt", "pick up the cube", "--episodes", "2", "--lossless"]
     limits = {f"{joint}.pos": {"low": -80, "high": 100, "velocity": 200, "acceleration": 2000} for joint in JOINTS}
-    (tmp_path / "limits.yaml").write_text(yaml.safe_dump({"axes": limits}))
+    limits["shoulder_pan.pos"]["high"] = 22.0  # 0.4 rad are 22.9 degrees
+    (tmp_path / "limits.yaml").write_text(yaml.safe_dump({"axes": limits, "max_reading_age_s": 2.0}))
     arguments += ["--limits", str(tmp_path / "limits.yaml")]
     assert run_with_stderr("robot", "record", path, *arguments, on_line=act) == 0
     shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()[:-1]]
@@ -224,6 +227,10 @@ def test_demonstrations_are_recorded_and_the_pictures_then_match_the_dataset(
     assert (episode.reward[-1], episode.reward[:-1].max()) == (1, 0)
     moved = episode.action[-1, 0] - episode.action[0, 0]
     assert moved > 10
+    assert episode.action[-1, 0] == 22.0, "the box is the limits', whatever the leader says"
+    assert episode.robot["clip_mask"][-1, 0] == Clip.BOX
+    assert set(episode.robot["fsm_state"]) == {Phase.HUMAN}, "the way to the leader is no part of it"
+    assert (episode.limits_id, len(episode.limits_id)) == (dataset.load(1).limits_id, 64)
     assert np.abs(np.diff(episode.action, axis=0)).max() <= 200 / 20 + 1e-3
     assert abs(episode.state[-1, 0] - episode.action[-1, 0]) < 1.0
     assert dataset.interface.action_units[0] == "deg"
@@ -234,6 +241,33 @@ def test_demonstrations_are_recorded_and_the_pictures_then_match_the_dataset(
     findings = {finding["name"]: finding for finding in json.loads(capsys.readouterr().out)}
     assert (checked, findings["picture front"]["is_good"]) == (0, True), findings["picture front"]
     assert (tmp_path / "check-front.png").exists()
+
+
+def test_the_stop_ends_a_demonstration_and_it_is_made_again(programs, typed, calibration_file, tmp_path, capsys):
+    follower, leader = programs(), programs("leader")
+    path, into = arm_yaml(tmp_path / "arm.yaml", calibration_file, follower, leader), tmp_path / "demos"
+    limits = {f"{joint}.pos": {"low": -80, "high": 100, "velocity": 200, "acceleration": 2000} for joint in JOINTS}
+    (tmp_path / "limits.yaml").write_text(yaml.safe_dump({"axes": limits, "max_reading_age_s": 2.0}))
+    asked: list[str] = []
+
+    def act(line: str) -> None:
+        if line.startswith("Episode"):
+            asked.append(line)
+            is_first = len(asked) == 1
+            typed("\n")
+            later = (lambda: os.kill(os.getpid(), signal.SIGUSR1)) if is_first else (lambda: typed("\n"))
+            threading.Timer(1.0, later).start()
+        elif line.startswith("the stop is set"):
+            threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGUSR2)).start()
+        elif line.startswith(("episode", "Hold the arm")):
+            asked.append(line)
+            typed("\n" if line.startswith("Hold") else "")
+
+    options = [f"limits={tmp_path / 'limits.yaml'}", "--into", str(into), "--prompt", "p", "--episodes", "1", "--lossless"]
+    assert run_with_stderr("robot", "record", path, *options, on_line=act) == 0
+    assert asked[1] == "episode 0 is not kept: stopped: SIGUSR1"
+    assert len([line for line in asked if line.startswith("Episode 0")]) == 2
+    assert len(Dataset(into)) == 1
 
 
 def test_the_emulator_program_resets_its_plant_and_refuses_unknown_verbs(programs):

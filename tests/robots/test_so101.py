@@ -6,13 +6,15 @@ import dataclasses
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from opentau.errors import RobotError
+from opentau.errors import OptionError, RobotError
 from opentau.protocols import Robot, Teleop
 from robot_bridge.robots.calibration import GRIPPER, JOINTS, write_calibration
+from robot_bridge.robots.emulator import BusEmulator
 from robot_bridge.robots.plant import FirstOrderArm
 from robot_bridge.robots.so101 import So101Follower, So101Leader
 from tests.robots.calibrated import CALIBRATION, PATIENT_S
@@ -200,12 +202,14 @@ def test_the_gripper_gets_half_its_torque_and_the_gains_are_written(follower):
     assert emulator.bus.servos[0].value("Max_Torque_Limit") == 1000
 
 
-def test_squeezing_takes_control_moving_keeps_it_and_lying_still_gives_it_back(emulated, calibration_file):
+def leader_of(follower: So101Follower, emulator: BusEmulator, calibration_file: Path, **options: float) -> So101Leader:
+    path = str(calibration_file)
+    return So101Leader(interface=follower.interface, port=emulator.link, calibration=path, reply_timeout_s=PATIENT_S, **options)
+
+
+def test_squeezing_takes_control_moving_keeps_it_and_lying_still_gives_it_back(emulated, follower, calibration_file):
     emulator = emulated(plant=FirstOrderArm(start=START), name="leader")
-    leader = So101Leader(
-        port=emulator.link, calibration=str(calibration_file), release_s=0.3, still_percent=0.5, reply_timeout_s=PATIENT_S
-    )
-    offered: Teleop = leader
+    offered: Teleop = leader_of(follower()[1], emulator, calibration_file, release_s=0.3, still_percent=0.5)
     offered.connect()
     try:
         closed = (CALIBRATION[GRIPPER].range_min - 2048) * 2 * np.pi / 4096
@@ -233,6 +237,21 @@ def test_squeezing_takes_control_moving_keeps_it_and_lying_still_gives_it_back(e
         assert offered.verdict() is None
     finally:
         offered.close()
+
+
+@pytest.mark.parametrize("use_degrees", [True, False])
+def test_the_leader_speaks_in_the_units_of_the_arm_that_it_moves(emulated, follower, calibration_file, use_degrees):
+    _, arm = follower(use_degrees=use_degrees)
+    leader = leader_of(arm, emulated(plant=FirstOrderArm(start=START), name="leader"), calibration_file)
+    arm.connect()
+    leader.connect()
+    try:
+        np.testing.assert_allclose(leader.pose(), arm.read().state, atol=0.2)
+    finally:
+        leader.close()
+    other = dataclasses.replace(arm.interface, action_units=("rad",) * 6)
+    with pytest.raises(OptionError, match="use another device"):
+        So101Leader(interface=other, port="x", calibration=str(calibration_file))
 
 
 def test_without_the_drivers_packages_the_error_names_the_extra():

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from envs.twin.environment import So101Env
-from opentau.types import Interface, require_same_interface
+from opentau.cli.robot_twin import CORRECTOR
+from opentau.protocols import ScriptedTeleop
+from opentau.types import Actor, EpisodePlan, Interface, require_same_interface
 from robot_bridge.robots.so101 import So101Follower
+from robot_bridge.teleops.expert import ExpertTeleop
 from tests.robots.calibrated import PATIENT_S
 
 SIZE = 64
@@ -34,12 +39,12 @@ def twin(programs, tmp_path):
         max_image_age_s=5.0,
     )
     robot.connect()
-    yield arm.client, robot
+    yield SimpleNamespace(client=arm.client, control=arm.control, robot=robot)
     robot.close()
 
 
 def test_the_driver_offers_what_the_environment_does_and_sees_and_moves_the_same(twin):
-    client, robot = twin
+    client, robot = twin.client, twin.robot
     env = So101Env(image_size=SIZE)
     require_same_interface(
         policy=Interface.from_dict(env.metadata["interface"]), station=robot.interface, station_id="the twin on its bus"
@@ -58,3 +63,29 @@ def test_the_driver_offers_what_the_environment_does_and_sees_and_moves_the_same
         assert np.abs(seen.images["front"].astype(int) - expected["images"]["front"]).mean() < 2.0
     assert np.abs(seen.state - start).max() > 8
     env.close()
+
+
+def test_the_tasks_expert_takes_the_arm_over_by_the_supervisors_rule_and_brings_the_cube_home(twin):
+    always = {"args": {"random_takeover_probability": 1.0, "keep_probability": 1.0, "no_progress_ticks": None}}
+    supervisor = CORRECTOR["supervisor"] | always
+    teleop = ExpertTeleop(interface=twin.robot.interface, control=twin.control, **CORRECTOR | {"supervisor": supervisor})
+    assert isinstance(teleop, ScriptedTeleop), "the station tells it which episode begins"
+    plan = EpisodePlan(index=0, episode_id="e/0", task_id="t/0", seed=3, actor=Actor.POLICY, policy_id="p", is_supervised=True)
+    twin.client.ask("reset", seed=3)
+    teleop.connect()
+    try:
+        teleop.start(dataclasses.replace(plan, is_supervised=False))
+        assert not any(teleop.wants_control() for _ in range(240))
+        teleop.start(plan)
+        held, deadline = [], time.monotonic() + 60.0
+        while not twin.client.ask("is_success"):
+            assert time.monotonic() < deadline, "the expert does not bring the cube to the disc"
+            held.append(teleop.wants_control())
+            if held[-1]:
+                twin.robot.command(teleop.act(twin.robot.read().state))
+                time.sleep(1 / 30)
+        begun = held.index(True)
+        assert 24 <= begun <= 144, "by chance, in that part of an episode"
+        assert all(held[begun:])
+    finally:
+        teleop.close()

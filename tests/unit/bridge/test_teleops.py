@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from opentau.errors import RobotError
-from opentau.types import Interface, Outcome
+from opentau.errors import OptionError, RobotError
+from opentau.types import Actor, EpisodePlan, Interface, Outcome
 from robot_bridge.teleops.gamepad import AXIS, BUTTON, EVENT, INITIAL, GamepadTeleop
 from robot_bridge.teleops.jogging import LEAD_S, Jog
 from robot_bridge.teleops.keyboard import KeyboardTeleop
+from robot_bridge.teleops.recorded import RecordedTeleop
 from robot_bridge.teleops.terminal import Terminal as Reader
 
 JOINTS = ("pan.pos", "lift.pos", "gripper.pos")
@@ -198,3 +199,64 @@ def test_back_stops_and_start_rearms(pad: Pad) -> None:
 def test_a_missing_gamepad_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(RobotError, match="cannot be opened: No such file"):
         GamepadTeleop(interface=arm(), device=str(tmp_path / "js9")).connect()
+
+
+def plan(seed: int) -> EpisodePlan:
+    return EpisodePlan(index=0, episode_id=f"e/{seed}", task_id="arm/0", seed=seed, actor=Actor.POLICY, policy_id="p")
+
+
+def play(teleop: RecordedTeleop, *, num_ticks: int, aligned_after: int = 0) -> dict[int, np.ndarray]:
+    """Return what the device asked for, by tick, of a robot that takes so many ticks to come to it."""
+    asked, num_held = {}, 0
+    for tick in range(num_ticks):
+        num_held = num_held + 1 if teleop.wants_control() else 0
+        if num_held > 1 + aligned_after:  # the first tick pauses the policy
+            asked[tick] = teleop.act(STATE)
+    return asked
+
+
+def test_a_recorded_motion_is_played_once_the_robot_has_come_to_it_and_in_every_episode_anew(tmp_path: Path) -> None:
+    motion = np.arange(15, dtype=np.float32).reshape(5, 3)
+    np.save(tmp_path / "m.npy", motion)
+    teleop = RecordedTeleop(interface=arm(), motions=[str(tmp_path / "m.npy")], at_ticks=[4, 30], patience_ticks=10)
+    for seed in (1, 2):
+        teleop.start(plan(seed))
+        assert teleop.pose() is None
+        asked = play(teleop, num_ticks=12, aligned_after=3)
+        assert list(asked) == [8, 9, 10, 11]
+        np.testing.assert_array_equal(np.stack(list(asked.values())), motion[:4])
+        np.testing.assert_array_equal(teleop.pose(), motion[4])
+
+
+def test_a_robot_that_does_not_come_to_the_motion_is_let_go(tmp_path: Path) -> None:
+    np.save(tmp_path / "m.npy", np.zeros((5, 3), np.float32))
+    teleop = RecordedTeleop(interface=arm(), motions=[str(tmp_path / "m.npy")], at_ticks=[2], patience_ticks=10)
+    teleop.start(plan(1))
+    held = [teleop.wants_control() for _ in range(30)]
+    assert np.flatnonzero(held).tolist() == list(range(2, 13))
+
+
+def test_the_episodes_seed_chooses_among_motions(tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.npy" for number in range(3)]
+    for number, file in enumerate(files):
+        np.save(file, np.full((2, 3), number, np.float32))
+    teleop = RecordedTeleop(interface=arm(), motions=[str(file) for file in files], at_ticks=[0])
+
+    def chosen(seed: int) -> int:
+        teleop.start(plan(seed))
+        assert teleop.wants_control()
+        return int(teleop.pose()[0])
+
+    assert {chosen(seed) for seed in range(30)} == {0, 1, 2}
+    assert [chosen(seed) for seed in range(10)] == [chosen(seed) for seed in range(10)]
+
+
+def test_what_is_no_motion_of_the_robot_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "m.npy", np.full((5, 3), np.nan, np.float32))
+    np.save(tmp_path / "wide.npy", np.zeros((5, 4), np.float32))
+    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
+    for name in ("m.npy", "wide.npy", "objects.npy", "absent.npy"):
+        with pytest.raises(OptionError, match="motion"):
+            RecordedTeleop(interface=arm(), motions=[str(tmp_path / name)], at_ticks=[0])
+    with pytest.raises(OptionError, match="at least one"):
+        RecordedTeleop(interface=arm(), motions=[], at_ticks=[0])
