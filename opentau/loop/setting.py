@@ -13,6 +13,7 @@ import msgspec
 import torch
 
 from opentau import events
+from opentau.data.images import ImageFit
 from opentau.loop.mixing import mixture_data
 from opentau.loop.options import LoopOptions
 from opentau.loop.run import Run
@@ -88,9 +89,14 @@ class Setting:
         """Rows and columns of the images as the policy sees them."""
         return start_config(self.policy_start()).vision.image_size
 
+    @property
+    def image_fit(self) -> ImageFit:
+        """How images are brought to that size."""
+        return start_config(self.policy_start()).image_fit
+
     def mixture(self) -> MixtureData | None:
         """Return what trainings are mixed with, or None for nothing; reads all of it."""
-        return mixture_data(self.options.mixture, main=self.interface, image_size=self.image_size)
+        return mixture_data(self.options.mixture, main=self.interface, image_size=self.image_size, image_fit=self.image_fit)
 
     def load_policy(self, checkpoint: Path) -> VLAPolicy:
         """Load a checkpoint of ours with the options of `inference`."""

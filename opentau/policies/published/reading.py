@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from opentau.data.codec import Codec
+from opentau.data.images import ImageFit
 from opentau.errors import CheckpointError, OptionError
 from opentau.policies.config import FastIds, PolicyConfig, TextHead
 from opentau.policies.family import MAX_DIM, PI0_PROMPT_TOKENS, PI05_PROMPT_TOKENS
@@ -43,6 +44,8 @@ class ReadOptions:
     """Where the configuration does not name it."""
     prompt_template: str | None = None
     """None for that of the project."""
+    image_fit: ImageFit | None = None
+    """How images are brought to the tower's size; None for TensorAuto's way with its checkpoints, and ours with others."""
     dataset: int | None = None
     """Which dataset's scaling is taken, where there are several."""
     norm_stats: Path | None = None
@@ -103,10 +106,13 @@ def read_published(folder: Path, *, options: ReadOptions | None = None) -> Publi
         vision_heads=options.vision_heads,
     )
     if project == TENSORAUTO:
-        config = dataclasses.replace(config, prompt_template=TENSORAUTO_TEMPLATE if is_pi05 else config.prompt_template)
+        template = TENSORAUTO_TEMPLATE if is_pi05 else config.prompt_template
+        config = dataclasses.replace(config, prompt_template=template, image_fit=ImageFit.TENSORAUTO)
         config, weights = _with_action_rows(dataclasses.replace(config, lowest_state_bin=0), weights)
     if options.prompt_template is not None:
         config = dataclasses.replace(config, prompt_template=options.prompt_template)
+    if options.image_fit is not None:
+        config = dataclasses.replace(config, image_fit=options.image_fit)
     ours, unused = _renamed(config, weights, source=str(folder))
     return Published(
         project=project,
