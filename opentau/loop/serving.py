@@ -10,6 +10,7 @@ from pathlib import Path
 from opentau import events
 from opentau.errors import OptionError
 from opentau.events import EventLog
+from opentau.loop.chunk_values import choice_by_value
 from opentau.loop.lerobot_options import require_askable
 from opentau.loop.options import LoopOptions
 from opentau.policies.lerobot.folder import LeRobotFolder, is_lerobot_folder
@@ -42,7 +43,10 @@ def served_policy(
     is_remote = is_remote_policy(checkpoint)
     if not is_remote and not is_lerobot_folder(checkpoint):
         require_checkpoint_fits(checkpoint, options, interface=interface)
-        yield load_policy(checkpoint, options, indicator=indicator)
+        policy = load_policy(checkpoint, options, indicator=indicator)
+        if options.inference.critic is not None:
+            policy.choose_by(choice_by_value(Path(options.inference.critic).expanduser(), served=policy, options=options))
+        yield policy
         return
     if indicator is not None:
         raise OptionError(f"{checkpoint} is no policy of OpenTau's and knows no indicator; leave evaluation.final_indicators")

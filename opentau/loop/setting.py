@@ -13,6 +13,7 @@ import msgspec
 import torch
 
 from opentau import events
+from opentau.checkpoint import read_manifest
 from opentau.data.images import ImageFit
 from opentau.loop.mixing import mixture_data
 from opentau.loop.options import LoopOptions
@@ -72,11 +73,14 @@ class Setting:
     def play_inputs(self) -> dict[str, Any]:
         """What an episode of a policy depends on beside the checkpoint."""
         options = self.options
+        inference = identifying(asdict(options.inference))
+        if options.inference.critic is not None:
+            inference["critic"] = read_manifest(Path(options.inference.critic).expanduser())["id"]
         return {
             "execute_horizon": options.rollout.execute_horizon,
             "delay_ticks": options.rollout.delay_ticks,
             "batch_size": options.rollout.batch_size,
-            **identifying(asdict(options.inference)),
+            **inference,
             **({} if options.rollout.chunking is None else {"chunking": asdict(options.rollout.chunking)}),
         }
 

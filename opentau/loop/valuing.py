@@ -17,6 +17,7 @@ from opentau.data.labels import Labels
 from opentau.data.lerobot.dataset import Dataset
 from opentau.data.vlm.samples import QuestionSource
 from opentau.errors import OptionError
+from opentau.loop.chunk_values import fit_chunk_values
 from opentau.loop.frames import frame_table
 from opentau.loop.mixing import mixture_inputs
 from opentau.loop.options import LoopOptions
@@ -53,7 +54,8 @@ def fit_critic(
 
     def work(work: StageWork) -> None:
         with joined(stage) as world:
-            frames, fit = _critic_fit(setting, work, stage, policy=policy, episodes=episodes, start=start, world=world)
+            served, fit = _critic_fit(setting, work, stage, policy=policy, episodes=episodes, start=start, world=world)
+            frames = fit.frames
             num_folds = options.value.fit.num_folds if is_labelled and options.value.fit.num_folds > 1 else 0
             num_updates, num_fits = options.value.fit.num_updates, num_folds + 1
             values = fit.out_of_fold(num_fits=num_fits) if num_folds else None
@@ -61,6 +63,15 @@ def fit_critic(
             if is_labelled and values is None:
                 # With a single fold the labels rest on what the critic was fitted on: a comparison, see value.fit.num_folds.
                 values = fit.scored(critic)
+            if options.value.scores_chunks:
+                knows = fit_chunk_values(
+                    fit,
+                    policy=served,
+                    num_actions=options.rollout.execute_horizon,
+                    cache_dir=setting.run.directory / FEATURES_FOLDER,
+                    directory=work.output,
+                )
+                work.summary.update({name: round(value, 4) for name, value in knows.items()})
         if not world.is_first:
             return
         save_critic(critic, work.output)
@@ -83,6 +94,7 @@ def fit_critic(
         "seed": options.seed,
         **_critic_start(options),
         **({"labels": True} if is_labelled and not iteration else {}),
+        **({"chunks": options.rollout.execute_horizon} if options.value.scores_chunks else {}),
     }
     return setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work, is_joint=True)
 
@@ -147,7 +159,8 @@ def _critic_fit(
     episodes: Sequence[Product],
     start: Product | None,
     world: World,
-) -> tuple[ValueTable, CriticFit]:
+) -> tuple[VLAPolicy, CriticFit]:
+    """Return the policy whose features the critic reads, and how it is fitted."""
     options = setting.options
     frames = ValueTable(table=frame_table(setting, episodes), max_steps=setting.max_steps)
     served = setting.load_policy(policy.path)
@@ -172,7 +185,7 @@ def _critic_fit(
         pretrained=Path(options.value.pretrained).expanduser() if options.value.pretrained else None,
         questions=_critic_questions(setting, served),
     )
-    return frames, fit
+    return served, fit
 
 
 def _critic_start(options: LoopOptions) -> dict[str, Any]:

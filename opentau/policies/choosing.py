@@ -4,23 +4,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from opentau.policies.prefix import Prefix
+from opentau.types import PolicyRequest
 
 
 class ChunkScorer(Protocol):
-    """Says how good candidates are; nothing in it waits for the device."""
+    """Says how good candidates are, encoded in the dimensions of the served robot."""
 
-    def __call__(self, prefix: Prefix, candidates_BNHA: Tensor) -> Tensor:
+    def __call__(self, requests: Sequence[PolicyRequest], prefix: Prefix, candidates_BNHA: Tensor) -> Tensor:
         """Return scores, [B, N], higher for better ones."""
         ...
 
 
-def agreement(prefix: Prefix, candidates_BNHA: Tensor) -> Tensor:
+def agreement(requests: Sequence[PolicyRequest], prefix: Prefix, candidates_BNHA: Tensor) -> Tensor:
     """Return minus the mean distance to the other candidates, [B, N] (a `ChunkScorer`): the best is nearest to all others."""
     count = candidates_BNHA.shape[1]
     apart_BNNHA = candidates_BNHA[:, :, None] - candidates_BNHA[:, None]

@@ -41,7 +41,8 @@ class FlowDrawing:
         repeated = [request for request in requests for _ in range(count)]
         candidates_BHA = self._drawn(repeated, prefix=prefix.repeated(count), unguided=unguided and unguided.repeated(count))
         candidates_BNHA = candidates_BHA.unflatten(0, (-1, count))
-        return best(candidates_BNHA, self.score(prefix, candidates_BNHA[..., : self.processor.interface.action_dim]))
+        own_BNHA = candidates_BNHA[..., : self.processor.interface.action_dim]
+        return best(candidates_BNHA, self.score(requests, prefix, own_BNHA))
 
     def _drawn(self, requests: Sequence[PolicyRequest], *, prefix: Prefix, unguided: Prefix | None) -> Tensor:
         """Return a chunk for each row of a prefix; rows of one request side by side differ in their noise."""

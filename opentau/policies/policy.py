@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from opentau.checkpoint import read_manifest
 from opentau.errors import OptionError, PolicyError
 from opentau.policies.answering import answer, spoken_chunks
+from opentau.policies.choosing import ChunkScorer
 from opentau.policies.config import IndicatorPlace
 from opentau.policies.drawing import FlowDrawing
 from opentau.policies.holding import LastChunks
@@ -68,6 +70,10 @@ class VLAPolicy:
         self._options = options
         self._draw = FlowDrawing(model=model, processor=processor, options=options)
         self._last = LastChunks()
+
+    def choose_by(self, score: ChunkScorer) -> None:
+        """Choose among `options.num_candidates` chunks by this score instead of by agreement."""
+        self._draw = replace(self._draw, score=score)
 
     @property
     def statistics_id(self) -> str:

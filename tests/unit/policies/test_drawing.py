@@ -29,7 +29,7 @@ def _draw(drawing, requests, *, device="cpu"):
 
 def test_the_candidate_that_the_others_agree_with_most_is_chosen_the_first_of_equals():
     candidates = torch.tensor([[0.0, 9.0, 1.0, 1.5], [5.0, -5.0, -5.5, -6.0]])[..., None, None]
-    scores = agreement(None, candidates)
+    scores = agreement([], None, candidates)
     assert scores[0].tolist() == pytest.approx([-11.5 / 3, -24.5 / 3, -9.5 / 3, -9.5 / 3])
     assert best(candidates, scores).flatten().tolist() == [1.0, -5.0]
 
@@ -40,7 +40,7 @@ def test_the_chosen_chunk_is_one_of_the_candidates_and_the_first_has_the_noise_o
     drawing = _drawing(config, vla=vla, num_candidates=5)
     seen = []
 
-    def score(prefix, candidates_BNHA):
+    def score(requests, prefix, candidates_BNHA):
         seen.append(candidates_BNHA)
         return torch.arange(5).flip(0).expand(2, -1)
 
