@@ -87,13 +87,14 @@ def choice_by_value(stage: Path, *, served: VLAPolicy, options: LoopOptions) -> 
         raise CheckpointError(
             f"{stage} holds no critic of observation and chunk; name a value stage of a run with +value.scores_chunks=true"
         )
-    critic = load_critic(folder)
+    critic = load_critic(folder).to(served.device)
     wanted = critic.config.policy_version
     if wanted == served.policy_version:
         return ChoiceByValue(critic, eyes=served, served=served)
     for manifest in sorted(stage.resolve().parent.glob(f"*/{MANIFEST}")):
         if read_manifest(manifest.parent)["id"] == wanted:
-            eyes = VLAPolicy.load(manifest.parent, batch_size=options.rollout.batch_size)
+            device = str(served.device)
+            eyes = VLAPolicy.load(manifest.parent, batch_size=options.rollout.batch_size, device=device)
             return ChoiceByValue(critic, eyes=eyes, served=served)
     raise CheckpointError(
         f"the critic in {stage} reads the features of policy {wanted[:12]}, which is not beside it; keep the stages of its run "

@@ -13,6 +13,7 @@ from opentau.events import EventLog
 from opentau.loop.chunk_values import choice_by_value
 from opentau.loop.lerobot_options import require_askable
 from opentau.loop.options import LoopOptions
+from opentau.loop.placement import serving_device
 from opentau.policies.lerobot.folder import LeRobotFolder, is_lerobot_folder
 from opentau.policies.policy import VLAPolicy
 from opentau.policies.processor import Processor
@@ -83,7 +84,8 @@ def load_policy(checkpoint: Path, options: LoopOptions, *, indicator: str | None
     name = indicator or options.inference.indicator
     guidance = options.inference.guidance if name != "absent" else 1.0
     inference = replace(options.inference, indicator=name, guidance=guidance)
-    return VLAPolicy.load(checkpoint, options=inference, batch_size=options.rollout.batch_size)
+    device = serving_device(options.placement)
+    return VLAPolicy.load(checkpoint, options=inference, batch_size=options.rollout.batch_size, device=device)
 
 
 def _lerobot_process(folder: LeRobotFolder, options: LoopOptions, *, interface: Interface, log_dir: Path) -> PolicyProcess:

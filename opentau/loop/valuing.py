@@ -21,6 +21,7 @@ from opentau.loop.chunk_values import fit_chunk_values
 from opentau.loop.frames import frame_table
 from opentau.loop.mixing import mixture_inputs
 from opentau.loop.options import LoopOptions
+from opentau.loop.placement import free_device_memory
 from opentau.loop.run import Product, StageWork
 from opentau.loop.setting import Setting
 from opentau.policies.policy import VLAPolicy
@@ -53,7 +54,8 @@ def fit_critic(
     is_labelled = bool(iteration) or options.value.labels.demonstration_share is not None
 
     def work(work: StageWork) -> None:
-        with joined(stage) as world:
+        free_device_memory()
+        with joined(stage, devices=options.placement.train) as world:
             served, fit = _critic_fit(setting, work, stage, policy=policy, episodes=episodes, start=start, world=world)
             frames = fit.frames
             num_folds = options.value.fit.num_folds if is_labelled and options.value.fit.num_folds > 1 else 0

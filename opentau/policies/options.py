@@ -15,9 +15,10 @@ FLOW, FAST = "flow", "fast"
 """Where actions come from."""
 TRAINED, GUIDED = "trained", "guided"
 """How a chunk continues committed actions."""
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
 AGREEMENT, VALUE = "agreement", "value"
 """How one of several chunks is chosen."""
-NEWER = ("action_source", "committed", "committed_limit", "num_candidates", "chosen_by", "critic")
+NEWER = ("action_source", "committed", "committed_limit", "num_candidates", "chosen_by", "critic", "precision", "is_recorded")
 """At their defaults these are no part of a run's identity, so that runs from before there were any keep theirs."""
 
 
@@ -43,6 +44,10 @@ class InferenceOptions:
     """Which is played: by 'agreement' the one nearest to all others, by 'value' the one that `critic` expects most of."""
     critic: str | None = None
     """Folder of a value stage that was made with `value.scores_chunks`."""
+    precision: str = FLOAT32
+    """Of a policy's passes: 'float32', or 'bfloat16' with matrices stored so."""
+    is_recorded: bool = False
+    """Whether the steps of the flow are recorded once and replayed, as a CUDA graph; without a GPU there is nothing to gain."""
 
     def __post_init__(self) -> None:
         if self.num_flow_steps < 1:
@@ -51,6 +56,7 @@ class InferenceOptions:
             require_indicator(self.indicator, name="inference.indicator")
         _require_choice(self.action_source, (FLOW, FAST), name="inference.action_source")
         _require_choice(self.committed, (TRAINED, GUIDED), name="inference.committed")
+        _require_choice(self.precision, (FLOAT32, BFLOAT16), name="inference.precision")
         if self.committed_limit <= 0:
             raise OptionError(f"inference.committed_limit is {self.committed_limit}; it must be positive")
         self._check_choice()

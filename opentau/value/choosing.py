@@ -1,6 +1,7 @@
 """Choosing among chunks by a critic that sees them: what comes of an observation and the actions that would be played."""
 
-# Shapes: B observations, N candidates, H actions of a candidate, K those that the critic reads, A action dimensions.
+# Shapes: B observations, N candidates, M = B N, H actions of a candidate, K those that the critic reads, A action dimensions,
+# P features.
 
 from __future__ import annotations
 
@@ -63,5 +64,11 @@ class ChoiceByValue:
             "prompt": torch.from_numpy(prompts).to(device),
         }
         inputs = {name: tensor.repeat_interleave(count, dim=0) for name, tensor in seen.items()}
-        inputs["chunk"] = candidates_BNHA[:, :, : config.sizes.num_actions].flatten(0, 1).float()
-        return expected_value(self._critic(inputs)).unflatten(0, (-1, count))
+        inputs["chunk"] = candidates_BNHA[:, :, : config.sizes.num_actions].flatten(0, 1)
+        with torch.autocast(device.type, enabled=False):
+            value_M = expected_value(self._critic({name: _whole(tensor) for name, tensor in inputs.items()}))
+        return value_M.unflatten(0, (-1, count))
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
