@@ -197,7 +197,7 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
     """Return all weights of one file or of the shards that an index names; damaged ones raise `CheckpointError`."""
     files = [WEIGHTS_FILE]
     if not (folder / WEIGHTS_FILE).exists() and (folder / INDEX_FILE).exists():
-        files = sorted(set(json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))["weight_map"].values()))
+        files = _shards(folder / INDEX_FILE)
     tensors: dict[str, Tensor] = {}
     for file in files:
         try:
@@ -208,6 +208,22 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
                 "Checkpoints in pickle files (.bin, .pt) are not read."
             ) from error
     return tensors
+
+
+def _shards(index: Path) -> list[str]:
+    """Return the files that an index names; one that is damaged, or that leads out of its folder, raises `CheckpointError`."""
+    try:
+        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{index} cannot be read: {type(error).__name__}: {error}. Fetch the checkpoint again."
+        ) from error
+    for file in files:
+        if not isinstance(file, str) or Path(file).name != file:
+            raise CheckpointError(
+                f"{index} names the file {file!r}; shards lie beside their index. Fetch the checkpoint again."
+            )
+    return files
 
 
 def _features(description: Mapping[str, Any], *, project: str) -> tuple[dict[str, tuple[int, int, int]], int, int]:

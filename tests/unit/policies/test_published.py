@@ -138,6 +138,15 @@ def test_a_file_in_shards_is_read_as_one(weights, tmp_path):
     (folder / "model-1.safetensors").write_bytes((folder / "model-1.safetensors").read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=r"model-1\.safetensors cannot be read"):
         read_published(folder, options=OPTIONS)
+    damaged = {
+        "{": r"index\.json cannot be read",
+        "[]": r"index\.json cannot be read",
+        '{"weight_map": {"x": "../model.safetensors"}}': r"names the file '\.\./model\.safetensors'; shards lie beside",
+    }
+    for text, named in damaged.items():
+        (folder / "model.safetensors.index.json").write_text(text)
+        with pytest.raises(CheckpointError, match=named):
+            read_published(folder, options=OPTIONS)
 
 
 def test_openpis_port_is_read_with_its_statistics(weights, tmp_path):
@@ -273,6 +282,11 @@ def test_statistics_of_another_robot_are_refused(weights, tmp_path):
         ("policy_preprocessor.json", "[]", "holds no object"),
         ("policy_preprocessor.json", '{"steps": []}', "0 steps normalizer_processor, exactly one"),
         ("model.safetensors", "broken", r"model\.safetensors cannot be read.*missing or truncated"),
+        (
+            "policy_preprocessor_step_3_normalizer_processor.safetensors",
+            "broken",
+            r"normalizer_processor\.safetensors cannot be read.*missing or truncated",
+        ),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, file, text, named):
