@@ -44,10 +44,7 @@ def served_policy(
     is_remote = is_remote_policy(checkpoint)
     if not is_remote and not is_lerobot_folder(checkpoint):
         require_checkpoint_fits(checkpoint, options, interface=interface)
-        policy = load_policy(checkpoint, options, indicator=indicator)
-        if options.inference.critic is not None:
-            policy.choose_by(choice_by_value(Path(options.inference.critic).expanduser(), served=policy, options=options))
-        yield policy
+        yield load_answering(checkpoint, options, indicator=indicator)
         return
     if indicator is not None:
         raise OptionError(f"{checkpoint} is no policy of OpenTau's and knows no indicator; leave evaluation.final_indicators")
@@ -79,8 +76,16 @@ def require_checkpoint_fits(checkpoint: Path, options: LoopOptions, *, interface
     )
 
 
+def load_answering(checkpoint: Path, options: LoopOptions, *, indicator: str | None = None) -> VLAPolicy:
+    """Load a checkpoint of ours with all that it needs to answer as the options say, the critic of its choice among it."""
+    policy = load_policy(checkpoint, options, indicator=indicator)
+    if options.inference.critic is not None:
+        policy.choose_by(choice_by_value(Path(options.inference.critic).expanduser(), served=policy, options=options))
+    return policy
+
+
 def load_policy(checkpoint: Path, options: LoopOptions, *, indicator: str | None = None) -> VLAPolicy:
-    """Load a checkpoint of ours to be served as the options say; without an indicator there is nothing to guide by."""
+    """Load a checkpoint of ours as the options say, for its features; without an indicator there is nothing to guide by."""
     name = indicator or options.inference.indicator
     guidance = options.inference.guidance if name != "absent" else 1.0
     inference = replace(options.inference, indicator=name, guidance=guidance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -182,6 +183,7 @@ def open_setting(run: Run, options: LoopOptions) -> Setting:
     Only the leader of a crew makes environments; it tells the others what they are.
     """
     torch.set_num_threads(SERVING_THREADS)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it a GPU's products may differ from run to run
     torch.use_deterministic_algorithms(True, warn_only=True)
     keep_freed_memory()
     if not run.crew.leads:

@@ -69,7 +69,8 @@ class _Recording:
                 self._function(*self._arguments)
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # Policies answer in a thread of their own; what other threads do meanwhile is no part of it.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._result = self._function(*self._arguments)
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from opentau.errors import OptionError
 from opentau.policies.prefix import Prefix
 from opentau.types import PolicyRequest
 
@@ -27,6 +28,11 @@ def agreement(requests: Sequence[PolicyRequest], prefix: Prefix, candidates_BNHA
     count = candidates_BNHA.shape[1]
     apart_BNNHA = candidates_BNHA[:, :, None] - candidates_BNHA[:, None]
     return -apart_BNNHA.square().sum(dim=(-2, -1)).sqrt().sum(dim=-1) / (count - 1)
+
+
+def unchosen(requests: Sequence[PolicyRequest], prefix: Prefix, candidates_BNHA: Tensor) -> Tensor:
+    """Raise `OptionError` (a `ChunkScorer`): stands for a choice by value until the critic is given."""
+    raise OptionError("inference.chosen_by is 'value', but no critic was given; give one with VLAPolicy.choose_by")
 
 
 def best(candidates_BNHA: Tensor, score_BN: Tensor) -> Tensor:

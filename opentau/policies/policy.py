@@ -16,12 +16,12 @@ from opentau.errors import OptionError, PolicyError
 from opentau.models.recording import Recorder
 from opentau.models.storing import store_matrices_as
 from opentau.policies.answering import answer, spoken_chunks
-from opentau.policies.choosing import ChunkScorer
+from opentau.policies.choosing import ChunkScorer, agreement, unchosen
 from opentau.policies.config import IndicatorPlace
 from opentau.policies.drawing import FlowDrawing
 from opentau.policies.holding import LastChunks
 from opentau.policies.inputs import PrefixInputs
-from opentau.policies.options import BFLOAT16, FAST, INDICATORS, InferenceOptions
+from opentau.policies.options import BFLOAT16, FAST, INDICATORS, VALUE, InferenceOptions
 from opentau.policies.prefix import Prefix
 from opentau.policies.processor import Processor
 from opentau.policies.vla import VLA
@@ -73,7 +73,8 @@ class VLAPolicy:
         self._indicator = indicator
         self._options = options
         recorder = Recorder() if options.is_recorded else None
-        self._draw = FlowDrawing(model=model, processor=processor, options=options, recorder=recorder)
+        score = unchosen if options.chosen_by == VALUE else agreement
+        self._draw = FlowDrawing(model=model, processor=processor, options=options, score=score, recorder=recorder)
         self._last = LastChunks()
 
     def choose_by(self, score: ChunkScorer) -> None:

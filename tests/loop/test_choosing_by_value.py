@@ -11,7 +11,7 @@ from tests.loop.driving import opentau
 
 pytestmark = pytest.mark.loop
 
-TINY = ("experiment=tiny", "env.args.max_steps=30")
+TINY = ("experiment=tiny",)
 
 
 def digests(runs: Path) -> list[str]:

@@ -92,7 +92,9 @@ def frames(make_table, sketch) -> ValueTable:
     return table_where_actions_decide(make_table, sketch)
 
 
-def policy_of(table: FrameTable, *, version: str = "policy-1", seed: int = 0, candidates: int = 3, **changes) -> VLAPolicy:
+def policy_of(
+    table: FrameTable, *, version: str = "policy-1", candidates: int = 3, chosen_by: str = "agreement", critic=None, **changes
+) -> VLAPolicy:
     config = nano(
         cameras=("agentview",), state_dim=4, action_dim=2, image_size=SIZE, width=32, depth=1, action_horizon=HORIZON, **changes
     )
@@ -103,10 +105,10 @@ def policy_of(table: FrameTable, *, version: str = "policy-1", seed: int = 0, ca
         config, embodiments=[Embodiment.sole(interface, codec)], text_tokenizer=TextTokenizer.shipped(), fast_tokenizer=None
     )
     return VLAPolicy(
-        VLA.create(config, seed=seed),
+        VLA.create(config, seed=0),
         processor=processor,
         policy_version=version,
-        options=InferenceOptions(num_candidates=candidates),
+        options=InferenceOptions(num_candidates=candidates, chosen_by=chosen_by, critic=critic),
         batch_size=2,
     )
 
@@ -149,6 +151,15 @@ def test_the_chunk_that_the_critic_expects_most_of_is_played(frames) -> None:
     for row, chunk in enumerate(chunks):
         expected = policy.processor.decode_action(candidates_BNHA[row, score_BN[row].argmax()].numpy())
         assert np.array_equal(chunk.actions, expected)
+
+
+def test_a_choice_by_value_without_its_critic_is_no_other_choice(frames) -> None:
+    policy = policy_of(frames.table, chosen_by="value", critic="folder")
+    assert policy.features([request(0)]).shape == (1, policy.model.config.feature_dim)
+    with pytest.raises(OptionError, match="no critic was given"):
+        policy.infer([request(0)])
+    policy.choose_by(ChoiceByValue(critic_of(policy), eyes=policy, served=policy))
+    assert len(policy.infer([request(0)])) == 1
 
 
 def test_scores_are_those_of_the_critic_on_what_it_reads_of_frames(frames) -> None:
