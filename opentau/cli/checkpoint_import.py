@@ -12,6 +12,7 @@ from rich.console import Console
 from opentau.cli.compose import compose_config, parser
 from opentau.cli.pairs import pair
 from opentau.config import locate
+from opentau.data.images import ImageFit
 from opentau.data.lerobot.dataset import Dataset
 from opentau.data.lerobot.hub import find_dataset
 from opentau.errors import OptionError
@@ -42,6 +43,7 @@ def main(argv: Sequence[str]) -> int:
             vision_heads=parsed.vision_heads,
             action_horizon=parsed.action_horizon,
             prompt_template=parsed.prompt_template.encode().decode("unicode_escape") if parsed.prompt_template else None,
+            image_fit=ImageFit(parsed.image_fit) if parsed.image_fit else None,
             dataset=parsed.dataset,
             norm_stats=parsed.norm_stats,
         ),
@@ -70,8 +72,16 @@ def _arguments() -> argparse.ArgumentParser:
     arguments.add_argument("--vision-heads", type=int, metavar="N", help="heads of a vision tower other than SigLIP So400m")
     arguments.add_argument("--action-horizon", type=int, metavar="N", help="where the checkpoint does not name it (openpi)")
     arguments.add_argument(
-        "--prompt-template", metavar="TEXT", help="text of a prompt with {prompt} and {state}, \\n for a break"
-    )
+        "--prompt-template", metavar="TEXT",
+        help="text of a prompt with {prompt} and {state}, \\n for a break, <eos> for the end of a text",
+    )  # fmt: skip
+    arguments.add_argument(
+        "--image-fit", choices=[fit.value for fit in ImageFit],
+        help="how images of other sizes are brought to the tower's: centred averages all pixels that shrink into one, openpi "
+        "does too and cuts sides to whole pixels, lerobot takes the nearest two, tensorauto also moves the image to the lower "
+        "right; "
+        "default: tensorauto for TensorAuto OpenTau's checkpoints, centred for others",
+    )  # fmt: skip
     arguments.add_argument("--dataset", type=int, metavar="N", help="whose scaling is taken, of several (TensorAuto OpenTau)")
     arguments.add_argument("--norm-stats", type=Path, metavar="FILE", help="norm_stats.json of the robot, of several (openpi)")
     arguments.add_argument("--json", action="store_true", help="one line of JSON")

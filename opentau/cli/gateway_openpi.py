@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     parsed = arguments.parse_intermixed_args(argv)
     require_loopback(parsed.host)
     checkpoint, config = checkpoint_and_config(parsed.options, command=COMMAND)
-    policy = locate("opentau.loop.serving:load_policy")(checkpoint.path, LoopOptions.from_config(config))
+    policy = locate("opentau.loop.serving:load_answering")(checkpoint.path, LoopOptions.from_config(config))
     named = dict(pair(text, flag="--camera", form="OURS=THEIRS") for text in parsed.camera)
     names = OpenPiNames(
         cameras={camera: f"observation/{camera}" for camera in policy.interface.cameras} | named,

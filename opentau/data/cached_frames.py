@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from opentau.data.cache import FrameCache
-from opentau.data.images import resize_with_pad
+from opentau.data.images import ImageFit, resize_with_pad
 from opentau.data.lerobot.dataset import Dataset
 from opentau.data.resampling import Resampling
 
@@ -28,6 +28,8 @@ class CachedFrames:
     image_size: int
     """N."""
     cache: FrameCache
+    image_fit: ImageFit = ImageFit.CENTRED
+    """How they are brought to N."""
     resampling: Resampling | None = None
     """To another rate than the recorded one."""
     _ticks: tuple[np.ndarray, ...] = field(init=False, repr=False)
@@ -66,9 +68,11 @@ class CachedFrames:
     def _frames(self, episode: int) -> np.ndarray:
         number, position = self._places[episode]
         dataset = self.datasets[number]
-        name = f"{dataset.dataset_id[:16]}-{self.camera}-{self.image_size}/{dataset.frames_id(position, self.camera)}"
+        # Frames that are fitted as they always were keep their names.
+        fit = "" if self.image_fit is ImageFit.CENTRED else f"-{self.image_fit.value}"
+        name = f"{dataset.dataset_id[:16]}-{self.camera}-{self.image_size}{fit}/{dataset.frames_id(position, self.camera)}"
 
         def decode() -> np.ndarray:
-            return resize_with_pad(dataset.frames(position, self.camera), size=self.image_size)
+            return resize_with_pad(dataset.frames(position, self.camera), size=self.image_size, fit=self.image_fit)
 
         return self.cache.frames(name, decode)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from opentau.data.batches import Batch
+from opentau.data.images import ImageFit
 from opentau.errors import DataError
 
 # Shapes: B samples, H actions of a chunk, A and S the policy's action and state dimensions, a and s a source's, N pixels.
@@ -23,6 +24,8 @@ class PolicySizes:
     state_dim: int
     action_dim: int
     action_horizon: int
+    image_fit: ImageFit = ImageFit.CENTRED
+    """How images of other sizes are brought to N."""
 
 
 def fitted(batch: Batch, sizes: PolicySizes, *, part: int) -> Batch:

@@ -11,7 +11,7 @@ import numpy as np
 
 from opentau.data.cache import FrameCache
 from opentau.data.cached_frames import CachedFrames
-from opentau.data.images import resize_with_pad
+from opentau.data.images import ImageFit, resize_with_pad
 from opentau.data.lerobot.dataset import Dataset
 from opentau.data.resampling import Resampling
 from opentau.data.statistics import DimStatistics, Statistics
@@ -117,22 +117,26 @@ class FrameTable:
         *,
         cameras: Mapping[str, str] | None = None,
         image_size: int | None = None,
+        image_fit: ImageFit = ImageFit.CENTRED,
         cache: FrameCache | None = None,
         resampling: Resampling | None = None,
     ) -> FrameTable:
         """Load every episode of every dataset; datasets of different cameras or dimensions raise `DataError`.
 
         `cameras` names the table's cameras after the datasets' ones, {"agentview": "front"}; all under their own names by
-        default. Images are scaled to squares of `image_size`, as they are by default. With a `cache`, which needs an
-        `image_size`, they are decoded when they are first used; without one all are in memory. `resampling` brings episodes
-        to another control rate.
+        default. Images are scaled to squares of `image_size`, the way `image_fit` says; without one they stay as they are. With
+        a `cache`, which needs an `image_size`, they are decoded when they are first used; without one all are in memory.
+        `resampling` brings episodes to another control rate.
         """
         lengths = [info.length for dataset in datasets for info in dataset.episodes]
         if resampling is not None:
             lengths = [len(resampling.ticks(length)) for length in lengths]
         if cache is None:
             episodes = (
-                (dataset.dataset_id, _with_images(_at_rate(episode, resampling), cameras=cameras, image_size=image_size))
+                (
+                    dataset.dataset_id,
+                    _with_images(_at_rate(episode, resampling), cameras=cameras, image_size=image_size, image_fit=image_fit),
+                )
                 for dataset in datasets
                 for episode in dataset
             )
@@ -147,7 +151,14 @@ class FrameTable:
             raise DataError("cached frames have one size; give image_size, the policy's")
         named = cameras if cameras is not None else {camera: camera for camera in datasets[0].interface.cameras}
         columns = {
-            name: CachedFrames(datasets=datasets, camera=camera, image_size=image_size, cache=cache, resampling=resampling)
+            name: CachedFrames(
+                datasets=datasets,
+                camera=camera,
+                image_size=image_size,
+                image_fit=image_fit,
+                cache=cache,
+                resampling=resampling,
+            )
             for name, camera in named.items()
         }
         return replace(table, images=columns)
@@ -212,14 +223,16 @@ def _at_rate(episode: Episode, resampling: Resampling | None) -> Episode:
     return resampling(episode) if resampling is not None else episode
 
 
-def _with_images(episode: Episode, *, cameras: Mapping[str, str] | None, image_size: int | None) -> Episode:
+def _with_images(
+    episode: Episode, *, cameras: Mapping[str, str] | None, image_size: int | None, image_fit: ImageFit
+) -> Episode:
     """Return the episode with the wanted cameras, named and scaled as wanted."""
     if cameras is None and image_size is None:
         return episode
     named = cameras if cameras is not None else {camera: camera for camera in episode.images}
     images = {name: episode.images[camera] for name, camera in named.items() if camera in episode.images}
     if image_size is not None:
-        images = {name: resize_with_pad(frames, size=image_size) for name, frames in images.items()}
+        images = {name: resize_with_pad(frames, size=image_size, fit=image_fit) for name, frames in images.items()}
     return replace(episode, images=images)
 
 

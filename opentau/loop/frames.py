@@ -21,7 +21,9 @@ def frame_table(setting: Setting, episodes: Sequence[Product], *, with_images: b
     folders = [find_dataset(reference) for reference in setting.options.data.datasets] + recorded
     datasets = [Dataset(folder, with_images=with_images) for folder in folders]
     cache = frame_cache(setting.options.mixture) if with_images else None
-    return FrameTable.from_datasets(datasets, image_size=setting.image_size if with_images else None, cache=cache)
+    if not with_images:
+        return FrameTable.from_datasets(datasets)
+    return FrameTable.from_datasets(datasets, image_size=setting.image_size, image_fit=setting.image_fit, cache=cache)
 
 
 def is_worth_learning(table: FrameTable) -> np.ndarray:

@@ -17,6 +17,7 @@ from opentau.loop.frames import frame_table, is_worth_learning
 from opentau.loop.memory import require_memory
 from opentau.loop.mixing import mixture_inputs, window_episodes
 from opentau.loop.options import BY_EPISODE, LoopOptions
+from opentau.loop.placement import free_device_memory
 from opentau.loop.run import Product, StageWork
 from opentau.loop.setting import Setting
 from opentau.loop.valuing import LABELS_FOLDER
@@ -116,7 +117,8 @@ def _train(
         action_limit=batch.action_limit,
         served_indicator=indicator,
     )
-    with joined(stage) as world:
+    free_device_memory()
+    with joined(stage, devices=setting.options.placement.train) as world:
         summary = train_policy(
             data,
             start=start,

@@ -13,6 +13,7 @@ from opentau.checkpoint import file_sha256
 from opentau.config import cache_dir
 from opentau.data.cache import FrameCache
 from opentau.data.frames import FrameTable
+from opentau.data.images import ImageFit
 from opentau.data.lerobot.dataset import Dataset
 from opentau.data.lerobot.hub import find_dataset
 from opentau.data.mixture import Schedule
@@ -54,8 +55,10 @@ def joint_shape(options: MixtureOptions, *, main: Interface) -> tuple[tuple[str,
     return tuple(sorted(cameras)), state_dim, max(interface.action_dim for interface in interfaces)
 
 
-def mixture_data(options: MixtureOptions, *, main: Interface, image_size: int) -> MixtureData | None:
-    """Return the data of the mixture, or None where the options name none."""
+def mixture_data(
+    options: MixtureOptions, *, main: Interface, image_size: int, image_fit: ImageFit = ImageFit.CENTRED
+) -> MixtureData | None:
+    """Return the data of the mixture, with images as the policy sees them, or None where the options name none."""
     if not options.is_used:
         return None
     described = described_parts(options, main=main)
@@ -69,7 +72,8 @@ def mixture_data(options: MixtureOptions, *, main: Interface, image_size: int) -
             parts.append(QuestionPart(name=part.name, questions=questions, weight=weight, is_balanced=is_balanced))
             continue
         interface, cameras = described[part.name]
-        parts.append(_robot_part(part, options, interface, cameras, image_size=image_size, num_robots=num_robots))
+        table = _robot_table(part, options, cameras, interface=interface, image_size=image_size, image_fit=image_fit)
+        parts.append(_robot_part(part, options, interface, cameras, table=table, num_robots=num_robots))
     return MixtureData(
         parts=tuple(parts),
         main_weight=Schedule.of(options.main_weight),
@@ -110,20 +114,36 @@ def window_episodes(table: FrameTable, options: MixtureOptions, *, num_tables: i
     return int(WINDOW_SHARE * options.cache_gb * GIGABYTE / num_tables / episode_bytes)
 
 
+def _robot_table(
+    part: PartOptions,
+    options: MixtureOptions,
+    cameras: Mapping[str, str],
+    *,
+    interface: Interface,
+    image_size: int,
+    image_fit: ImageFit,
+) -> FrameTable:
+    return FrameTable.from_datasets(
+        [_opened(part.dataset, part.episodes)],
+        cameras=cameras,
+        image_size=image_size,
+        image_fit=image_fit,
+        cache=frame_cache(options),
+        resampling=Resampling.of(interface, to_hz=part.control_hz) if part.control_hz is not None else None,
+    )
+
+
 def _robot_part(
     part: PartOptions,
     options: MixtureOptions,
     interface: Interface,
     cameras: Mapping[str, str],
     *,
-    image_size: int,
+    table: FrameTable,
     num_robots: int,
 ) -> RobotPart:
     dataset = _opened(part.dataset, part.episodes)
-    resampling = Resampling.of(interface, to_hz=part.control_hz) if part.control_hz is not None else None
     interface = replace(interface, control_hz=part.control_hz) if part.control_hz is not None else interface
-    frames = frame_cache(options)
-    table = FrameTable.from_datasets([dataset], cameras=cameras, image_size=image_size, cache=frames, resampling=resampling)
     return RobotPart(
         name=part.name,
         table=table,

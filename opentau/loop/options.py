@@ -11,6 +11,7 @@ from opentau.data.options import MixtureOptions
 from opentau.errors import OptionError, near_matches
 from opentau.loop.gate import GateOptions
 from opentau.loop.lerobot_options import require_trainable
+from opentau.loop.placement import PlacementOptions
 from opentau.policies.lerobot.start import lerobot
 from opentau.policies.options import FAST, InferenceOptions, identifying, require_indicator
 from opentau.rollout.options import LOCAL_PLACE
@@ -257,6 +258,8 @@ class LoopOptions:
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     gate: GateOptions = field(default_factory=GateOptions)
     rollout: RolloutSettings = field(default_factory=RolloutSettings)
+    placement: PlacementOptions = field(default_factory=PlacementOptions)
+    """Which devices serve and which train, `+placement.serve=cpu`."""
     fleet: Plugin = field(default_factory=lambda: LOCAL_PLACE)
     """Where stations run: a `Place`."""
     cost: CostOptions = field(default_factory=CostOptions)
@@ -315,15 +318,17 @@ class LoopOptions:
 def options_id(config: Mapping[str, Any]) -> str:
     """Return the hash of all options that a run's results depend on.
 
-    Estimates of what it costs are no part of it, nor is where stations run, nor how a mixture would be made that is not used,
-    nor over which processes trainings are spread (any number of them goes on from what another left, with the same numbers up
-    to rounding), nor options of inference that are newer than others and at their defaults. Of which weights are trained it
-    holds what differs from all.
+    Estimates of what it costs are no part of it, nor is where stations run or which device computes, nor how a mixture would
+    be made that is not used, nor over which processes trainings are spread (any number of them goes on from what another left,
+    with the same numbers up to rounding), nor options of inference that are newer than others and at their defaults. Of which
+    weights are trained it holds what differs from all.
     """
     config = {**config, "tuning": options_from(TuningOptions, config.get("tuning", {}), where="loop.tuning").to_dict()}
     mixture = config.get("mixture", {})
     is_used = any(mixture.get(name) for name in ("parts", "subtask_weight", "cache_gb"))
-    unused = {"cost", "training", "fleet"} if is_used else {"cost", "training", "fleet", "mixture"}
+    unused = {"cost", "training", "fleet", "placement"}
+    if not is_used:
+        unused.add("mixture")
     if not config["tuning"]:
         unused.add("tuning")
     env = {name: value for name, value in config["env"].items() if name != "cost"}

@@ -20,6 +20,7 @@ from opentau.errors import DataError
 from opentau.loop.mixing import mixture_data
 from opentau.loop.options import LoopOptions
 from opentau.loop.starting import policy_start
+from opentau.policies.config import PolicyConfig
 from opentau.policies.embodiment import Embodiment
 from opentau.policies.pretrained import start_config
 from opentau.training.mixing import (
@@ -91,11 +92,10 @@ def preview(options: LoopOptions, main: Interface) -> MixPreview:
     Raises `DataError` for a mixture without parts, or without anything to draw from yet.
     """
     config = start_config(policy_start(options, main=main))
-    image_size = config.vision.image_size
-    data = mixture_data(options.mixture, main=main, image_size=image_size)
+    data = mixture_data(options.mixture, main=main, image_size=config.vision.image_size, image_fit=config.image_fit)
     if data is None:
         raise DataError("the mixture has no parts; name some, for example mixture.parts=[{name: arm, dataset: owner/name}]")
-    own = _own_table(options, image_size)
+    own = _own_table(options, config)
     share = options.batch.held_out_share
     if own is None:
         embodiments = other_embodiments(data, held_out_share=share, codec=config.codec)
@@ -129,11 +129,11 @@ class _Later:
         raise DataError("the environment's own episodes are recorded by the run; give data.datasets to see some")
 
 
-def _own_table(options: LoopOptions, image_size: int) -> FrameTable | None:
+def _own_table(options: LoopOptions, config: PolicyConfig) -> FrameTable | None:
     if not options.data.datasets:
         return None
     datasets = [Dataset(find_dataset(reference)) for reference in options.data.datasets]
-    return FrameTable.from_datasets(datasets, image_size=image_size)
+    return FrameTable.from_datasets(datasets, image_size=config.vision.image_size, image_fit=config.image_fit)
 
 
 def _parts(

@@ -10,8 +10,10 @@ from pathlib import Path
 from opentau import events
 from opentau.errors import OptionError
 from opentau.events import EventLog
+from opentau.loop.chunk_values import choice_by_value
 from opentau.loop.lerobot_options import require_askable
 from opentau.loop.options import LoopOptions
+from opentau.loop.placement import serving_device
 from opentau.policies.lerobot.folder import LeRobotFolder, is_lerobot_folder
 from opentau.policies.policy import VLAPolicy
 from opentau.policies.processor import Processor
@@ -42,7 +44,7 @@ def served_policy(
     is_remote = is_remote_policy(checkpoint)
     if not is_remote and not is_lerobot_folder(checkpoint):
         require_checkpoint_fits(checkpoint, options, interface=interface)
-        yield load_policy(checkpoint, options, indicator=indicator)
+        yield load_answering(checkpoint, options, indicator=indicator)
         return
     if indicator is not None:
         raise OptionError(f"{checkpoint} is no policy of OpenTau's and knows no indicator; leave evaluation.final_indicators")
@@ -74,12 +76,21 @@ def require_checkpoint_fits(checkpoint: Path, options: LoopOptions, *, interface
     )
 
 
+def load_answering(checkpoint: Path, options: LoopOptions, *, indicator: str | None = None) -> VLAPolicy:
+    """Load a checkpoint of ours with all that it needs to answer as the options say, the critic of its choice among it."""
+    policy = load_policy(checkpoint, options, indicator=indicator)
+    if options.inference.critic is not None:
+        policy.choose_by(choice_by_value(Path(options.inference.critic).expanduser(), served=policy, options=options))
+    return policy
+
+
 def load_policy(checkpoint: Path, options: LoopOptions, *, indicator: str | None = None) -> VLAPolicy:
-    """Load a checkpoint of ours to be served as the options say; without an indicator there is nothing to guide by."""
+    """Load a checkpoint of ours as the options say, for its features; without an indicator there is nothing to guide by."""
     name = indicator or options.inference.indicator
     guidance = options.inference.guidance if name != "absent" else 1.0
     inference = replace(options.inference, indicator=name, guidance=guidance)
-    return VLAPolicy.load(checkpoint, options=inference, batch_size=options.rollout.batch_size)
+    device = serving_device(options.placement)
+    return VLAPolicy.load(checkpoint, options=inference, batch_size=options.rollout.batch_size, device=device)
 
 
 def _lerobot_process(folder: LeRobotFolder, options: LoopOptions, *, interface: Interface, log_dir: Path) -> PolicyProcess:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -13,6 +14,8 @@ import msgspec
 import torch
 
 from opentau import events
+from opentau.checkpoint import read_manifest
+from opentau.data.images import ImageFit
 from opentau.loop.mixing import mixture_data
 from opentau.loop.options import LoopOptions
 from opentau.loop.run import Run
@@ -71,11 +74,14 @@ class Setting:
     def play_inputs(self) -> dict[str, Any]:
         """What an episode of a policy depends on beside the checkpoint."""
         options = self.options
+        inference = identifying(asdict(options.inference))
+        if options.inference.critic is not None:
+            inference["critic"] = read_manifest(Path(options.inference.critic).expanduser())["id"]
         return {
             "execute_horizon": options.rollout.execute_horizon,
             "delay_ticks": options.rollout.delay_ticks,
             "batch_size": options.rollout.batch_size,
-            **identifying(asdict(options.inference)),
+            **inference,
             **({} if options.rollout.chunking is None else {"chunking": asdict(options.rollout.chunking)}),
         }
 
@@ -88,9 +94,14 @@ class Setting:
         """Rows and columns of the images as the policy sees them."""
         return start_config(self.policy_start()).vision.image_size
 
+    @property
+    def image_fit(self) -> ImageFit:
+        """How images are brought to that size."""
+        return start_config(self.policy_start()).image_fit
+
     def mixture(self) -> MixtureData | None:
         """Return what trainings are mixed with, or None for nothing; reads all of it."""
-        return mixture_data(self.options.mixture, main=self.interface, image_size=self.image_size)
+        return mixture_data(self.options.mixture, main=self.interface, image_size=self.image_size, image_fit=self.image_fit)
 
     def load_policy(self, checkpoint: Path) -> VLAPolicy:
         """Load a checkpoint of ours with the options of `inference`."""
@@ -172,6 +183,7 @@ def open_setting(run: Run, options: LoopOptions) -> Setting:
     Only the leader of a crew makes environments; it tells the others what they are.
     """
     torch.set_num_threads(SERVING_THREADS)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it a GPU's products may differ from run to run
     torch.use_deterministic_algorithms(True, warn_only=True)
     keep_freed_memory()
     if not run.crew.leads:

@@ -17,9 +17,11 @@ from opentau.data.labels import Labels
 from opentau.data.lerobot.dataset import Dataset
 from opentau.data.vlm.samples import QuestionSource
 from opentau.errors import OptionError
+from opentau.loop.chunk_values import fit_chunk_values
 from opentau.loop.frames import frame_table
 from opentau.loop.mixing import mixture_inputs
 from opentau.loop.options import LoopOptions
+from opentau.loop.placement import free_device_memory
 from opentau.loop.run import Product, StageWork
 from opentau.loop.setting import Setting
 from opentau.policies.policy import VLAPolicy
@@ -52,8 +54,10 @@ def fit_critic(
     is_labelled = bool(iteration) or options.value.labels.demonstration_share is not None
 
     def work(work: StageWork) -> None:
-        with joined(stage) as world:
-            frames, fit = _critic_fit(setting, work, stage, policy=policy, episodes=episodes, start=start, world=world)
+        free_device_memory()
+        with joined(stage, devices=options.placement.train) as world:
+            served, fit = _critic_fit(setting, work, stage, policy=policy, episodes=episodes, start=start, world=world)
+            frames = fit.frames
             num_folds = options.value.fit.num_folds if is_labelled and options.value.fit.num_folds > 1 else 0
             num_updates, num_fits = options.value.fit.num_updates, num_folds + 1
             values = fit.out_of_fold(num_fits=num_fits) if num_folds else None
@@ -61,6 +65,15 @@ def fit_critic(
             if is_labelled and values is None:
                 # With a single fold the labels rest on what the critic was fitted on: a comparison, see value.fit.num_folds.
                 values = fit.scored(critic)
+            if options.value.scores_chunks:
+                knows = fit_chunk_values(
+                    fit,
+                    policy=served,
+                    num_actions=options.rollout.execute_horizon,
+                    cache_dir=setting.run.directory / FEATURES_FOLDER,
+                    directory=work.output,
+                )
+                work.summary.update({name: round(value, 4) for name, value in knows.items()})
         if not world.is_first:
             return
         save_critic(critic, work.output)
@@ -83,6 +96,7 @@ def fit_critic(
         "seed": options.seed,
         **_critic_start(options),
         **({"labels": True} if is_labelled and not iteration else {}),
+        **({"chunks": options.rollout.execute_horizon} if options.value.scores_chunks else {}),
     }
     return setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work, is_joint=True)
 
@@ -147,7 +161,8 @@ def _critic_fit(
     episodes: Sequence[Product],
     start: Product | None,
     world: World,
-) -> tuple[ValueTable, CriticFit]:
+) -> tuple[VLAPolicy, CriticFit]:
+    """Return the policy whose features the critic reads, and how it is fitted."""
     options = setting.options
     frames = ValueTable(table=frame_table(setting, episodes), max_steps=setting.max_steps)
     served = setting.load_policy(policy.path)
@@ -172,7 +187,7 @@ def _critic_fit(
         pretrained=Path(options.value.pretrained).expanduser() if options.value.pretrained else None,
         questions=_critic_questions(setting, served),
     )
-    return frames, fit
+    return served, fit
 
 
 def _critic_start(options: LoopOptions) -> dict[str, Any]:

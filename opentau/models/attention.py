@@ -100,14 +100,25 @@ def _attend(queries_BNTD: Tensor, keys_values: KeysValues, *, mask_B1TC: Tensor 
     (`benchmarks/update_speed.py`).
     """
     keys_BGTD, values_BGTD = keys_values
-    attend = partial(F.scaled_dot_product_attention, attn_mask=mask_B1TC, enable_gqa=is_grouped)
     if queries_BNTD.device.type != "cpu":
-        return attend(queries_BNTD, keys_BGTD, values_BGTD)
+        seen = spread(keys_values, num_heads=queries_BNTD.shape[1]) if is_grouped and mask_B1TC is not None else keys_values
+        is_shared = is_grouped and mask_B1TC is None
+        return F.scaled_dot_product_attention(queries_BNTD, *seen, attn_mask=mask_B1TC, enable_gqa=is_shared)
+    attend = partial(F.scaled_dot_product_attention, attn_mask=mask_B1TC, enable_gqa=is_grouped)
     is_half = torch.is_autocast_enabled("cpu")
     with torch.autocast("cpu", enabled=False):
         if is_half and (is_grouped or mask_B1TC is None):
             return _attend_by_products(queries_BNTD, keys_values, mask_B1TC=mask_B1TC)
         return attend(queries_BNTD.float(), keys_BGTD.float(), values_BGTD.float())
+
+
+def spread(keys_values: KeysValues, *, num_heads: int) -> KeysValues:
+    """Return keys and values for each query head, [B, N, T, D] each; those of a single head are shared, not copied.
+
+    On a GPU only the kernels without a mask, and the one that writes all scores to memory, know heads that share keys.
+    """
+    count = num_heads // keys_values.keys_BGTD.shape[1]
+    return KeysValues(*(each[:, :, None].expand(-1, -1, count, -1, -1).flatten(1, 2) for each in keys_values))
 
 
 def _attend_by_products(queries_BNTD: Tensor, keys_values: KeysValues, *, mask_B1TC: Tensor | None) -> Tensor:

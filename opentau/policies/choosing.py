@@ -4,27 +4,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from opentau.errors import OptionError
 from opentau.policies.prefix import Prefix
+from opentau.types import PolicyRequest
 
 
 class ChunkScorer(Protocol):
-    """Says how good candidates are; nothing in it waits for the device."""
+    """Says how good candidates are, encoded in the dimensions of the served robot."""
 
-    def __call__(self, prefix: Prefix, candidates_BNHA: Tensor) -> Tensor:
+    def __call__(self, requests: Sequence[PolicyRequest], prefix: Prefix, candidates_BNHA: Tensor) -> Tensor:
         """Return scores, [B, N], higher for better ones."""
         ...
 
 
-def agreement(prefix: Prefix, candidates_BNHA: Tensor) -> Tensor:
+def agreement(requests: Sequence[PolicyRequest], prefix: Prefix, candidates_BNHA: Tensor) -> Tensor:
     """Return minus the mean distance to the other candidates, [B, N] (a `ChunkScorer`): the best is nearest to all others."""
     count = candidates_BNHA.shape[1]
     apart_BNNHA = candidates_BNHA[:, :, None] - candidates_BNHA[:, None]
     return -apart_BNNHA.square().sum(dim=(-2, -1)).sqrt().sum(dim=-1) / (count - 1)
+
+
+def unchosen(requests: Sequence[PolicyRequest], prefix: Prefix, candidates_BNHA: Tensor) -> Tensor:
+    """Raise `OptionError` (a `ChunkScorer`): stands for a choice by value until the critic is given."""
+    raise OptionError("inference.chosen_by is 'value', but no critic was given; give one with VLAPolicy.choose_by")
 
 
 def best(candidates_BNHA: Tensor, score_BN: Tensor) -> Tensor:

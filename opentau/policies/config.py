@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from opentau.config import later, options_from, plain_from
+from opentau.data.images import ImageFit
 from opentau.errors import OptionError, near_matches
 from opentau.models.config import ConvTowerConfig, EfficientNetLiteConfig, TransformerConfig, VisionConfig, ViTTowerConfig
 
@@ -89,6 +90,7 @@ CHOICES: dict[str, type[enum.StrEnum]] = {
     "fast_ids": FastIds,
     "text_head": TextHead,
     "indicator_place": IndicatorPlace,
+    "image_fit": ImageFit,
 }
 SHARED_SIZES = ("depth", "num_kv_heads", "head_dim", "rope_theta", "rope_scale", "local_rope_theta", "num_local_layers")
 """What the expert has in common with the backbone, so that it can attend to it layer by layer."""
@@ -127,7 +129,7 @@ class PolicyConfig:
     max_answer_tokens: int = 32
     """Answers are said in fewer tokens than this; a longer one is an error."""
     prompt_template: str = "{prompt}"
-    """Text of the prompt with {prompt} and, exactly if the state is text, {state}."""
+    """Text of the prompt with {prompt} and, exactly if the state is text, {state}; <eos> is the end of a text."""
     state_input: StateInput = StateInput.TOKEN
     """Where the state enters."""
     num_state_bins: int = 256
@@ -156,6 +158,8 @@ class PolicyConfig:
     """What is written for a state below the bins: 0, the first of them, or -1 (openpi)."""
     has_scaled_words: bool = later(True)
     """Whether embedded words are multiplied by the root of the backbone's width, as in Gemma."""
+    image_fit: ImageFit = later(ImageFit.CENTRED)
+    """How images of other sizes and shapes are brought to the tower's."""
 
     def __post_init__(self) -> None:
         for name in COUNTS:

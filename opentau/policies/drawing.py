@@ -15,7 +15,9 @@ from torch import Tensor
 from opentau.data.fitting import padded
 from opentau.errors import OptionError
 from opentau.models.continuing import Velocity, continuation_weights, continued
+from opentau.models.expert import ExpertContext
 from opentau.models.flow import integrate
+from opentau.models.recording import Recorder
 from opentau.policies.choosing import ChunkScorer, agreement, best
 from opentau.policies.options import GUIDED, InferenceOptions
 from opentau.policies.prefix import Prefix
@@ -32,6 +34,8 @@ class FlowDrawing:
     processor: Processor
     options: InferenceOptions
     score: ChunkScorer = agreement
+    recorder: Recorder | None = None
+    """Replays the steps instead of launching them one by one; None launches them."""
 
     def __call__(self, requests: Sequence[PolicyRequest], *, prefix: Prefix, unguided: Prefix | None) -> Tensor:
         """Return encoded chunks [B, H, A]; `unguided` is the prefix without the indicator, None where nothing is guided."""
@@ -41,48 +45,68 @@ class FlowDrawing:
         repeated = [request for request in requests for _ in range(count)]
         candidates_BHA = self._drawn(repeated, prefix=prefix.repeated(count), unguided=unguided and unguided.repeated(count))
         candidates_BNHA = candidates_BHA.unflatten(0, (-1, count))
-        return best(candidates_BNHA, self.score(prefix, candidates_BNHA[..., : self.processor.interface.action_dim]))
+        own_BNHA = candidates_BNHA[..., : self.processor.interface.action_dim]
+        return best(candidates_BNHA, self.score(requests, prefix, own_BNHA))
 
     def _drawn(self, requests: Sequence[PolicyRequest], *, prefix: Prefix, unguided: Prefix | None) -> Tensor:
         """Return a chunk for each row of a prefix; rows of one request side by side differ in their noise."""
-        field = self._guided(prefix, unguided)
+        contexts = tuple(self.model.expert_context(each) for each in (prefix, unguided) if each is not None)
         count = self.options.num_candidates
         noise = [self._noise(request, candidate=row % count) for row, request in enumerate(requests)]
         noise_BHA = torch.from_numpy(np.stack(noise)).to(prefix.state_BS.device)
-        num_steps = self.options.num_flow_steps
         committed = self._committed(requests)
-        if committed is None:
-            return integrate(field, noise_BHA=noise_BHA, num_steps=num_steps)
-        committed_BHA, weight_BH = (tensor.to(noise_BHA.device) for tensor in committed)
-        if self.options.committed == GUIDED:
+        committed_BHA, weight_BH = (None, None) if committed is None else (each.to(noise_BHA.device) for each in committed)
+        if committed_BHA is not None and weight_BH is not None and self.options.committed == GUIDED:
+            # Not recorded: each of its steps goes back through the model.
             return continued(
-                field,
+                self._guided(contexts),
                 noise_BHA=noise_BHA,
-                num_steps=num_steps,
+                num_steps=self.options.num_flow_steps,
                 wanted_BHA=committed_BHA,
                 weight_BH=weight_BH,
                 is_committed_BH=weight_BH == 1,
                 limit=self.options.committed_limit,
             )
+        is_committed_BH = None if weight_BH is None else weight_BH == 1
+        if self.recorder is None:
+            return self._integrated(contexts, noise_BHA, committed_BHA, is_committed_BH)
+        kind = (len(contexts), committed_BHA is None)
+        return self.recorder(self._integrated, contexts, noise_BHA, committed_BHA, is_committed_BH, key=kind)
+
+    def _integrated(
+        self,
+        contexts: tuple[ExpertContext, ...],
+        noise_BHA: Tensor,
+        committed_BHA: Tensor | None,
+        is_committed_BH: Tensor | None,
+    ) -> Tensor:
+        """Return the chunks that the flow leads to, [B, H, A], a function of these numbers alone."""
         return integrate(
-            field, noise_BHA=noise_BHA, num_steps=num_steps, committed_BHA=committed_BHA, is_committed_BH=weight_BH == 1
+            self._guided(contexts),
+            noise_BHA=noise_BHA,
+            num_steps=self.options.num_flow_steps,
+            committed_BHA=committed_BHA,
+            is_committed_BH=is_committed_BH,
         )
 
-    def _guided(self, prefix: Prefix, unguided: Prefix | None) -> Velocity:
-        """Return the velocity v_u + β (v_c - v_u), or v_c alone for β = 1 (π*0.6, arXiv:2511.14759, appendix E)."""
-        conditional = self._field(prefix)
-        if unguided is None:
+    def _guided(self, contexts: tuple[ExpertContext, ...]) -> Velocity:
+        """Return the velocity v_u + β (v_c - v_u), or v_c alone for β = 1 (π*0.6, arXiv:2511.14759, appendix E).
+
+        The contexts are that under the indicator and, where chunks are guided, that without.
+        """
+        conditional = self._field(contexts[0])
+        if len(contexts) == 1:
             return conditional
-        unconditional = self._field(unguided)
+        unconditional = self._field(contexts[1])
 
         def guided(x_BHA: Tensor, time_BX: Tensor) -> Tensor:
             return torch.lerp(unconditional(x_BHA, time_BX), conditional(x_BHA, time_BX), self.options.guidance)
 
         return guided
 
-    def _field(self, prefix: Prefix) -> Velocity:
-        """Return the velocity under a prefix; actions that have no noise in training stay where they are."""
-        context, num_own = self.model.expert_context(prefix), self._num_noisy
+    def _field(self, context: ExpertContext) -> Velocity:
+        """Return the velocity in a context; actions that have no noise in training stay where they are."""
+        num_own = self._num_noisy
 
         def velocity(x_BHA: Tensor, time_BX: Tensor) -> Tensor:
             velocity_BHA = self.model.velocity(context, noisy_BHA=x_BHA, time_BX=time_BX)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from opentau.data.images import ImageFit
 from opentau.errors import OptionError, near_matches
 from opentau.models.config import TransformerConfig, ViTTowerConfig
 from opentau.policies.config import FastIds, IndicatorPlace, PolicyConfig, StateInput, chosen
@@ -105,6 +106,7 @@ def published(
     has_indicator_text: bool = True,
     has_indicator_embedding: bool = True,
     indicator_place: str = IndicatorPlace.BLOCK,
+    image_fit: str = ImageFit.CENTRED,
 ) -> PolicyConfig:
     """Return a member of the family at its published size; an unknown one raises `OptionError`.
 
@@ -140,4 +142,5 @@ def published(
         has_padding_noise=True,
         codec=own.codec,
         lowest_state_bin=-1,
+        image_fit=chosen(ImageFit, image_fit, name="image_fit"),
     )

@@ -41,6 +41,14 @@ class FastReport:
     clipped_share: float
     """Share of numbers outside the clipping range."""
 
+    def told(self) -> str:
+        """Return the report in a sentence."""
+        return (
+            f"action tokens: {self.mean_tokens:.1f} a chunk on average and {self.max_tokens} at most, on {self.num_chunks} "
+            f"chunks; read back they differ by {self.mean_error:.4f} on average and {max(self.max_error):.3f} at most, where "
+            f"most actions span 2; {self.clipped_share:.2%} of the numbers were cut"
+        )
+
 
 class FastTokenizer:
     """Chunks of encoded actions to token ids and back.

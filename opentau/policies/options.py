@@ -15,7 +15,10 @@ FLOW, FAST = "flow", "fast"
 """Where actions come from."""
 TRAINED, GUIDED = "trained", "guided"
 """How a chunk continues committed actions."""
-NEWER = ("action_source", "committed", "committed_limit", "num_candidates")
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+AGREEMENT, VALUE = "agreement", "value"
+"""How one of several chunks is chosen."""
+NEWER = ("action_source", "committed", "committed_limit", "num_candidates", "chosen_by", "critic", "precision", "is_recorded")
 """At their defaults these are no part of a run's identity, so that runs from before there were any keep theirs."""
 
 
@@ -36,7 +39,15 @@ class InferenceOptions:
     committed_limit: float = 5.0
     """Largest strength of that guidance (β of real-time chunking, arXiv:2506.07339)."""
     num_candidates: int = 1
-    """Chunks drawn for each observation, on one pass of the prefix; the one that the others agree with most is played."""
+    """Chunks drawn for each observation, on one pass of the prefix."""
+    chosen_by: str = AGREEMENT
+    """Which is played: by 'agreement' the one nearest to all others, by 'value' the one that `critic` expects most of."""
+    critic: str | None = None
+    """Folder of a value stage that was made with `value.scores_chunks`."""
+    precision: str = FLOAT32
+    """Of a policy's passes: 'float32', or 'bfloat16' with matrices stored so."""
+    is_recorded: bool = False
+    """Whether the steps of the flow are recorded once and replayed, as a CUDA graph; without a GPU there is nothing to gain."""
 
     def __post_init__(self) -> None:
         if self.num_flow_steps < 1:
@@ -45,9 +56,27 @@ class InferenceOptions:
             require_indicator(self.indicator, name="inference.indicator")
         _require_choice(self.action_source, (FLOW, FAST), name="inference.action_source")
         _require_choice(self.committed, (TRAINED, GUIDED), name="inference.committed")
+        _require_choice(self.precision, (FLOAT32, BFLOAT16), name="inference.precision")
         if self.committed_limit <= 0:
             raise OptionError(f"inference.committed_limit is {self.committed_limit}; it must be positive")
-        if self.num_candidates < 1 or self.num_candidates == 2:
+        self._check_choice()
+        if self.action_source == FAST and self.guidance != 1.0:
+            raise OptionError(
+                f"inference.guidance is {self.guidance} with inference.action_source {FAST!r}; guidance acts on the flow: "
+                "set guidance=1 or action_source=flow"
+            )
+
+    def _check_choice(self) -> None:
+        _require_choice(self.chosen_by, (AGREEMENT, VALUE), name="inference.chosen_by")
+        is_by_value = self.chosen_by == VALUE
+        if is_by_value and self.num_candidates == 1:
+            raise OptionError("inference.chosen_by is 'value' of one chunk; set inference.num_candidates=4, or leave it out")
+        if is_by_value != (self.critic is not None):
+            raise OptionError(
+                f"inference.chosen_by is {self.chosen_by!r} and inference.critic {self.critic!r}; a choice by value needs the "
+                "folder of a value stage that was made with +value.scores_chunks=true, and no other choice reads one"
+            )
+        if self.num_candidates < 1 or (self.num_candidates == 2 and not is_by_value):
             raise OptionError(
                 f"inference.num_candidates is {self.num_candidates}; use 1, or at least 3: "
                 "of two, neither agrees more with the other"
@@ -56,11 +85,6 @@ class InferenceOptions:
             raise OptionError(
                 f"inference.num_candidates is {self.num_candidates} with inference.action_source {FAST!r}, which has one most "
                 "likely chunk; set num_candidates=1 or action_source=flow"
-            )
-        if self.action_source == FAST and self.guidance != 1.0:
-            raise OptionError(
-                f"inference.guidance is {self.guidance} with inference.action_source {FAST!r}; guidance acts on the flow: "
-                "set guidance=1 or action_source=flow"
             )
 
 

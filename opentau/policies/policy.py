@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,15 @@ import torch
 
 from opentau.checkpoint import read_manifest
 from opentau.errors import OptionError, PolicyError
+from opentau.models.recording import Recorder
+from opentau.models.storing import store_matrices_as
 from opentau.policies.answering import answer, spoken_chunks
+from opentau.policies.choosing import ChunkScorer, agreement, unchosen
 from opentau.policies.config import IndicatorPlace
 from opentau.policies.drawing import FlowDrawing
 from opentau.policies.holding import LastChunks
 from opentau.policies.inputs import PrefixInputs
-from opentau.policies.options import FAST, INDICATORS, InferenceOptions
+from opentau.policies.options import BFLOAT16, FAST, INDICATORS, VALUE, InferenceOptions
 from opentau.policies.prefix import Prefix
 from opentau.policies.processor import Processor
 from opentau.policies.vla import VLA
@@ -59,6 +63,8 @@ class VLAPolicy:
                 "objective.fast_weight, or set action_source=flow"
             )
         self.model = model.eval()
+        if options.precision == BFLOAT16:
+            store_matrices_as(self.model, torch.bfloat16)
         self.processor = processor
         self.interface = processor.interface
         self.action_horizon = model.config.action_horizon
@@ -66,8 +72,14 @@ class VLAPolicy:
         self.batch_size = batch_size
         self._indicator = indicator
         self._options = options
-        self._draw = FlowDrawing(model=model, processor=processor, options=options)
+        recorder = Recorder() if options.is_recorded else None
+        score = unchosen if options.chosen_by == VALUE else agreement
+        self._draw = FlowDrawing(model=model, processor=processor, options=options, score=score, recorder=recorder)
         self._last = LastChunks()
+
+    def choose_by(self, score: ChunkScorer) -> None:
+        """Choose among `options.num_candidates` chunks by this score instead of by agreement."""
+        self._draw = replace(self._draw, score=score)
 
     @property
     def statistics_id(self) -> str:
@@ -138,10 +150,14 @@ class VLAPolicy:
 
     @torch.no_grad()
     def _infer_group(self, requests: Sequence[PolicyRequest]) -> list[ActionChunk]:
+        with self._autocast():
+            return self._answered(requests)
+
+    def _answered(self, requests: Sequence[PolicyRequest]) -> list[ActionChunk]:
         subtasks = self._subtasks(requests)
         said = zip(requests, subtasks, strict=True)
         prompts = [with_subtask(request.observation.prompt, subtask) for request, subtask in said]
-        inputs = self.processor.request_inputs(requests, indicator=self._indicator, prompts=prompts).to(self._device)
+        inputs = self.processor.request_inputs(requests, indicator=self._indicator, prompts=prompts).to(self.device)
         if self._options.action_source == FAST:
             answers = self._spoken(requests, inputs)
         else:
@@ -194,7 +210,7 @@ class VLAPolicy:
             return [""] * len(prompts)
         questions = [QUESTION.format(prompt) for prompt in prompts]
         inputs = self.processor.request_inputs(requests, indicator=Indicator.ABSENT, prompts=questions, is_question=True)
-        said = answer(self.model, processor=self.processor, inputs=inputs.to(self._device))
+        said = answer(self.model, processor=self.processor, inputs=inputs.to(self.device))
         prompted = self.processor.embodiment.prompted
         # A policy that rambles acts on the task alone; its words are no reason to stop an episode.
         fits = [self.processor.fits(prompted(with_subtask(prompt, s))) for prompt, s in zip(prompts, said, strict=True)]
@@ -212,8 +228,15 @@ class VLAPolicy:
 
     @torch.inference_mode()
     def _pooled(self, inputs: PrefixInputs) -> np.ndarray:
-        return self.model.features(self.model.prefix(inputs.to(self._device))).cpu().numpy()
+        with self._autocast():
+            return self.model.features(self.model.prefix(inputs.to(self.device))).float().cpu().numpy()
+
+    def _autocast(self) -> torch.autocast:
+        # Without its cache: what a recording reads must not be a copy that is gone when the next chunk is drawn.
+        is_half = self._options.precision == BFLOAT16
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=is_half, cache_enabled=False)
 
     @property
-    def _device(self) -> torch.device:
+    def device(self) -> torch.device:
+        """Where the model is."""
         return next(self.model.parameters()).device

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from opentau.checkpoint import read_manifest
+from opentau.data.images import ImageFit
 from opentau.errors import CheckpointError, OptionError
 from opentau.policies.config import IndicatorPlace, PolicyConfig, chosen
 
@@ -44,6 +45,7 @@ def pretrained(
     has_indicator_text: bool | None = None,
     has_indicator_embedding: bool | None = None,
     indicator_place: str | None = None,
+    image_fit: str | None = None,
 ) -> Pretrained:
     """Return a start from a sealed checkpoint for data with these cameras and dimensions.
 
@@ -73,6 +75,7 @@ def pretrained(
         "has_indicator_text": has_indicator_text,
         "has_indicator_embedding": has_indicator_embedding,
         "indicator_place": indicator_place and chosen(IndicatorPlace, indicator_place, name="indicator_place"),
+        "image_fit": image_fit and chosen(ImageFit, image_fit, name="image_fit"),
         "state_dim": None if has_state_weights else state_dim,
         "backbone": None if dropout is None else dataclasses.replace(own.backbone, dropout=dropout),
         "expert": None if dropout is None else dataclasses.replace(own.expert, dropout=dropout),

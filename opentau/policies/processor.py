@@ -184,7 +184,7 @@ class Processor:
                         f"image of {camera} is {pixels.dtype} {pixels.shape}, the policy needs uint8 {wanted}; "
                         "use the environment options the policy was trained with"
                     )
-                images_BCYX3[row, column] = resize_with_pad(pixels[None], size=size)[0]
+                images_BCYX3[row, column] = resize_with_pad(pixels[None], size=size, fit=self.config.image_fit)[0]
                 has_camera_BC[row, column] = True
         state_BS = self.encode_state(np.stack([request.observation.state for request in requests]))
         said = [request.observation.prompt for request in requests] if prompts is None else prompts

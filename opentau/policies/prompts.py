@@ -16,6 +16,8 @@ from opentau.policies.published_tokenizer import PublishedTokenizer
 from opentau.policies.text_tokenizer import TextTokenizer
 from opentau.types import Indicator
 
+END_OF_TEXT = "<eos>"
+"""In a prompt template, the token that ends a text, as later versions of TensorAuto OpenTau part task, state and actions."""
 INDICATOR_TEXT = {Indicator.NEGATIVE: "Advantage: negative", Indicator.POSITIVE: "Advantage: positive"}
 
 
@@ -26,7 +28,8 @@ class PromptWriter:
         self._config = config
         self._text_tokenizer = text_tokenizer
         self._is_told_in_prompt = config.has_indicator_text and config.indicator_place is IndicatorPlace.PROMPT
-        self._prompt_ids: dict[str, list[int]] = {}
+        self._template = config.prompt_template.split(END_OF_TEXT)
+        self._prompt_ids: dict[tuple[str, ...], list[int]] = {}
 
     def indicator_ids(self) -> Tensor:
         """Return the texts of the negative and the positive indicator, int64 [2, I]; I = 0 where they are no block."""
@@ -49,7 +52,7 @@ class PromptWriter:
         has_prompt_BVP = torch.zeros(shape, dtype=torch.bool)
         for row, (prompt, state_S, is_question) in enumerate(zip(prompts, states, is_question_B, strict=True)):
             for column, indicator in enumerate(indicators):
-                ids = self._ids(prompt if is_question else self._filled(prompt, state_S, indicator))
+                ids = self._ids((prompt,) if is_question else self._filled(prompt, state_S, indicator))
                 prompt_BVP[row, column, : len(ids)] = torch.tensor(ids)
                 has_prompt_BVP[row, column, : len(ids)] = True
         return prompt_BVP, has_prompt_BVP
@@ -57,30 +60,39 @@ class PromptWriter:
     def fits(self, prompt: str) -> bool:
         """Return whether a prompt whose state is no text is short enough, whatever the indicator."""
         longest = max(Indicator, key=lambda indicator: len(INDICATOR_TEXT.get(indicator, "")))
-        text = self._filled(prompt, np.zeros(0), longest)
-        return len(self._text_tokenizer.encode(text)) < self._config.max_prompt_tokens
+        return len(self._encoded(self._filled(prompt, np.zeros(0), longest))) <= self._config.max_prompt_tokens
 
-    def _filled(self, prompt: str, state_S: np.ndarray, indicator: Indicator) -> str:
-        """Return the template with a prompt on one line, the indicator if that is part of it, and the state if that is text."""
+    def _filled(self, prompt: str, state_S: np.ndarray, indicator: Indicator) -> tuple[str, ...]:
+        """Return the template's texts with a prompt on one line, the indicator if it is part of that, the state if it is text.
+
+        What a prompt says is never a marker, even if it spells one.
+        """
         said = prompt.strip().replace("_", " ").replace("\n", " ")
         if self._is_told_in_prompt and indicator is not Indicator.ABSENT:
             said = told(said, indicator)
-        text = self._config.prompt_template.replace("{prompt}", said)
-        if self._config.state_input is StateInput.TEXT:
-            text = text.replace("{state}", " ".join(map(str, state_bins(state_S, config=self._config))))
-        return text
+        is_text = self._config.state_input is StateInput.TEXT
+        state = " ".join(map(str, state_bins(state_S, config=self._config))) if is_text else ""
+        return tuple(text.replace("{prompt}", said).replace("{state}", state) for text in self._template)
 
-    def _ids(self, text: str) -> list[int]:
-        if text in self._prompt_ids:
-            return self._prompt_ids[text]
-        ids = [self._text_tokenizer.bos_id, *self._text_tokenizer.encode(text)]
+    def _encoded(self, texts: tuple[str, ...]) -> list[int]:
+        """Return the ids of texts with an end between two of them, and the begin before all."""
+        text, ids = self._text_tokenizer, [self._text_tokenizer.bos_id]
+        for number, piece in enumerate(texts):
+            ids += [text.eos_id] * bool(number) + text.encode(piece)
+        return ids
+
+    def _ids(self, texts: tuple[str, ...]) -> list[int]:
+        if texts in self._prompt_ids:
+            return self._prompt_ids[texts]
+        ids = self._encoded(texts)
         if len(ids) > self._config.max_prompt_tokens:
             raise OptionError(
-                f"the prompt {text!r} has {len(ids)} tokens, the policy reads {self._config.max_prompt_tokens}; "
-                "shorten it, or train a policy that reads more (+policy.args.max_prompt_tokens=…)"
+                f"the prompt {END_OF_TEXT.join(texts)!r} has {len(ids)} tokens, the policy reads "
+                f"{self._config.max_prompt_tokens}; shorten it, or train a policy that reads more "
+                "(+policy.args.max_prompt_tokens=…)"
             )
         if self._config.state_input is not StateInput.TEXT:
-            self._prompt_ids[text] = ids
+            self._prompt_ids[texts] = ids
         return ids
 
 

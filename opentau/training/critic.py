@@ -57,6 +57,8 @@ class CriticFit:
     """A policy's checkpoint to start from, where `start` is None; see `take_weights`."""
     questions: CriticQuestions | None = None
     """What the critic is trained on besides; None for nothing."""
+    eligible: np.ndarray | None = None
+    """Frames that can be fitted and scored, bool [F]; None for all."""
 
     def __post_init__(self) -> None:
         if self.start is not None and self.start.config != self.config:
@@ -67,10 +69,23 @@ class CriticFit:
 
     def on_all(self, *, num_done: int = 0, num_total: int | None = None) -> Critic:
         """Return the critic fitted on every episode: the one that supervisors and later fits use."""
-        everything = np.arange(len(self.frames.table))
+        everything = self._rows(np.ones(len(self.frames.table), bool))
         if self._shares_fits or self.world.is_first:
             return self._given(self._fit("all", everything, num_done=num_done, num_total=num_total))
         return self._given(new_critic(self.config, seed=self.seed).to(self.world.device).eval())
+
+    def without_first_fold(self) -> tuple[Critic, np.ndarray]:
+        """Return a critic that has not seen the episodes of the first fold, and their frames, rows int64 [F]."""
+        num_folds = max(2, self.options.fit.num_folds)
+        is_held_out = (assign_folds(self.frames, num_folds=num_folds, seed=self.seed) == 0)[self.frames.table.episode]
+        if self._shares_fits or self.world.is_first:
+            critic = self._given(self._fit("fold-0", self._rows(~is_held_out), num_done=0, num_total=None))
+        else:
+            critic = self._given(new_critic(self.config, seed=self.seed).to(self.world.device).eval())
+        return critic, self._rows(is_held_out)
+
+    def _rows(self, is_wanted: np.ndarray) -> np.ndarray:
+        return np.flatnonzero(is_wanted if self.eligible is None else is_wanted & self.eligible)
 
     def _given(self, critic: Critic) -> Critic:
         """Return the critic with the weights that the first process has in it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -105,25 +105,20 @@ ALONE = World()
 
 
 @contextmanager
-def joined(name: str) -> Iterator[World]:
+def joined(name: str, *, devices: Sequence[str] = ()) -> Iterator[World]:
     """Yield the world that torchrun started, or that of one process; `name` tells several trainings of a process apart.
 
-    The loss of another process raises `TrainingError`.
+    `devices` are those of a machine's processes, by local rank; without, each takes a GPU where there are some. The loss of
+    another process raises `TrainingError`.
     """
-    if not dist.is_torchelastic_launched():
-        yield ALONE
+    is_launched = dist.is_torchelastic_launched()
+    device = training_device(devices, local_rank=int(os.environ["LOCAL_RANK"]) if is_launched else 0)
+    if device != "cpu":
+        torch.cuda.set_device(device)
+    if not is_launched:
+        yield World(device=device)
         return
     store, rank, size = meet(name)
-    device = "cpu"
-    if torch.cuda.is_available():
-        local_rank, num_devices = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-        if local_rank >= num_devices:
-            raise OptionError(
-                f"torchrun started more than {num_devices} processes on a machine with {num_devices} GPUs; "
-                f"give it --nproc-per-node {num_devices}"
-            )
-        device = f"cuda:{local_rank}"
-        torch.cuda.set_device(device)
     dist.init_process_group(
         "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl",
         store=store,
@@ -142,6 +137,28 @@ def joined(name: str) -> Iterator[World]:
         ) from error
     finally:
         dist.destroy_process_group()
+
+
+def training_device(devices: Sequence[str], *, local_rank: int) -> str:
+    """Return the device of a process of this machine; raises `OptionError` where there is none for it."""
+    num_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not devices and not num_devices:
+        return "cpu"
+    known = devices or [f"cuda:{number}" for number in range(num_devices)]
+    if local_rank >= len(known):
+        listed = f"placement.train names {len(known)} devices" if devices else f"the machine has {num_devices} GPUs"
+        raise OptionError(
+            f"torchrun started more than {len(known)} processes on a machine, and {listed}; "
+            f"give it --nproc-per-node {len(known)}"
+        )
+    device = known[local_rank]
+    number = int(device.partition(":")[2] or 0)
+    if device != "cpu" and number >= num_devices:
+        raise OptionError(
+            f"placement.train names {device!r}, this machine has {num_devices} GPUs that torch can use; "
+            "name one of them, or cpu"
+        )
+    return device if device == "cpu" else f"cuda:{number}"
 
 
 def meet(name: str) -> tuple[dist.Store, int, int]:

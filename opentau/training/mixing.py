@@ -253,6 +253,7 @@ def policy_sizes(config: PolicyConfig) -> PolicySizes:
         state_dim=config.state_dim,
         action_dim=config.action_dim,
         action_horizon=config.action_horizon,
+        image_fit=config.image_fit,
     )
 
 

@@ -19,7 +19,7 @@ from opentau.data.prefetch import Prefetch
 from opentau.data.sampler import PositiveDraw
 from opentau.data.window import Window
 from opentau.errors import OptionError
-from opentau.events import EventLog
+from opentau.events import NOTE, EventLog
 from opentau.models.recomputing import recompute_layers
 from opentau.policies.config import PolicyConfig
 from opentau.policies.fast_tokenizer import FastTokenizer
@@ -129,7 +129,8 @@ def train_policy(
     """
     is_held_out = episodes_held_out(data.table, share=training.held_out_share) & data.is_eligible
     is_trained = data.is_eligible & ~is_held_out
-    model, processor = _start(start, data, training=training, is_trained=is_trained, seed=seed)
+    log = events if world.is_first else None
+    model, processor = _start(start, data, training=training, is_trained=is_trained, seed=seed, log=log)
     tune(model, training.tuning, seed=derive_seed(seed, "adapters"))
     if distribution.checkpoint_activations:
         recompute_layers(model)
@@ -138,7 +139,7 @@ def train_policy(
     batches, measurement = _streams(
         data, objective, training=training, is_trained=is_trained, is_held_out=is_held_out, seed=seed
     )
-    report = TrainReport(events=events, stage=stage) if events is not None and world.is_first else None
+    report = TrainReport(events=log, stage=stage) if log is not None else None
     with Prefetch(batches, num_updates=training.options.num_updates) as ahead:
         # Every process makes the whole batch and trains on its rows; kept, because it may do so in several pieces.
         batch_of = lru_cache(maxsize=1)(partial(_waited_for, ahead, report, interval=training.options.log_interval))
@@ -280,20 +281,32 @@ def _measurement(
 
 
 def _start(
-    start: PolicyConfig | Pretrained | Path, data: PolicyData, *, training: PolicyTraining, is_trained: np.ndarray, seed: int
+    start: PolicyConfig | Pretrained | Path,
+    data: PolicyData,
+    *,
+    training: PolicyTraining,
+    is_trained: np.ndarray,
+    seed: int,
+    log: EventLog | None,
 ) -> tuple[VLA, Processor]:
     """Return the model and its processor before the first update."""
     if isinstance(start, Path):
         model, processor = load_model(start)
     else:
-        model, processor = _fresh(start, data, training=training, is_trained=is_trained, seed=seed)
+        model, processor = _fresh(start, data, training=training, is_trained=is_trained, seed=seed, log=log)
     processor.served_indicator = training.served_indicator
     processor.predicts_subtask = data.mixture is not None and data.mixture.subtask_weight is not None
     return model, processor
 
 
 def _fresh(
-    start: PolicyConfig | Pretrained, data: PolicyData, *, training: PolicyTraining, is_trained: np.ndarray, seed: int
+    start: PolicyConfig | Pretrained,
+    data: PolicyData,
+    *,
+    training: PolicyTraining,
+    is_trained: np.ndarray,
+    seed: int,
+    log: EventLog | None,
 ) -> tuple[VLA, Processor]:
     """Return random or pre-trained weights, and codecs and tokenizers fitted on the frames that are trained on."""
     config, mixture = start_config(start), data.mixture or MixtureData()
@@ -318,7 +331,9 @@ def _fresh(
             padded(whole_chunks(table, codec, horizon=config.action_horizon, eligible=rows, seed=seed), config.action_dim)
             for table, codec, rows in tables
         ]
-        fast_tokenizer, _ = FastTokenizer.fit(np.concatenate(chunks), vocab_size=config.fast_vocab_size)
+        fast_tokenizer, fit = FastTokenizer.fit(np.concatenate(chunks), vocab_size=config.fast_vocab_size)
+        if log is not None:
+            log.emit(NOTE, level="info", text=fit.told())
     processor = Processor(config, embodiments=embodiments, text_tokenizer=text_tokenizer, fast_tokenizer=fast_tokenizer)
     return model, processor
 

@@ -6,12 +6,10 @@ import torch
 from torch import nn
 
 from opentau.errors import OptionError
-from opentau.models.lora import AdaptedLinear, adapt, linear_layers, merge_adapters
+from opentau.models.lora import adapt, linear_layers, merge_adapters
+from opentau.models.storing import store_matrices_as
 from opentau.training.options import BFLOAT16, TuningOptions
 from opentau.training.patterns import last_matches
-
-MATRIX_LAYERS = (nn.Linear, nn.Conv2d, nn.Embedding, AdaptedLinear)
-"""Layers whose weight may be bfloat16: under autocast they multiply in it anyway. Norms and biases are small, and stay."""
 
 
 def tune(model: nn.Module, options: TuningOptions, *, seed: int) -> None:
@@ -35,7 +33,7 @@ def tune(model: nn.Module, options: TuningOptions, *, seed: int) -> None:
             "tuning.adapt=[{layers: backbone.*, rank: 16}]"
         )
     if options.frozen_precision == BFLOAT16:
-        _narrow(model)
+        store_matrices_as(model, torch.bfloat16, where=lambda weight: not weight.requires_grad)
 
 
 def settle(model: nn.Module) -> None:
@@ -53,9 +51,3 @@ def start_training(model: nn.Module) -> None:
         parameters = list(module.parameters())
         if parameters and not any(parameter.requires_grad for parameter in parameters):
             module.eval()
-
-
-def _narrow(model: nn.Module) -> None:
-    for module in model.modules():
-        if isinstance(module, MATRIX_LAYERS) and not module.weight.requires_grad:
-            module.weight.data = module.weight.detach().to(torch.bfloat16)

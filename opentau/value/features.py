@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from opentau.config import later
 
-# Shapes: B batch, P features of a frozen policy, S state dimensions, W features of a block.
+# Shapes: B batch, P features of a frozen policy, S state dimensions, W features of a block, K actions of a chunk, A action
+# dimensions.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,9 @@ class InputSizes:
     """Rows and columns of its images."""
     num_words: int = later(0)
     """Ids of its text."""
+    num_actions: int = later(0)
+    """Of a chunk, for blocks that read what is played."""
+    action_dim: int = later(0)
 
 
 class FeatureBlock(Protocol):
@@ -82,6 +86,33 @@ class FrozenPolicyFeatures(nn.Module):
         if self.training and self.noise > 0:
             seen_BX = seen_BX + self.noise * torch.randn_like(seen_BX)
         return torch.cat([seen_BX, self.prompt(inputs["prompt"] + 1)], dim=1)
+
+
+class ChunkFeatures(nn.Module):
+    """What `FrozenPolicyFeatures` reads and, beside it, the actions that are played next.
+
+    A critic with this block predicts what comes of an observation and a chunk, Q of whoever acted, not V of the observation.
+    """
+
+    inputs = (*FrozenPolicyFeatures.inputs, "chunk")
+    """chunk: float32 [B, K, A], encoded."""
+    frames_at_once = FrozenPolicyFeatures.frames_at_once
+
+    def __init__(self, sizes: InputSizes, *, prompt_dim: int = 8, noise: float = 0.0) -> None:
+        super().__init__()
+        num_numbers = sizes.num_actions * sizes.action_dim
+        self.seen = FrozenPolicyFeatures(sizes, prompt_dim=prompt_dim, noise=noise)
+        self.chunk_scale = Standardise(num_numbers)
+        self.width = self.seen.width + num_numbers
+
+    def calibrate(self, inputs: Mapping[str, Tensor]) -> None:
+        """Take means and scales from the frames to be fitted."""
+        self.seen.calibrate(inputs)
+        self.chunk_scale.calibrate(inputs["chunk"].flatten(1))
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return float32 [B, W]."""
+        return torch.cat([self.seen(inputs), self.chunk_scale(inputs["chunk"].flatten(1))], dim=1)
 
 
 class Standardise(nn.Module):

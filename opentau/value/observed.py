@@ -1,6 +1,7 @@
 """What a vision-language critic reads: pixels and words as the policy reads them, of recorded frames and of live requests."""
 
-# Shapes: F frames, B samples, C cameras, Y and X image rows and columns, P prompt tokens.
+# Shapes: F frames, B samples, C cameras, Y and X image rows and columns, P prompt tokens, K actions of a chunk, A action
+# dimensions.
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from opentau.data.frames import FrameColumn, FrameTable
+from opentau.data.codec import Codec
+from opentau.data.frames import FrameColumn, FrameTable, chunk_stops
 from opentau.policies.inputs import PrefixInputs
 from opentau.policies.processor import Processor
 
@@ -46,6 +48,41 @@ class PromptTokens:
         table, prompted = self.table, self.processor.embodiment.prompted
         prompts = [prompted(table.prompts[prompt]) for prompt in table.prompt[rows]]
         return self.processor.prompt_tokens(prompts, state_BS=self.processor.codec.encode_state(table.state[rows]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlayedActions:
+    """The encoded actions that follow each frame, float32 [B, K, A] at rows int64 [B]; `is_whole` says where there are K."""
+
+    table: FrameTable
+    codec: Codec
+    num_actions: int
+    """K."""
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return self.codec.encode_action(self.table.action[rows[:, None] + np.arange(self.num_actions)])
+
+    @property
+    def is_whole(self) -> np.ndarray:
+        """Return the frames that K actions of one who acts follow, in their own episode, bool [F]."""
+        return np.arange(len(self.table)) + self.num_actions <= chunk_stops(self.table)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchanged:
+    """A column in which every frame has what another frame has, as `order` int64 [F] says."""
+
+    column: PlayedActions
+    order: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return self.column[self.order[rows]]
 
 
 def has_cameras(table: FrameTable, cameras: Sequence[str]) -> np.ndarray:

@@ -101,6 +101,8 @@ class ValueOptions:
     text_weight: float = later(0.0)
     """Weight of the cross-entropy of answers to the mixture's questions, on which a vision-language critic can be trained as
     well, so that it does not memorise its episodes."""
+    scores_chunks: bool = later(False)
+    """Whether a critic of observation and chunk is fitted besides, by which `inference.chosen_by=value` chooses."""
     critic: CriticOptions = field(default_factory=CriticOptions)
     fit: FitOptions = field(default_factory=FitOptions)
     labels: LabelOptions = field(default_factory=LabelOptions)

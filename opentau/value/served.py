@@ -20,7 +20,7 @@ from opentau.policies.policy import VLAPolicy
 from opentau.types import Indicator, Observation, PolicyRequest, content_hash
 from opentau.value.critic import Column, Critic, CriticConfig, block_inputs
 from opentau.value.features import InputSizes
-from opentau.value.observed import Pixels, PromptTokens, has_cameras, request_columns
+from opentau.value.observed import Pixels, PlayedActions, PromptTokens, has_cameras, request_columns
 from opentau.value.options import CriticOptions
 
 # Shapes: F frames, B requests, P features of a frozen policy, S state dimensions.
@@ -81,6 +81,7 @@ def critic_inputs(
         "pixels": lambda: Pixels(images=table.images, cameras=policy.model.config.cameras, num_frames=len(table)),
         "has_camera": lambda: has_cameras(table, policy.model.config.cameras),
         "tokens": lambda: PromptTokens(table=table, processor=policy.processor),
+        "chunk": lambda: PlayedActions(table=table, codec=policy.processor.codec, num_actions=config.sizes.num_actions),
     }
     every = np.arange(len(table))
     readers |= {IMAGES_PREFIX + camera: partial(column.__getitem__, every) for camera, column in table.images.items()}

@@ -98,7 +98,7 @@ class QuestionSource:
                         "leave that question out, or name the policy's cameras after it"
                     )
                 pixels = read_image(stored, where=f"question {sample.sample_id}")
-                images[camera][position] = resize_with_pad(pixels[None], size=sizes.image_size)[0]
+                images[camera][position] = resize_with_pad(pixels[None], size=sizes.image_size, fit=sizes.image_fit)[0]
                 has_camera[camera][position] = True
         return Batch(
             images={camera: self._shifted(pixels, chosen, rng) for camera, pixels in images.items()},

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from opentau.checkpoint import partial_path, read_manifest, write_json
+from opentau.data.images import ImageFit
 from opentau.errors import OptionError
 from opentau.policies.config import StateInput, TextHead
 from opentau.policies.family import PI0_TEMPLATE, PI05_TEMPLATE
@@ -65,6 +66,8 @@ def _require_expressible(processor: Processor) -> None:
     }
     if is_pi05:
         wanted["lowest_state_bin"] = (config.lowest_state_bin, -1)
+    if config.image_fit is ImageFit.TENSORAUTO:
+        wanted["image_fit"] = (config.image_fit.value, ImageFit.LEROBOT.value)
     for name, (ours, theirs) in wanted.items():
         if ours != theirs:
             raise OptionError(f"{name} is {ours!r}; LeRobot knows {theirs!r} alone, and would give other actions")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from opentau.data.codec import Affine, Codec
@@ -71,7 +72,7 @@ def lerobot_codec(folder: Path, *, state_dim: int, action_dim: int) -> Codec | N
         raise CheckpointError(f"{path} has {len(steps)} steps {NORMALIZER}, exactly one is needed")
     if not steps[0].get("state_file"):
         return None
-    stored = {name: array.astype(np.float64) for name, array in load_file(folder / steps[0]["state_file"]).items()}
+    stored = _statistics(folder / str(steps[0]["state_file"]))
     modes = steps[0]["config"]["norm_map"]
     eps = float(steps[0]["config"].get("eps", LEROBOT_EPS))
 
@@ -136,6 +137,15 @@ def _affine(offset: np.ndarray, scale: np.ndarray) -> Affine:
     if not (np.isfinite(offset).all() and np.isfinite(scale).all()):
         raise CheckpointError("the statistics of the checkpoint are not finite; it was saved before it had any")
     return Affine(offset=tuple(map(float, offset)), scale=tuple(map(float, scale)))
+
+
+def _statistics(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return {name: array.astype(np.float64) for name, array in load_file(path).items()}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error}. It is missing or truncated; fetch the checkpoint again, with all its files."
+        ) from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from opentau.data.codec import Codec
+from opentau.data.images import ImageFit
 from opentau.errors import CheckpointError, OptionError
 from opentau.policies.config import FastIds, PolicyConfig, TextHead
 from opentau.policies.family import MAX_DIM, PI0_PROMPT_TOKENS, PI05_PROMPT_TOKENS
@@ -43,6 +44,8 @@ class ReadOptions:
     """Where the configuration does not name it."""
     prompt_template: str | None = None
     """None for that of the project."""
+    image_fit: ImageFit | None = None
+    """How images are brought to the tower's size; None for TensorAuto's way with its checkpoints, and ours with others."""
     dataset: int | None = None
     """Which dataset's scaling is taken, where there are several."""
     norm_stats: Path | None = None
@@ -103,10 +106,13 @@ def read_published(folder: Path, *, options: ReadOptions | None = None) -> Publi
         vision_heads=options.vision_heads,
     )
     if project == TENSORAUTO:
-        config = dataclasses.replace(config, prompt_template=TENSORAUTO_TEMPLATE if is_pi05 else config.prompt_template)
+        template = TENSORAUTO_TEMPLATE if is_pi05 else config.prompt_template
+        config = dataclasses.replace(config, prompt_template=template, image_fit=ImageFit.TENSORAUTO)
         config, weights = _with_action_rows(dataclasses.replace(config, lowest_state_bin=0), weights)
     if options.prompt_template is not None:
         config = dataclasses.replace(config, prompt_template=options.prompt_template)
+    if options.image_fit is not None:
+        config = dataclasses.replace(config, image_fit=options.image_fit)
     ours, unused = _renamed(config, weights, source=str(folder))
     return Published(
         project=project,
@@ -191,7 +197,7 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
     """Return all weights of one file or of the shards that an index names; damaged ones raise `CheckpointError`."""
     files = [WEIGHTS_FILE]
     if not (folder / WEIGHTS_FILE).exists() and (folder / INDEX_FILE).exists():
-        files = sorted(set(json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))["weight_map"].values()))
+        files = _shards(folder / INDEX_FILE)
     tensors: dict[str, Tensor] = {}
     for file in files:
         try:
@@ -202,6 +208,22 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
                 "Checkpoints in pickle files (.bin, .pt) are not read."
             ) from error
     return tensors
+
+
+def _shards(index: Path) -> list[str]:
+    """Return the files that an index names; one that is damaged, or that leads out of its folder, raises `CheckpointError`."""
+    try:
+        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{index} cannot be read: {type(error).__name__}: {error}. Fetch the checkpoint again."
+        ) from error
+    for file in files:
+        if not isinstance(file, str) or Path(file).name != file:
+            raise CheckpointError(
+                f"{index} names the file {file!r}; shards lie beside their index. Fetch the checkpoint again."
+            )
+    return files
 
 
 def _features(description: Mapping[str, Any], *, project: str) -> tuple[dict[str, tuple[int, int, int]], int, int]:

@@ -100,6 +100,7 @@ def test_over_how_many_processes_a_training_is_spread_makes_no_other_run() -> No
     spread = compose_config("loop", ["training.strategy=fsdp", "training.accumulation=4"])
     assert LoopOptions.from_config(spread).training == DistributionOptions(strategy="fsdp", accumulation=4)
     assert options_id(spread) == options_id(compose_config("loop", []))
+    assert options_id(compose_config("loop", ["+placement.serve=cpu"])) == options_id(compose_config("loop", []))
 
 
 def test_action_tokens_and_a_delay_do_not_go_together() -> None:

@@ -6,9 +6,10 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from opentau.errors import OptionError
-from opentau.models.attention import Attention, KeysValues, Rotation
+from opentau.models.attention import Attention, KeysValues, Rotation, spread
 from opentau.models.config import ConvTowerConfig, TransformerConfig, ViTTowerConfig
 from opentau.models.initialisation import initialise
 from opentau.models.masks import additive, attention_mask, block_ids
@@ -43,6 +44,18 @@ def test_grouped_attention_equals_softmax_over_repeated_heads():
     weights = (queries @ keys.transpose(-1, -2) / math.sqrt(4) + mask).softmax(dim=-1)
     expected = attention.o_proj((weights @ values).transpose(1, 2).flatten(2))
     assert torch.allclose(attention(x, own, rotation=None, mask_B1TC=mask), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_kv_heads", [1, 2])
+def test_heads_that_share_keys_read_the_same_where_each_is_given_its_own(num_kv_heads):
+    # As on a GPU, whose masked kernels know no shared heads; a single head is shared without a copy.
+    torch.manual_seed(0)
+    queries, own = torch.randn(2, 6, 5, 4), KeysValues(*torch.randn(2, 2, num_kv_heads, 7, 4))
+    mask = additive(torch.rand(2, 5, 7).gt(0.3) | torch.ones(7).diag()[:5].bool())
+    apart = spread(own, num_heads=6)
+    expected = F.scaled_dot_product_attention(queries, *own, attn_mask=mask, enable_gqa=True)
+    assert torch.allclose(F.scaled_dot_product_attention(queries, *apart, attn_mask=mask), expected, atol=1e-6)
+    assert (apart.keys_BGTD.data_ptr() == own.keys_BGTD.data_ptr()) == (num_kv_heads == 1)
 
 
 def test_rotary_scores_depend_on_the_distance_alone():

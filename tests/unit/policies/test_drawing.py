@@ -10,7 +10,7 @@ from opentau.errors import OptionError
 from opentau.policies.choosing import agreement, best
 from opentau.policies.config import IndicatorPlace
 from opentau.policies.drawing import FlowDrawing
-from opentau.policies.options import InferenceOptions
+from opentau.policies.options import InferenceOptions, identifying
 from opentau.policies.policy import VLAPolicy
 from opentau.types import Indicator
 from tests.unit.policies.parts import ACTION_DIM, FAMILY, HORIZON, model, nano_like, processor, request
@@ -29,7 +29,7 @@ def _draw(drawing, requests, *, device="cpu"):
 
 def test_the_candidate_that_the_others_agree_with_most_is_chosen_the_first_of_equals():
     candidates = torch.tensor([[0.0, 9.0, 1.0, 1.5], [5.0, -5.0, -5.5, -6.0]])[..., None, None]
-    scores = agreement(None, candidates)
+    scores = agreement([], None, candidates)
     assert scores[0].tolist() == pytest.approx([-11.5 / 3, -24.5 / 3, -9.5 / 3, -9.5 / 3])
     assert best(candidates, scores).flatten().tolist() == [1.0, -5.0]
 
@@ -40,7 +40,7 @@ def test_the_chosen_chunk_is_one_of_the_candidates_and_the_first_has_the_noise_o
     drawing = _drawing(config, vla=vla, num_candidates=5)
     seen = []
 
-    def score(prefix, candidates_BNHA):
+    def score(requests, prefix, candidates_BNHA):
         seen.append(candidates_BNHA)
         return torch.arange(5).flip(0).expand(2, -1)
 
@@ -104,3 +104,54 @@ def test_two_candidates_and_candidates_of_words_are_refused():
         InferenceOptions(num_candidates=2)
     with pytest.raises(OptionError, match="one most likely chunk"):
         InferenceOptions(num_candidates=3, action_source="fast")
+
+
+RECORDED = [
+    ("nano", {}, {}),
+    ("nano", {}, {"guidance": 1.5, "num_candidates": 3}),
+    ("nano", {"max_committed": 3}, {}),
+    ("nano", {}, {"committed": "guided"}),
+    ("pi0", {}, {}),
+    ("pi05", {}, {"guidance": 1.5}),
+]
+
+
+@pytest.mark.parametrize(("member", "changes", "options"), RECORDED)
+def test_recorded_steps_give_the_same_chunks_to_the_bit(member, changes, options):
+    config = nano_like(**changes) if changes else FAMILY[member]()
+    vla, words = model(config), processor(config)
+    can_commit = config.max_committed or options.get("committed") == "guided"
+    committed = np.full((2, ACTION_DIM), 0.1, np.float32) if can_commit else None
+    requests = [request(seed=0), request(seed=1), request(seed=2, committed=committed)]
+
+    def answers(**more):
+        asked = InferenceOptions(**options, **more)
+        policy = VLAPolicy(vla, processor=words, policy_version="v1", options=asked)
+        return [chunk.actions for chunk in policy.infer(requests)]
+
+    for launched, replayed in zip(answers(), answers(is_recorded=True), strict=True):
+        assert np.array_equal(launched, replayed)
+
+
+@pytest.mark.parametrize("member", FAMILY.values(), ids=FAMILY)
+def test_in_bfloat16_matrices_are_stored_so_and_chunks_are_nearly_the_same(member):
+    config = member()
+    words, requests = processor(config), [request(seed=0), request(seed=1)]
+    plain = VLAPolicy(model(config), processor=words, policy_version="v1")
+    half = VLAPolicy(model(config), processor=words, policy_version="v1", options=InferenceOptions(precision="bfloat16"))
+    assert half.model.backbone.layers[0].mlp.gate_proj.weight.dtype == torch.bfloat16
+    assert half.model.backbone.norm.weight.dtype == torch.float32
+    wanted, found = (np.stack([chunk.actions for chunk in each.infer(requests)]) for each in (plain, half))
+    assert 0 < np.abs(wanted - found).max() < 0.1 * np.ptp(wanted)
+    assert half.features(requests).dtype == np.float32
+    # Rounded once, when they are stored, or again for every product: the same numbers.
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        again = np.stack([chunk.actions for chunk in plain.infer(requests)])
+    assert np.abs(again - found).max() < 0.1 * np.ptp(wanted)
+
+
+def test_how_passes_are_computed_is_named_only_where_it_is_not_as_ever():
+    assert identifying({"precision": "float32", "is_recorded": False, "guidance": 1.0}) == {"guidance": 1.0}
+    assert identifying({"precision": "bfloat16", "is_recorded": True}) == {"precision": "bfloat16", "is_recorded": True}
+    with pytest.raises(OptionError, match=r"inference.precision is 'bfloat61'"):
+        InferenceOptions(precision="bfloat61")

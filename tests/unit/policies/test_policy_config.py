@@ -7,9 +7,11 @@ import json
 
 import pytest
 
+from opentau.data.images import ImageFit
 from opentau.errors import OptionError
 from opentau.models.config import TransformerConfig
 from opentau.policies.config import IndicatorPlace, PolicyConfig, StateInput, nano
+from opentau.policies.family import published
 from opentau.policies.vla import VLA
 from tests.unit.policies.parts import CAMERAS, FAMILY, nano_like
 
@@ -33,6 +35,17 @@ def test_where_the_indicator_stands_is_told_only_where_that_is_not_the_usual_pla
     assert nano(**sizes, indicator_place="prompt").indicator_place is IndicatorPlace.PROMPT
     with pytest.raises(OptionError, match=r"unknown indicator_place 'promt'.*'prompt'"):
         nano(**sizes, indicator_place="promt")
+
+
+def test_how_images_are_fitted_is_told_only_where_that_is_not_the_usual_way():
+    usual, other = nano_like(), nano_like(image_fit=ImageFit.TENSORAUTO)
+    assert "image_fit" not in usual.to_dict()
+    assert other.to_dict()["image_fit"] == "tensorauto"
+    assert PolicyConfig.from_dict(json.loads(json.dumps(other.to_dict()))) == other
+    sizes = {"cameras": CAMERAS, "state_dim": 8, "action_dim": 7}
+    assert published("pi05", **sizes, image_fit="lerobot").image_fit is ImageFit.LEROBOT
+    with pytest.raises(OptionError, match=r"unknown image_fit 'lerobo'.*'lerobot'"):
+        published("pi05", **sizes, image_fit="lerobo")
 
 
 @pytest.mark.parametrize(

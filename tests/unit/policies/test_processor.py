@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from opentau.data.images import ImageFit, resize_with_pad
 from opentau.errors import CheckpointError, DataError, OptionError
 from opentau.policies.config import IndicatorPlace
 from opentau.policies.embodiment import Embodiment
@@ -15,10 +16,12 @@ from opentau.policies.fast_tokenizer import FastTokenizer
 from opentau.policies.processor import Processor
 from opentau.policies.prompts import told
 from opentau.policies.text_tokenizer import TextTokenizer
+from opentau.training.mixing import policy_sizes
 from opentau.types import Indicator
 from tests.unit.policies.parts import (
     CAMERAS,
     HORIZON,
+    SIZE,
     batch,
     codec,
     interface,
@@ -76,6 +79,44 @@ def test_a_state_in_text_is_binned_over_plus_minus_one():
     texts = [TextTokenizer.shipped().decode(row.tolist()) for row in inputs.prompt_BP]
     assert "state: 0 128 255;" in texts[0]
     assert "state: 0 192 255;" in texts[1]
+
+
+def test_a_template_parts_texts_by_their_end_and_a_prompt_cannot():
+    config = dataclasses.replace(
+        pi05_like(), prompt_template="Task: {prompt}<eos>State: {state}<eos>Actions:", max_prompt_tokens=60
+    )
+    made, asked = processor(config), request(seed=0)
+    inputs = made.request_inputs([asked] * 2, indicator=Indicator.ABSENT, prompts=["open it", "open <eos> it"])
+    eos = made.text_tokenizer.eos_id
+    ids = [row[has].tolist() for row, has in zip(inputs.prompt_BP, inputs.has_prompt_BP, strict=True)]
+    assert [row.count(eos) for row in ids] == [2, 2]
+    first, second = (at for at, token in enumerate(ids[0]) if token == eos)
+    assert ids[0][:first] == [made.text_tokenizer.bos_id, *made.text_tokenizer.encode("Task: open it")]
+    assert made.text_tokenizer.decode(ids[0][first + 1 : second]).startswith("state: ")
+    assert ids[0][second + 1 :] == made.text_tokenizer.encode("Actions:")
+    with pytest.raises(OptionError, match=r"the prompt 'Task: .*<eos>State: .*' has \d+ tokens, the policy reads 20; shorten"):
+        processor(dataclasses.replace(config, max_prompt_tokens=20)).request_inputs([asked], indicator=Indicator.ABSENT)
+
+
+def test_images_are_fitted_as_the_policy_says_in_training_and_in_serving():
+    wide = dataclasses.replace(interface(), cameras={camera: (SIZE // 2, SIZE, 3) for camera in CAMERAS})
+    pixels = np.random.default_rng(0).integers(1, 256, (SIZE // 2, SIZE, 3), dtype=np.uint8)
+    seen = request(seed=0)
+    seen = dataclasses.replace(seen, observation=dataclasses.replace(seen.observation, images=dict.fromkeys(CAMERAS, pixels)))
+    shown = {}
+    for fit in ImageFit:
+        config = nano_like(image_fit=fit)
+        served = Processor(
+            config,
+            embodiments=[Embodiment.sole(wide, codec())],
+            text_tokenizer=TextTokenizer.shipped(),
+            fast_tokenizer=None,
+        )
+        shown[fit] = served.request_inputs([seen], indicator=Indicator.ABSENT).images_BCYX3[0, 0].numpy()
+        assert policy_sizes(config).image_fit is fit
+        assert np.array_equal(shown[fit], resize_with_pad(pixels[None], size=SIZE, fit=fit)[0])
+    assert not shown[ImageFit.TENSORAUTO][: SIZE // 2].any()
+    assert shown[ImageFit.TENSORAUTO][SIZE // 2 :].all()
 
 
 def test_indicators_are_spelled_by_their_text():

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.parity import TOLERANCES, differences, observed
 from opentau.checkpoint import building
+from opentau.data.images import ImageFit
 from opentau.errors import CheckpointError, OptionError
 from opentau.policies.config import FastIds, TextHead
 from opentau.policies.family import PI0_TEMPLATE, PI05_TEMPLATE
@@ -137,6 +138,15 @@ def test_a_file_in_shards_is_read_as_one(weights, tmp_path):
     (folder / "model-1.safetensors").write_bytes((folder / "model-1.safetensors").read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=r"model-1\.safetensors cannot be read"):
         read_published(folder, options=OPTIONS)
+    damaged = {
+        "{": r"index\.json cannot be read",
+        "[]": r"index\.json cannot be read",
+        '{"weight_map": {"x": "../model.safetensors"}}': r"names the file '\.\./model\.safetensors'; shards lie beside",
+    }
+    for text, named in damaged.items():
+        (folder / "model.safetensors.index.json").write_text(text)
+        with pytest.raises(CheckpointError, match=named):
+            read_published(folder, options=OPTIONS)
 
 
 def test_openpis_port_is_read_with_its_statistics(weights, tmp_path):
@@ -186,6 +196,10 @@ def test_tensorautos_action_tokens_and_scaling_are_read(weights, tmp_path):
     # A deviation of zero counts as one.
     assert read.codec.encode_state(np.full(8, 3.0, np.float32)) == pytest.approx([3.0, *[1.5] * 7])
     assert read.config.prompt_template == "Task: {prompt}, State: {state};\n"
+    assert read.config.image_fit is ImageFit.TENSORAUTO
+    asked = dataclasses.replace(OPTIONS, image_fit=ImageFit.LEROBOT)
+    assert read_published(tmp_path / "tensorauto", options=asked).config.image_fit is ImageFit.LEROBOT
+    assert "image_fit" not in read_published(LEROBOT, options=OPTIONS).config.to_dict()
 
 
 def test_the_same_policy_in_tensorautos_layout_computes_the_same(weights, numbers, tmp_path):
@@ -268,6 +282,11 @@ def test_statistics_of_another_robot_are_refused(weights, tmp_path):
         ("policy_preprocessor.json", "[]", "holds no object"),
         ("policy_preprocessor.json", '{"steps": []}', "0 steps normalizer_processor, exactly one"),
         ("model.safetensors", "broken", r"model\.safetensors cannot be read.*missing or truncated"),
+        (
+            "policy_preprocessor_step_3_normalizer_processor.safetensors",
+            "broken",
+            r"normalizer_processor\.safetensors cannot be read.*missing or truncated",
+        ),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, file, text, named):
@@ -338,6 +357,10 @@ def test_a_trained_indicator_is_no_part_of_an_export_unless_asked(taken, tmp_pat
 def test_what_lerobot_would_do_otherwise_is_not_exported(weights, tmp_path):
     taken = take_in(str(written(tmp_path / "in", as_tensorauto(weights))), tmp_path / "ours", options=OPTIONS, tokenizer=WORDS)
     with pytest.raises(OptionError, match="prompt_template"):
+        export_lerobot(taken.path, tmp_path / "out")
+    asked = dataclasses.replace(OPTIONS, image_fit=ImageFit.TENSORAUTO)
+    taken = take_in(str(LEROBOT), tmp_path / "corner", options=asked, tokenizer=WORDS)
+    with pytest.raises(OptionError, match=r"image_fit is 'tensorauto'; LeRobot knows 'lerobot' alone"):
         export_lerobot(taken.path, tmp_path / "out")
 
 

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from opentau.errors import OptionError
-from opentau.training.distribution import ALONE, WHOLE, Piece, Share, joined
+from opentau.loop.placement import PlacementOptions, serving_device
+from opentau.training.distribution import ALONE, WHOLE, Piece, Share, joined, training_device
 from opentau.training.objectives import PolicyObjective
 from opentau.training.options import DistributionOptions, ObjectiveOptions
 from opentau.training.snapshot import SHARD_FILE, StoredTensors, restore
@@ -90,6 +91,34 @@ def test_a_process_that_torchrun_did_not_start_is_alone() -> None:
         assert world == ALONE
         assert world.is_first
         assert world.summed({"loss": 2.0}) == {"loss": 2.0}
+
+
+def test_processes_take_the_devices_that_are_named_and_others_are_refused() -> None:
+    assert training_device(["cpu", "cpu"], local_rank=1) == "cpu"
+    with pytest.raises(
+        OptionError, match=r"more than 2 processes .* placement.train names 2 devices; give it --nproc-per-node 2"
+    ):
+        training_device(["cpu", "cpu"], local_rank=2)
+    with joined("test", devices=["cpu"]) as world:
+        assert world == ALONE
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="names GPUs that are not there")
+def test_gpus_that_are_not_there_are_refused() -> None:
+    assert training_device([], local_rank=3) == "cpu"
+    with pytest.raises(OptionError, match=r"placement.train names 'cuda:1', this machine has 0 GPUs"):
+        training_device(["cuda:1"], local_rank=0)
+    assert serving_device(PlacementOptions()) == "cpu"
+    with pytest.raises(OptionError, match=r"placement.serve is 'cuda', this machine has 0 GPUs"):
+        serving_device(PlacementOptions(serve="cuda"))
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cpu:1"])
+def test_devices_have_names_that_torch_knows(device: str) -> None:
+    with pytest.raises(OptionError, match=r"placement.serve names .*; use cpu, cuda or cuda:N"):
+        PlacementOptions(serve=device)
+    with pytest.raises(OptionError, match=r"placement.train names 'auto'"):
+        PlacementOptions(train=("auto",))
 
 
 def test_more_pieces_than_samples_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,7 +170,11 @@ def _first_actions(policy: VLAPolicy, *, seeds: range) -> tuple[np.ndarray, np.n
 
 
 def test_an_update_starts_from_a_checkpoint_and_keeps_its_codec_and_tokenizers(data, tmp_path: Path) -> None:
-    run(data, tmp_path / "first", training=replace(TRAINING, objective=ObjectiveOptions(fast_weight=1.0)))
+    with EventLog(tmp_path / "events", "test") as log:
+        run(data, tmp_path / "first", training=replace(TRAINING, objective=ObjectiveOptions(fast_weight=1.0)), log=log)
+    told = [event["text"] for event in EventReader(tmp_path / "events").read_new() if event["kind"] == events.NOTE]
+    assert len(told) == 1
+    assert re.match(r"action tokens: .* read back they differ by 0\.0\d+ on average and 0\.\d+ at most", told[0])
     other = FrameTable.from_episodes([attempt(number, backwards=True) for number in range(30, 40)], dataset_id="other")
     still = replace(OPTIONS, num_updates=1, learning_rate=1e-9)
     run(
