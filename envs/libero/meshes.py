@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import fast_simplification
 import mujoco
@@ -83,6 +87,24 @@ def decimate(mesh: Mesh, *, num_faces: int) -> Mesh:
     vertices, faces = np.asarray(vertices, np.float64), np.asarray(faces, np.int32)
     faces = faces[np.linalg.norm(_area_vectors(vertices[faces]), axis=1) > 0]
     return _carry_over(mesh, vertices, faces)
+
+
+def decimate_once(mesh: Mesh, *, num_faces: int, folder: Path) -> Mesh:
+    """Return `decimate`'s answer, kept in a folder: the robot, and much of the furniture, stands in every scene."""
+    arrays = {field.name: getattr(mesh, field.name) for field in dataclasses.fields(mesh)}
+    digest = hashlib.sha256(f"{num_faces} {AGGRESSIVENESS} {NUM_NEIGHBOURS}".encode())
+    for name, array in arrays.items():
+        digest.update(name.encode() + (b"" if array is None else np.ascontiguousarray(array).tobytes()))
+    path = folder / f"{digest.hexdigest()[:32]}.npz"
+    if not path.is_file():
+        small = decimate(mesh, num_faces=num_faces)
+        kept = {name: value for name in arrays if (value := getattr(small, name)) is not None}
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".partial", delete=False) as file:
+            np.savez(file, **kept)
+        Path(file.name).replace(path)
+    with np.load(path, allow_pickle=False) as stored:
+        return Mesh(**{name: stored.get(name) for name in arrays})
 
 
 def _weld(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:

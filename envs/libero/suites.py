@@ -16,8 +16,15 @@ class Suite:
 
 
 SUITES = {
+    "libero_spatial": Suite(num_tasks=10, max_steps=220),
     "libero_object": Suite(num_tasks=10, max_steps=280),
+    "libero_goal": Suite(num_tasks=10, max_steps=300),
+    "libero_10": Suite(num_tasks=10, max_steps=520),
+    "libero_90": Suite(num_tasks=90, max_steps=400),
 }
+
+OLDEST_SUITE = "libero_object"
+"""What environments of this suite are called when no option says otherwise was fixed before the other suites came."""
 
 
 def require_task(suite: str, task_id: int) -> Suite:

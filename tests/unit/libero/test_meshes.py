@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import mujoco
 import numpy as np
 import pytest
 
-from envs.libero.meshes import Mesh, decimate, mesh_of_model
+from envs.libero import meshes
+from envs.libero.meshes import Mesh, decimate, decimate_once, mesh_of_model
 
 SIDE = 24
 
@@ -98,3 +101,19 @@ def test_a_compiled_mesh_comes_back_in_the_coordinates_of_its_file():
     read = mesh_of_model(spec.compile(), 0, has_texture=False)
     np.testing.assert_allclose(read.vertices, 2 * vertices, atol=1e-5)
     np.testing.assert_allclose(read.normals, normals[read.faces], atol=1e-5)
+
+
+def test_a_mesh_is_made_small_once_and_read_back_bit_for_bit(cube, tmp_path, monkeypatch):
+    first = decimate_once(cube, num_faces=200, folder=tmp_path / "meshes")
+    plain = dataclasses.replace(cube, texture=None)
+    untextured = decimate_once(plain, num_faces=200, folder=tmp_path / "meshes")
+    monkeypatch.setattr(meshes, "decimate", lambda mesh, num_faces: pytest.fail("it was made again"))
+    again = decimate_once(cube, num_faces=200, folder=tmp_path / "meshes")
+    fresh = decimate(cube, num_faces=200)
+    for field in dataclasses.fields(Mesh):
+        one, other, third = (getattr(each, field.name) for each in (first, again, fresh))
+        assert one.dtype == other.dtype
+        assert np.array_equal(one, other)
+        assert np.array_equal(one, third)
+    assert untextured.texture is None
+    assert len(list((tmp_path / "meshes").iterdir())) == 2
