@@ -23,7 +23,7 @@ TURN_ON_THE_STOVE = 7
 
 @pytest.fixture(scope="module")
 def goal_env() -> Iterator[LiberoEnv]:
-    env = LiberoEnv(suite="libero_goal", task_id=TURN_ON_THE_STOVE, image_size=64)
+    env = LiberoEnv(suite="libero_goal", task_id=TURN_ON_THE_STOVE, image_size=128)
     yield env
     env.close()
 
