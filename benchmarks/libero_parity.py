@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -178,7 +179,7 @@ def _middle(env: LiberoEnv, target: str) -> np.ndarray:
     return env.data.body(env.physics.scene.object_bodies[target]).xpos.copy()
 
 
-def _moved(env: LiberoEnv, joint: object, position: np.ndarray) -> np.ndarray:
+def _moved(env: LiberoEnv, joint: Any, position: np.ndarray) -> np.ndarray:
     env.data.qpos[joint.qposadr[0] :][:3] = position
     env.data.qvel[joint.dofadr[0] :][:6] = 0.0
     return env.get_state()

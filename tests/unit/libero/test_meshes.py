@@ -54,13 +54,13 @@ def cube() -> Mesh:
     return _textured_cube()
 
 
-@pytest.fixture(scope="module")
-def small(cube) -> Mesh:
-    return decimate(cube, num_faces=200)
+@pytest.fixture(scope="module", params=[False, True])
+def small(cube, request) -> Mesh:
+    return decimate(cube, num_faces=200, is_sampled=request.param)
 
 
 def test_a_mesh_that_is_small_enough_is_left_alone(cube):
-    assert decimate(cube, num_faces=len(cube.faces)) is cube
+    assert decimate(cube, num_faces=len(cube.faces), is_sampled=True) is cube
 
 
 def test_few_triangles_keep_the_shape(cube, small):
@@ -90,6 +90,60 @@ def test_texture_stays_where_it_was(small):
             np.testing.assert_allclose(small.texture[face, corner], expected, atol=0.06)
 
 
+def test_a_large_flat_face_keeps_its_texture_far_from_its_corners():
+    """A table top of two triangles over a fine dark grid that looks up as well, a little below its middle."""
+    grid = np.linspace(-0.4, 0.4, SIDE + 1)
+    below = [[[x, y, -0.05], [x + 0.03, y, -0.05], [x, y + 0.03, -0.05]] for x in grid for y in grid]
+    top = [[[-1, -1, 0], [1, -1, 0], [1, 1, 0]], [[-1, -1, 0], [1, 1, 0], [-1, 1, 0]]]
+    corners = np.array([*top, *below], np.float64)
+    texture = corners[:, :, :2].copy()
+    texture[2:] += 10
+    table = Mesh(
+        vertices=corners.reshape(-1, 3),
+        faces=np.arange(3 * len(corners), dtype=np.int32).reshape(-1, 3),
+        normals=np.broadcast_to([0.0, 0.0, 1.0], corners.shape).copy(),
+        texture=texture,
+        charts=(np.arange(len(corners)) >= 2).astype(np.int32),
+    )
+    tile = np.array([[[-0.1, -0.1, 0], [0.1, -0.1, 0], [0, 0.1, 0.0]]])
+    small = meshes._carry_over_from_surface(table, tile.reshape(-1, 3), np.array([[0, 1, 2]]))
+    np.testing.assert_allclose(small.texture, tile[:, :, :2], atol=1e-6)
+    np.testing.assert_allclose(small.normals, np.broadcast_to([0.0, 0.0, 1.0], (1, 3, 3)), atol=1e-12)
+    assert (meshes._carry_over_from_corners(table, tile.reshape(-1, 3), np.array([[0, 1, 2]])).texture > 5).all()
+
+
+def test_a_face_over_a_seam_of_the_texture_is_split_until_it_shows_both_sides(monkeypatch):
+    """A flat sheet whose two halves lie at two places of the texture; few faces span it."""
+    steps = np.linspace(0, 1, SIDE + 1)
+    squares = [(x, y, steps[1]) for x in steps[:-1] for y in steps[:-1]]
+    corners = np.array(
+        [[[x + dx * s, y + dy * s, 0] for dx, dy in way] for x, y, s in squares
+         for way in (((0, 0), (1, 0), (1, 1)), ((0, 0), (1, 1), (0, 1)))]
+    )  # fmt: skip
+    is_right = corners.mean(axis=1)[:, 0] > 0.5
+    texture = corners[:, :, :2] * [0.4, 0.4] + np.where(is_right[:, None, None], [0.6, 0.6], [0.0, 0.0])
+    sheet = Mesh(
+        vertices=corners.reshape(-1, 3),
+        faces=np.arange(3 * len(corners), dtype=np.int32).reshape(-1, 3),
+        normals=np.broadcast_to([0.0, 0.0, 1.0], corners.shape).copy(),
+        texture=texture,
+        charts=is_right.astype(np.int32),
+    )
+    small = decimate(sheet, num_faces=40, is_sampled=True)
+    assert 40 < len(small.faces) < len(sheet.faces)
+    assert _share_shown_rightly(small) > 0.9
+    monkeypatch.setattr(meshes, "MAX_SPLITS", 0)
+    assert _share_shown_rightly(decimate(sheet, num_faces=40, is_sampled=True)) < 0.85
+
+
+def _share_shown_rightly(sheet: Mesh) -> float:
+    centres = sheet.vertices[sheet.faces].mean(axis=1)
+    areas = np.linalg.norm(meshes._area_vectors(sheet.vertices[sheet.faces]), axis=1)
+    expected = centres[:, :2] * 0.4 + np.where(centres[:, :1] > 0.5, 0.6, 0.0)
+    is_right = np.linalg.norm(sheet.texture.mean(axis=1) - expected, axis=1) < 0.05
+    return float(areas[is_right].sum() / areas.sum())
+
+
 def test_a_compiled_mesh_comes_back_in_the_coordinates_of_its_file():
     vertices = np.array([[0.3, 0, 0], [1.3, 0, 0], [0.3, 2, 0], [0.3, 0, 3]])
     normals = np.array([[-0.6, -0.8, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
@@ -104,12 +158,12 @@ def test_a_compiled_mesh_comes_back_in_the_coordinates_of_its_file():
 
 
 def test_a_mesh_is_made_small_once_and_read_back_bit_for_bit(cube, tmp_path, monkeypatch):
-    first = decimate_once(cube, num_faces=200, folder=tmp_path / "meshes")
+    first = decimate_once(cube, num_faces=200, is_sampled=True, folder=tmp_path / "meshes")
     plain = dataclasses.replace(cube, texture=None)
-    untextured = decimate_once(plain, num_faces=200, folder=tmp_path / "meshes")
-    monkeypatch.setattr(meshes, "decimate", lambda mesh, num_faces: pytest.fail("it was made again"))
-    again = decimate_once(cube, num_faces=200, folder=tmp_path / "meshes")
-    fresh = decimate(cube, num_faces=200)
+    untextured = decimate_once(plain, num_faces=200, is_sampled=True, folder=tmp_path / "meshes")
+    monkeypatch.setattr(meshes, "decimate", lambda mesh, **options: pytest.fail("it was made again"))
+    again = decimate_once(cube, num_faces=200, is_sampled=True, folder=tmp_path / "meshes")
+    fresh = decimate(cube, num_faces=200, is_sampled=True)
     for field in dataclasses.fields(Mesh):
         one, other, third = (getattr(each, field.name) for each in (first, again, fresh))
         assert one.dtype == other.dtype
