@@ -235,7 +235,7 @@ def build_scene(suite: str, task_id: int, *, on_progress: Progress | None = None
     except OSError as error:
         raise RuntimeError(
             f"the cache folder {folder.parent} cannot be made ({error.strerror}); "
-            f"set {CACHE_VARIABLE} to a folder with 20 MB of space per task"
+            f"set {CACHE_VARIABLE} to a folder with 25 MB of space per task"
         ) from error
     with _exclusive(folder.with_name(f"{folder.name}.lock")) as lock:
         if (folder / SCENE_FILE).is_file():
