@@ -51,13 +51,15 @@ class Grounding:
         image_size: int,
         hidden_geom_groups: Collection[int],
         relations: Callable[[], Sequence[Relation]],
+        is_mirrored: bool = False,
     ) -> None:
         """Open a renderer for cameras {public name: name in the model} that see what a policy's images show.
 
-        `relations` tells which objects lie in or on which of the scene's places now.
+        `relations` tells which objects lie in or on which of the scene's places now. `is_mirrored`: the policy's images have
+        left and right swapped, and so have the boxes.
         """
         model = scene.model
-        self._scene, self._relations = scene, relations
+        self._scene, self._relations, self._is_mirrored = scene, relations, is_mirrored
         self._keys = tuple(scene.object_bodies)
         bodies = [model.body(scene.object_bodies[key]).id for key in self._keys]
         self._bodies = np.array(bodies)
@@ -101,6 +103,8 @@ class Grounding:
     def _seen(self, geoms_YX: np.ndarray) -> dict[str, dict[str, Any]]:
         """Return box and share of the pixels of every object that shows at least one."""
         owner_YX = np.where(geoms_YX >= 0, self._owner[geoms_YX], -1)
+        if self._is_mirrored:
+            owner_YX = owner_YX[:, ::-1]
         height, width = owner_YX.shape
         seen = {}
         for index, key in enumerate(self._keys):

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import gymnasium
 
-ENTRY_POINTS = {
-    "opentau/Tabletop-v0": "envs.tabletop.environment:TabletopEnv",
-    "opentau/LiberoObject-v0": "envs.libero.environment:LiberoEnv",
-    "opentau/TwinSo101-v0": "envs.twin.environment:So101Env",
+LIBERO = "envs.libero.environment:LiberoEnv"
+ENVIRONMENTS: dict[str, tuple[str, dict[str, str]]] = {
+    "opentau/Tabletop-v0": ("envs.tabletop.environment:TabletopEnv", {}),
+    "opentau/LiberoSpatial-v0": (LIBERO, {"suite": "libero_spatial"}),
+    "opentau/LiberoObject-v0": (LIBERO, {"suite": "libero_object"}),
+    "opentau/LiberoGoal-v0": (LIBERO, {"suite": "libero_goal"}),
+    "opentau/Libero10-v0": (LIBERO, {"suite": "libero_10"}),
+    "opentau/Libero90-v0": (LIBERO, {"suite": "libero_90"}),
+    "opentau/TwinSo101-v0": ("envs.twin.environment:So101Env", {}),
 }
+"""Name to the class and the arguments that make it."""
 
 
 def register_environments() -> None:
@@ -16,6 +22,6 @@ def register_environments() -> None:
 
     Which task and options, an environment is told by keyword: ``gymnasium.make("opentau/Tabletop-v0", task_id=2)``.
     """
-    for env_id, entry_point in ENTRY_POINTS.items():
+    for env_id, (entry_point, arguments) in ENVIRONMENTS.items():
         if env_id not in gymnasium.registry:
-            gymnasium.register(env_id, entry_point=entry_point)
+            gymnasium.register(env_id, entry_point=entry_point, kwargs=arguments)

@@ -18,10 +18,13 @@ import mujoco
 import numpy as np
 from PIL import Image
 
+from envs.libero.joints import joint_conditions, slide_of
 from envs.libero.manifest import require_listed, scene_files
-from envs.libero.meshes import Mesh, decimate, mesh_of_model
-from envs.libero.scene import MODEL_FILE, SCENE_FILE, STATES_FILE, JointDraw, Placement, Scene
+from envs.libero.meshes import Mesh, decimate_once, mesh_of_model
+from envs.libero.predicates import compile_goal
+from envs.libero.scene import MODEL_FILE, SCENE_FILE, STATES_FILE, JointDraw, Placement, Scene, mesh_folder
 from envs.libero.stock import StockTask, make_stock_env, open_stock_task
+from envs.libero.suites import SUITES
 
 # Stock objects carry no type annotations; `Any` stands for them.
 
@@ -32,7 +35,6 @@ MAX_FACES = 500
 TEXTURE_PIXELS = 512
 """Largest side of a texture."""
 UNUSED_TEXTURE_PIXELS = 8
-SUPPORTED_PREDICATES = frozenset({"on", "in"})
 PHYSICS_TOLERANCE = 1e-9
 
 VISUAL_GROUP = 1
@@ -51,9 +53,8 @@ def build(suite: str, task_id: int, folder: Path) -> None:
     _report("checking third-party files", 0.35)
     require_listed(scene_files(env))
     stock = env.sim.model._model
-    _require_supported(env.parsed_problem["goal_state"])
     _report("decimating meshes", 0.4)
-    model = _lean_model(env.model.get_xml(), stock, folder)
+    model = _lean_model(env.model.get_xml(), stock, folder, suite=suite)
     for name in env.fixtures_dict:  # stock has drawn their places already
         body = env.obj_body_id[name]
         model.body_pos[body], model.body_quat[body] = stock.body_pos[body], stock.body_quat[body]
@@ -62,6 +63,7 @@ def build(suite: str, task_id: int, folder: Path) -> None:
     mujoco.mj_saveModel(model, str(folder / MODEL_FILE))
     np.save(folder / STATES_FILE, np.asarray(task.initial_states, np.float64))
     scene = _describe(task, env)
+    compile_goal(model, scene)  # raises where the goal says something that is not known
     scene = dataclasses.replace(scene, content_hash=_content_hash(model, task.initial_states, scene))
     (folder / SCENE_FILE).write_text(scene.to_json())
 
@@ -80,13 +82,7 @@ def _report(step: str, fraction: float) -> None:
     print(json.dumps({"step": step, "fraction": fraction}), flush=True)
 
 
-def _require_supported(goal: Iterable[tuple[str, ...]]) -> None:
-    unknown = sorted({predicate[0] for predicate in goal} - SUPPORTED_PREDICATES)
-    if unknown:
-        raise ValueError(f"the goal needs {', '.join(unknown)}; envs.libero.predicates knows {', '.join(SUPPORTED_PREDICATES)}")
-
-
-def _lean_model(xml: str, stock: mujoco.MjModel, folder: Path) -> mujoco.MjModel:
+def _lean_model(xml: str, stock: mujoco.MjModel, folder: Path, *, suite: str) -> mujoco.MjModel:
     """Compile the stock scene again with few triangles and small textures; physics stays what it was."""
     spec = mujoco.MjSpec.from_string(xml)
     # Without this MuJoCo 3.3 gives visual meshes a mass.
@@ -98,7 +94,7 @@ def _lean_model(xml: str, stock: mujoco.MjModel, folder: Path) -> mujoco.MjModel
         if mesh_id not in drawn | solid:
             target.delete()  # other arenas' walls
         elif mesh_id in drawn:
-            _shrink_mesh(target, mesh_of_model(stock, mesh_id, has_texture=mesh_id in textured))
+            _shrink_mesh(target, mesh_of_model(stock, mesh_id, has_texture=mesh_id in textured), suite=suite)
     textures = _shrink_textures(spec, stock, folder)
     model = spec.compile()
     for path in textures:
@@ -118,12 +114,13 @@ def _textured_meshes(model: mujoco.MjModel) -> set[int]:
     return set(model.geom_dataid[has_material & is_textured].tolist())
 
 
-def _shrink_mesh(target: Any, mesh: Mesh) -> None:
+def _shrink_mesh(target: Any, mesh: Mesh, *, suite: str) -> None:
     diagonal_m = float(np.linalg.norm(np.ptp(mesh.vertices, axis=0)))
     num_faces = int(np.clip(FACES_PER_METRE * diagonal_m, MIN_FACES, MAX_FACES))
     if len(mesh.faces) <= num_faces:
         return
-    mesh = decimate(mesh, num_faces=num_faces)
+    is_sampled = SUITES[suite].scene_version > 1
+    mesh = decimate_once(mesh, num_faces=num_faces, is_sampled=is_sampled, folder=mesh_folder(suite))
     target.file = ""
     target.scale, target.refpos, target.refquat = [1, 1, 1], [0, 0, 0], [1, 0, 0, 0]
     target.inertia = mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL
@@ -198,7 +195,16 @@ def _describe(task: StockTask, env: Any) -> Scene:
         arm_joints_at_rest=_floats(robot.init_qpos),
         gripper_joints_at_rest=_floats(robot.gripper.init_qpos),
         content_hash="",
+        joint_conditions=joint_conditions(env),
+        lamps=dict(_lamps(env)),
     )
+
+
+def _lamps(env: Any) -> Iterable[tuple[str, str]]:
+    """Return the sites that LIBERO shows while a fixture is on, with the fixture."""
+    for name in env.visualization_sites_list:
+        for site, _ in env.get_object(name).object_properties["vis_site_names"].values():
+            yield site, name
 
 
 def _floats(values: Iterable[float]) -> tuple[float, ...]:
@@ -224,8 +230,16 @@ def _placements(env: Any) -> Iterable[Placement]:
         reference, site = composite.sample_args[name]["reference"], composite.sample_args[name]["site_name"]
         is_into = type(sampler).__name__ == "InSiteRegionRandomSampler"
         top = 0.0 if is_into else float(env.get_object(reference).top_offset[-1])
+        # The fixture is where its file puts it: stock has moved it in the model since, and not computed poses again.
+        joint, slide, opening = slide_of(env.sim, site)
         yield _placement(
-            sampler, on=reference, origin=(0, 0, top), turned_origin=env.sim.data.get_site_xpos(site), has_radius=not is_into
+            sampler,
+            on=reference,
+            origin=(0, 0, top),
+            turned_origin=env.sim.data.get_site_xpos(site) - opening * np.array(slide),
+            has_radius=not is_into,
+            slide_joint=joint,
+            slide=slide,
         )
     composite = env.conditional_placement_on_objects_initializer
     for name, sampler in composite.samplers.items():
@@ -234,7 +248,14 @@ def _placements(env: Any) -> Iterable[Placement]:
 
 
 def _placement(
-    sampler: Any, *, on: str, origin: Iterable[float], turned_origin: Iterable[float] = (0, 0, 0), has_radius: bool = True
+    sampler: Any,
+    *,
+    on: str,
+    origin: Iterable[float],
+    turned_origin: Iterable[float] = (0, 0, 0),
+    has_radius: bool = True,
+    slide_joint: str = "",
+    slide: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> Placement:
     (thing,) = sampler.mujoco_objects
     rotation, axis = sampler.rotation, sampler.rotation_axis
@@ -258,6 +279,8 @@ def _placement(
         radius=float(thing.horizontal_radius),
         bottom=float(thing.bottom_offset[-1]),
         top=float(thing.top_offset[-1]),
+        slide_joint=slide_joint,
+        slide=slide,
     )
 
 

@@ -16,14 +16,17 @@ from envs.grounding import Grounding
 from envs.libero.controller import FINGER_JOINTS, GRIPPER_SITE
 from envs.libero.physics import CONTROL_HZ, LeanPhysics, Physics
 from envs.libero.placement import draw_initial_state, official_initial_state
-from envs.libero.predicates import compile_relations, region_relations
-from envs.libero.scene import LoadedScene, Progress, load_scene
-from envs.libero.suites import require_task
+from envs.libero.predicates import compile_lamps, compile_relations, region_relations
+from envs.libero.protocols import AGENTVIEW, WRIST, require_protocol, shown
+from envs.libero.scene import LoadedScene, Progress, load_scene, source_versions
+from envs.libero.suites import OLDEST_SUITE, require_task
 from envs.libero.words import group_of, spoken_name
 from envs.rendering import Renderer, describe_backend
 
-CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}
-"""Public camera name to the scene's."""
+CAMERAS = {"agentview": AGENTVIEW, "wrist": WRIST}
+"""Public camera name to the scene's, where no protocol names them."""
+IMAGE_SIZE = 64
+"""Side of the images, pixels, where neither an option nor a protocol says it."""
 STATE_NAMES = ("x", "y", "z", "rx", "ry", "rz", "finger_1", "finger_2")
 STATE_UNITS = ("m", "m", "m", "rad", "rad", "rad", "m", "m")
 ACTION_NAMES = ("dx", "dy", "dz", "drx", "dry", "drz", "gripper")
@@ -53,20 +56,27 @@ class LiberoEnv(gymnasium.Env):
         suite: str = "libero_object",
         task_id: int = 0,
         stepping: str = "fast",
-        image_size: int = 64,
-        cameras: Sequence[str] = tuple(CAMERAS),
+        image_size: int | None = None,
+        cameras: Sequence[str] | None = None,
         timestep_ms: float = 2,
         max_steps: int | None = None,
+        protocol: str | None = None,
         on_progress: Progress | None = None,
     ) -> None:
         """Open the task's scene, building it first where the cache lacks it (about ten seconds, told to `on_progress`).
 
         `stepping` is "fast" (plain MuJoCo, decimated pixels) or "exact" (stock LIBERO and robosuite, original meshes).
-        A `timestep_ms` above 2 is faster but not the official physics. Raises ValueError for values that do not exist,
-        RuntimeError when no OpenGL works or the scene cannot be built.
+        A `timestep_ms` above 2 is faster but not the official physics. A `protocol` (openpi, lerobot, tensorauto) names the
+        cameras as that project does, shows images of its size and mirrored as it does, and has its step limits; options
+        given besides win. Raises ValueError for values that do not exist, RuntimeError when no OpenGL works or the scene
+        cannot be built.
         """
         limits = require_task(suite, task_id)
-        _require_options(stepping, image_size, cameras, timestep_ms)
+        rules = require_protocol(protocol) if protocol else None
+        scene_cameras = rules.cameras if rules else CAMERAS
+        cameras = tuple(scene_cameras) if cameras is None else tuple(cameras)
+        image_size = (rules.image_size if rules else IMAGE_SIZE) if image_size is None else image_size
+        _require_options(stepping, image_size, cameras, timestep_ms, known_cameras=scene_cameras)
         if max_steps is not None and max_steps < 1:
             raise ValueError(f"max_steps is at least 1, not {max_steps}")
         loaded = load_scene(suite, task_id, on_progress=on_progress)
@@ -84,9 +94,11 @@ class LiberoEnv(gymnasium.Env):
         )
         self.gripper_site = GRIPPER_SITE
         self.finger_joints = FINGER_JOINTS
-        self.max_steps = max_steps or limits.max_steps
+        self.max_steps = max_steps or (rules.max_steps[suite] if rules else limits.max_steps)
         self.num_initial_states = len(self._initial_states)
-        self._image_size, self._cameras = image_size, tuple(cameras)
+        self._image_size, self._cameras = image_size, {name: scene_cameras[name] for name in cameras}
+        self._rules = rules
+        self._update_lamps = compile_lamps(self.model, scene)
         self._renderer: Renderer | None = None
         self._grounding: Grounding | None = None
         self._site = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_SITE, GRIPPER_SITE)
@@ -94,13 +106,17 @@ class LiberoEnv(gymnasium.Env):
         joints = [mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_JOINT, name) for name in FINGER_JOINTS]
         self._finger_qpos = self.model.jnt_qposadr[joints]
         self._num_steps = 0
-        self.observation_space = _observation_space(self._cameras, image_size)
+        self.observation_space = _observation_space(cameras, image_size)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (7,), np.float32)
-        self.metadata = type(self).metadata | {"interface": _interface(self._cameras, image_size)}
-        self.env_id = _env_id(
-            task=self.task_id, stepping=stepping, image_size=image_size, cameras=self._cameras, timestep_ms=timestep_ms,
-            mujoco=mujoco.__version__, opengl=describe_backend().id, scene=scene.content_hash,
-        )  # fmt: skip
+        self.metadata = type(self).metadata | {"interface": _interface(cameras, image_size)}
+        facts: dict[str, object] = {
+            "task": self.task_id, "stepping": stepping, "image_size": image_size, "cameras": cameras,
+            "timestep_ms": timestep_ms, "mujoco": mujoco.__version__, "opengl": describe_backend().id,
+            "scene": scene.content_hash,
+        }  # fmt: skip
+        if rules or suite != OLDEST_SUITE:  # whose ids are older than these facts, and stay
+            facts |= {"versions": source_versions(), "protocol": rules.to_dict() if rules else None}
+        self.env_id = _env_id(facts)
 
     @property
     def model(self) -> mujoco.MjModel:
@@ -120,7 +136,7 @@ class LiberoEnv(gymnasium.Env):
         else:
             state = official_initial_state(self.model, scene, self._initial_states, index)
         self.physics.reset(state)
-        for _ in range(NUM_SETTLING_STEPS):
+        for _ in range(self._rules.settling_steps if self._rules else NUM_SETTLING_STEPS):
             self.physics.step(SETTLING_ACTION)
         self._num_steps = 0
         return self.observe(), {"is_success": self.physics.is_success()}
@@ -145,17 +161,26 @@ class LiberoEnv(gymnasium.Env):
 
     def observe(self) -> dict[str, Any]:
         """Render and read the state, in fresh arrays."""
+        return {"images": self._images(), "state": self._state()}
+
+    def _images(self) -> dict[str, np.ndarray]:
+        size = max(self._rules.render_size, self._image_size) if self._rules else self._image_size
         if self._renderer is None:
             self._renderer = Renderer(
                 self.model,
-                cameras={name: CAMERAS[name] for name in self._cameras},
-                height=self._image_size,
-                width=self._image_size,
+                cameras=self._cameras,
+                height=size,
+                width=size,
                 shadow_size=0,  # LIBERO's lights cast no shadows
                 hidden_geom_groups=(COLLISION_GEOM_GROUP,),
                 shows_sites=True,
             )
-        return {"images": self._renderer.render(self.data), "state": self._state()}
+        self._update_lamps(self.data)
+        images = self._renderer.render(self.data)
+        if self._rules is None:
+            return images
+        is_mirrored = self._rules.is_mirrored
+        return {name: shown(image, size=self._image_size, is_mirrored=is_mirrored) for name, image in images.items()}
 
     def ground_truth(self) -> dict[str, Any]:
         """Return what is true of the scene now, as plain data, for the cameras of the observations; see `Grounding.read`."""
@@ -163,10 +188,11 @@ class LiberoEnv(gymnasium.Env):
             relations = compile_relations(self.model, self.physics.scene)
             self._grounding = Grounding(
                 self,
-                cameras={name: CAMERAS[name] for name in self._cameras},
+                cameras=self._cameras,
                 image_size=self._image_size,
                 hidden_geom_groups=(COLLISION_GEOM_GROUP,),
                 relations=lambda: relations(self.data),
+                is_mirrored=bool(self._rules and self._rules.is_mirrored),
             )
         return self._grounding.read()
 
@@ -201,12 +227,14 @@ def _physics(loaded: LoadedScene, stepping: str, timestep_ms: float) -> Physics:
     return StockPhysics(loaded.scene)
 
 
-def _require_options(stepping: str, image_size: int, cameras: Sequence[str], timestep_ms: float) -> None:
+def _require_options(
+    stepping: str, image_size: int, cameras: Sequence[str], timestep_ms: float, *, known_cameras: Mapping[str, str]
+) -> None:
     if stepping not in STEPPINGS:
         raise ValueError(f"stepping is one of {', '.join(STEPPINGS)}, not {stepping!r}")
-    unknown = [name for name in cameras if name not in CAMERAS]
+    unknown = [name for name in cameras if name not in known_cameras]
     if unknown or not cameras:
-        raise ValueError(f"cameras are some of {', '.join(CAMERAS)}, not {', '.join(map(repr, unknown)) or 'none'}")
+        raise ValueError(f"cameras are some of {', '.join(known_cameras)}, not {', '.join(map(repr, unknown)) or 'none'}")
     if not 8 <= image_size <= 2048:
         raise ValueError(f"image_size is 8 to 2048 pixels, not {image_size}")
     period_ms = 1000 / CONTROL_HZ
@@ -243,7 +271,7 @@ def _interface(cameras: Sequence[str], image_size: int) -> dict[str, Any]:
     }
 
 
-def _env_id(**facts: object) -> str:
+def _env_id(facts: Mapping[str, object]) -> str:
     """Return a readable id with a hash of everything that decides what an episode looks like."""
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=list).encode()).hexdigest()
     return f"{facts['task']}-{facts['stepping']}-{digest[:16]}"

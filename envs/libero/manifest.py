@@ -11,7 +11,7 @@ from typing import Any
 
 import mujoco
 
-from envs.libero.stock import make_stock_env, open_stock_task
+from envs.libero.stock import contents_of, make_stock_env, open_stock_task
 from envs.libero.suites import SUITES
 
 MANIFEST = Path(__file__).with_name("manifest.json")
@@ -57,14 +57,20 @@ def _sha256(path: Path) -> str:
 
 
 def _write() -> None:
-    listed = {}
+    """List the files of all suites; of tasks that show the same things, one is opened."""
+    listed: dict[str, str] = {}
+    opened: set[str] = set()
     for suite, known in SUITES.items():
         for task_id in range(known.num_tasks):
             task = open_stock_task(suite, task_id)
-            wrapper = make_stock_env(task)
-            for path in (*task.files, *scene_files(wrapper.env)):
-                listed[name_of(path)] = _sha256(path)
-            wrapper.close()
+            files = list(task.files)
+            if (contents := contents_of(task)) not in opened:
+                opened.add(contents)
+                wrapper = make_stock_env(task)
+                files += scene_files(wrapper.env)
+                wrapper.close()
+                print(f"{suite}/{task_id}: {len(files)} files", flush=True)
+            listed |= {name_of(path): _sha256(path) for path in files}
     MANIFEST.write_text(json.dumps(listed, indent=1, sort_keys=True) + "\n")
 
 

@@ -14,6 +14,7 @@ from envs.libero.scene import Placement, Scene
 ARM_NOISE_RAD = 0.02
 """Standard deviation of the arm's initial joints: robosuite's default, and what the official initial states show."""
 MAX_TRIES = 5000
+MAX_DRAWS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,18 +34,19 @@ class InitialState:
 def draw_initial_state(model: mujoco.MjModel, scene: Scene, rng: np.random.Generator) -> InitialState:
     """Draw placements of all objects and fixtures, drawers and knobs, and a little noise on the arm.
 
-    Raises RuntimeError when the regions are too full to place an object in 5000 tries.
+    Raises RuntimeError when the regions are too full to place all objects.
     """
     qpos = model.qpos0.copy()
     for name, angle in zip(ARM_JOINTS, scene.arm_joints_at_rest, strict=True):
         qpos[_address(model, name)] = angle + ARM_NOISE_RAD * rng.standard_normal()
     for name, opening in zip(FINGER_JOINTS, scene.gripper_joints_at_rest, strict=True):
         qpos[_address(model, name)] = opening
+    openings: dict[str, float] = {}
     for draw in scene.joint_draws:
         value = _between(rng, draw.low, draw.high)
         for name in draw.joints:
-            qpos[_address(model, name)] = value
-    poses = draw_placements(scene, rng)
+            qpos[_address(model, name)] = openings[name] = value
+    poses = draw_placements(scene, rng, openings=openings)
     for name, joint in scene.object_joints.items():
         if name in poses:
             first = _address(model, joint)
@@ -70,25 +72,50 @@ def official_initial_state(model: mujoco.MjModel, scene: Scene, states: np.ndarr
     )
 
 
-def draw_placements(scene: Scene, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return position and quaternion of every placed object, {name: float64 [7]}."""
+def draw_placements(
+    scene: Scene, rng: np.random.Generator, *, openings: Mapping[str, float] | None = None
+) -> dict[str, np.ndarray]:
+    """Return position and quaternion of every placed object, {name: float64 [7]}; `openings` says how far drawers are out.
+
+    Where an object finds no room, all are placed anew, as LIBERO does; RuntimeError after 20 of these.
+    """
+    for _ in range(MAX_DRAWS):
+        if (poses := _try_placements(scene, rng, openings or {})) is not None:
+            return poses
+    raise RuntimeError(f"{scene.suite} task {scene.task_id}: objects find no room in their regions after {MAX_DRAWS} draws")
+
+
+def _try_placements(scene: Scene, rng: np.random.Generator, openings: Mapping[str, float]) -> dict[str, np.ndarray] | None:
     poses: dict[str, np.ndarray] = {}
     placed: dict[str, Placement] = {}
     for placement in scene.placements:
-        position = _draw_position(placement, poses, placed, rng)
+        position = _draw_position(placement, _origin(placement, poses, openings), poses, placed, rng)
+        if position is None:
+            return None
         poses[placement.object] = np.concatenate([position, _draw_quaternion(placement, rng)])
         placed[placement.object] = placement
     return poses
 
 
-def _draw_position(
-    placement: Placement, poses: Mapping[str, np.ndarray], placed: Mapping[str, Placement], rng: np.random.Generator
-) -> np.ndarray:
+def _origin(placement: Placement, poses: Mapping[str, np.ndarray], openings: Mapping[str, float]) -> np.ndarray:
+    """Return the origin of the rectangles in the world, m, [3]."""
     origin = np.array(placement.origin)
     if placement.on:
-        turned = np.empty(3)
-        mujoco.mju_rotVecQuat(turned, np.array(placement.turned_origin), poses[placement.on][3:])
+        local, turned = np.array(placement.turned_origin), np.empty(3)
+        if placement.slide_joint:
+            local = local + openings.get(placement.slide_joint, 0.0) * np.array(placement.slide)
+        mujoco.mju_rotVecQuat(turned, local, poses[placement.on][3:])
         origin = origin + poses[placement.on][:3] + turned
+    return origin
+
+
+def _draw_position(
+    placement: Placement,
+    origin: np.ndarray,
+    poses: Mapping[str, np.ndarray],
+    placed: Mapping[str, Placement],
+    rng: np.random.Generator,
+) -> np.ndarray | None:
     margin = placement.radius if placement.is_inside else 0.0
     for _ in range(MAX_TRIES):
         chosen = rng.integers(len(placement.x_ranges))
@@ -99,7 +126,7 @@ def _draw_position(
         position = origin + np.array([x, y, placement.z_offset - placement.bottom])
         if not placement.keeps_apart or not any(_overlaps(placement, position, placed[name], poses[name]) for name in placed):
             return position
-    raise RuntimeError(f"{placement.object} finds no free place in its region after {MAX_TRIES} tries")
+    return None
 
 
 def _overlaps(placement: Placement, position: np.ndarray, other: Placement, other_pose: np.ndarray) -> bool:

@@ -1,13 +1,14 @@
-"""LIBERO's goal predicates on MuJoCo data: whether an object is on or in another, or a region."""
+"""LIBERO's goal predicates on MuJoCo data: what lies on or in what, which drawer, door or knob is where."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable
 
 import mujoco
 import numpy as np
 
-from envs.libero.scene import Scene
+from envs.libero.scene import JointCondition, Scene
 
 Predicate = Callable[[mujoco.MjData], bool]
 
@@ -18,6 +19,14 @@ SURFACE_REACH_ABOVE = 0.10
 STACK_RADIUS = 0.03
 CONTAINER_SUFFIX = "_contain_region"
 """How LIBERO's names of regions inside containers end."""
+PLACE_PREDICATES = ("on", "in")
+JOINT_PREDICATES = ("open", "close", "turnon", "turnoff")
+COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 
 
 def compile_goal(model: mujoco.MjModel, scene: Scene) -> Predicate:
@@ -50,9 +59,14 @@ def compile_relations(model: mujoco.MjModel, scene: Scene) -> Callable[[mujoco.M
 
 
 def compile_predicate(model: mujoco.MjModel, scene: Scene, predicate: tuple[str, ...]) -> Predicate:
-    """Look up one predicate's bodies, sites and geoms once, and return the check."""
-    if len(predicate) != 3 or predicate[0] not in ("on", "in"):
-        raise ValueError(f"the predicate {' '.join(predicate)!r} is not known; 'on' and 'in' of two things are")
+    """Look up one predicate's bodies, sites, geoms and joints once, and return the check; ValueError where it is not known."""
+    if len(predicate) == 2 and predicate[0] in JOINT_PREDICATES:
+        return _compile_joint_predicate(model, scene, *predicate)
+    if len(predicate) != 3 or predicate[0] not in PLACE_PREDICATES:
+        raise ValueError(
+            f"the predicate {' '.join(predicate)!r} is not known; {', '.join(PLACE_PREDICATES)} of two things are, and "
+            f"{', '.join(JOINT_PREDICATES)} of one"
+        )
     relation, subject, target = predicate
     body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, scene.object_bodies[subject])
     if target not in scene.site_sizes:
@@ -66,6 +80,34 @@ def compile_predicate(model: mujoco.MjModel, scene: Scene, predicate: tuple[str,
     parent = scene.site_parents[target]
     touches = _touching(model, scene, subject, parent) if parent else (lambda data: True)
     return lambda data: _is_over_box(data.site_xpos[site], data.site_xmat[site], half_size, data.xpos[body]) and touches(data)
+
+
+def compile_lamps(model: mujoco.MjModel, scene: Scene) -> Callable[[mujoco.MjData], None]:
+    """Return a function that makes the sites of burners visible in the model while they are on, and hides them else."""
+    lamps = [
+        (mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, site), compile_predicate(model, scene, ("turnon", fixture)))
+        for site, fixture in scene.lamps.items()
+    ]
+
+    def update(data: mujoco.MjData) -> None:
+        for site, is_on in lamps:
+            model.site_rgba[site, 3] = float(is_on(data))
+
+    return update
+
+
+def _compile_joint_predicate(model: mujoco.MjModel, scene: Scene, word: str, thing: str) -> Predicate:
+    conditions = scene.joint_conditions.get(thing, {})
+    if word not in conditions:
+        raise ValueError(f"{thing} has no joints that {word} could mean; it knows {', '.join(conditions) or 'none of these'}")
+    return _joint_check(model, conditions[word])
+
+
+def _joint_check(model: mujoco.MjModel, condition: JointCondition) -> Predicate:
+    compare, bound = COMPARISONS[condition.comparison], condition.bound
+    addresses = [int(model.joint(name).qposadr[0]) for name in condition.joints]
+    decide = all if condition.needs_all else any
+    return lambda data: decide(compare(data.qpos[address], bound) for address in addresses)
 
 
 def _is_in_box(centre: np.ndarray, rotation: np.ndarray, half_size: np.ndarray, point: np.ndarray) -> bool:
@@ -108,5 +150,5 @@ def _touching(model: mujoco.MjModel, scene: Scene, first: str, second: str) -> P
 def _geom_mask(model: mujoco.MjModel, names: Iterable[str]) -> np.ndarray:
     mask = np.zeros(model.ngeom, bool)
     for name in names:
-        mask[mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_GEOM, name)] = True
+        mask[model.geom(name).id] = True
     return mask

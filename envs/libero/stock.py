@@ -54,6 +54,16 @@ def open_stock_task(suite: str, task_id: int) -> StockTask:
     )
 
 
+def contents_of(task: StockTask) -> str:
+    """Return what a task's bddl file puts into its scene; equal texts mean equal models, meshes and textures."""
+    with _imports_without_opengl(), contextlib.redirect_stdout(io.StringIO()):
+        from libero.libero.envs.bddl_utils import robosuite_parse_problem  # optional package, extra 'sim'
+
+        problem = robosuite_parse_problem(str(task.bddl_path))
+    kinds = (problem["problem_name"], sorted(problem["objects"]), sorted(problem["fixtures"]))
+    return repr(kinds)
+
+
 def make_stock_env(task: StockTask) -> Any:
     """Make LIBERO's own environment without its renderer and without a horizon."""
     with _imports_without_opengl(), contextlib.redirect_stdout(io.StringIO()):

@@ -11,6 +11,13 @@ SPOKEN: Mapping[str, str] = {
     "flat stove": "stove",
     "chefmate 8 frypan": "frying pan",
     "new salad dressing": "salad dressing",
+    "white yellow mug": "yellow and white mug",
+    "porcelain mug": "white mug",
+    "red coffee mug": "red mug",
+    "black book": "book",
+    "desk caddy": "caddy",
+    "wooden two layer shelf": "cabinet shelf",
+    "wooden tray": "tray",
 }
 """Where LIBERO's name, less its number, is not what its instructions say."""
 GROCERIES = frozenset(

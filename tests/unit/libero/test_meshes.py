@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import mujoco
 import numpy as np
 import pytest
 
-from envs.libero.meshes import Mesh, decimate, mesh_of_model
+from envs.libero import meshes
+from envs.libero.meshes import Mesh, decimate, decimate_once, mesh_of_model
 
 SIDE = 24
 
@@ -51,13 +54,13 @@ def cube() -> Mesh:
     return _textured_cube()
 
 
-@pytest.fixture(scope="module")
-def small(cube) -> Mesh:
-    return decimate(cube, num_faces=200)
+@pytest.fixture(scope="module", params=[False, True])
+def small(cube, request) -> Mesh:
+    return decimate(cube, num_faces=200, is_sampled=request.param)
 
 
 def test_a_mesh_that_is_small_enough_is_left_alone(cube):
-    assert decimate(cube, num_faces=len(cube.faces)) is cube
+    assert decimate(cube, num_faces=len(cube.faces), is_sampled=True) is cube
 
 
 def test_few_triangles_keep_the_shape(cube, small):
@@ -87,6 +90,59 @@ def test_texture_stays_where_it_was(small):
             np.testing.assert_allclose(small.texture[face, corner], expected, atol=0.06)
 
 
+def test_a_large_flat_face_keeps_its_texture_far_from_its_corners():
+    """A table top of two triangles over a fine dark grid that looks up as well, a little below its middle."""
+    grid = np.linspace(-0.4, 0.4, SIDE + 1)
+    below = [[[x, y, -0.05], [x + 0.03, y, -0.05], [x, y + 0.03, -0.05]] for x in grid for y in grid]
+    top = [[[-1, -1, 0], [1, -1, 0], [1, 1, 0]], [[-1, -1, 0], [1, 1, 0], [-1, 1, 0]]]
+    corners = np.array([*top, *below], np.float64)
+    texture = corners[:, :, :2].copy()
+    texture[2:] += 10
+    table = Mesh(
+        vertices=corners.reshape(-1, 3),
+        faces=np.arange(3 * len(corners), dtype=np.int32).reshape(-1, 3),
+        normals=np.broadcast_to([0.0, 0.0, 1.0], corners.shape).copy(),
+        texture=texture,
+        charts=(np.arange(len(corners)) >= 2).astype(np.int32),
+    )
+    tile = np.array([[[-0.1, -0.1, 0], [0.1, -0.1, 0], [0, 0.1, 0.0]]])
+    small = meshes._carry_over_from_surface(table, tile.reshape(-1, 3), np.array([[0, 1, 2]]))
+    np.testing.assert_allclose(small.texture, tile[:, :, :2], atol=1e-6)
+    np.testing.assert_allclose(small.normals, np.broadcast_to([0.0, 0.0, 1.0], (1, 3, 3)), atol=1e-12)
+    assert (meshes._carry_over_from_corners(table, tile.reshape(-1, 3), np.array([[0, 1, 2]])).texture > 5).all()
+
+
+def test_a_face_over_a_seam_of_the_texture_is_split_until_it_shows_both_sides(monkeypatch):
+    """A flat sheet whose two halves lie at two places of the texture; few faces span it."""
+    steps = np.linspace(0, 1, SIDE + 1)
+    squares = [(x, y, steps[1]) for x in steps[:-1] for y in steps[:-1]]
+    corners = np.array(
+        [[[x + dx * s, y + dy * s, 0] for dx, dy in way] for x, y, s in squares
+         for way in (((0, 0), (1, 0), (1, 1)), ((0, 0), (1, 1), (0, 1)))]
+    )  # fmt: skip
+    is_right = corners.mean(axis=1)[:, 0] > 0.5
+    texture = corners[:, :, :2] * [0.4, 0.4] + np.where(is_right[:, None, None], [0.6, 0.6], [0.0, 0.0])
+    sheet = Mesh(
+        vertices=corners.reshape(-1, 3),
+        faces=np.arange(3 * len(corners), dtype=np.int32).reshape(-1, 3),
+        normals=np.broadcast_to([0.0, 0.0, 1.0], corners.shape).copy(),
+        texture=texture,
+        charts=is_right.astype(np.int32),
+    )
+    small = decimate(sheet, num_faces=40, is_sampled=True)
+    assert 40 < len(small.faces) < len(sheet.faces)
+    monkeypatch.setattr(meshes, "MAX_SPLITS", 0)
+    assert _share_over_the_seam(small) < 0.75 * _share_over_the_seam(decimate(sheet, num_faces=40, is_sampled=True))
+
+
+def _share_over_the_seam(sheet: Mesh) -> float:
+    """Return the share of the area that faces have which reach far to both sides of the middle."""
+    corners = sheet.vertices[sheet.faces]
+    areas = np.linalg.norm(meshes._area_vectors(corners), axis=1)
+    is_over = (corners[:, :, 0].min(axis=1) < 0.48) & (corners[:, :, 0].max(axis=1) > 0.52)
+    return float(areas[is_over].sum() / areas.sum())
+
+
 def test_a_compiled_mesh_comes_back_in_the_coordinates_of_its_file():
     vertices = np.array([[0.3, 0, 0], [1.3, 0, 0], [0.3, 2, 0], [0.3, 0, 3]])
     normals = np.array([[-0.6, -0.8, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
@@ -98,3 +154,19 @@ def test_a_compiled_mesh_comes_back_in_the_coordinates_of_its_file():
     read = mesh_of_model(spec.compile(), 0, has_texture=False)
     np.testing.assert_allclose(read.vertices, 2 * vertices, atol=1e-5)
     np.testing.assert_allclose(read.normals, normals[read.faces], atol=1e-5)
+
+
+def test_a_mesh_is_made_small_once_and_read_back_bit_for_bit(cube, tmp_path, monkeypatch):
+    first = decimate_once(cube, num_faces=200, is_sampled=True, folder=tmp_path / "meshes")
+    plain = dataclasses.replace(cube, texture=None)
+    untextured = decimate_once(plain, num_faces=200, is_sampled=True, folder=tmp_path / "meshes")
+    monkeypatch.setattr(meshes, "decimate", lambda mesh, **options: pytest.fail("it was made again"))
+    again = decimate_once(cube, num_faces=200, is_sampled=True, folder=tmp_path / "meshes")
+    fresh = decimate(cube, num_faces=200, is_sampled=True)
+    for field in dataclasses.fields(Mesh):
+        one, other, third = (getattr(each, field.name) for each in (first, again, fresh))
+        assert one.dtype == other.dtype
+        assert np.array_equal(one, other)
+        assert np.array_equal(one, third)
+    assert untextured.texture is None
+    assert len(list((tmp_path / "meshes").iterdir())) == 2

@@ -16,6 +16,7 @@ import pytest
 from envs.libero import manifest, scene
 from envs.libero.manifest import name_of, require_listed
 from envs.libero.scene import MODEL_FILE, SCENE_FILE, STATES_FILE, Scene, build_scene, load_scene, scene_folder
+from envs.libero.suites import SUITES
 
 
 @pytest.fixture
@@ -105,8 +106,8 @@ def test_a_cache_that_cannot_be_made_is_an_error_with_the_fix(tmp_path, monkeypa
 
 
 def test_unknown_tasks_are_refused_before_anything_is_built(cache):
-    with pytest.raises(ValueError, match="there is no LIBERO suite 'libero_goal'"):
-        load_scene("libero_goal", 0)
+    with pytest.raises(ValueError, match="there is no LIBERO suite 'libero_gaol'; did you mean libero_goal"):
+        load_scene("libero_gaol", 0)
     assert list(cache.iterdir()) == []
 
 
@@ -144,6 +145,7 @@ def test_the_manifest_lists_what_a_scene_is_made_of():
     task = open_stock_task("libero_object", 9)
     require_listed(task.files)
     assert {name_of(path) for path in task.files} <= set(listed)
+    assert {name_of(path) for suite in SUITES for path in open_stock_task(suite, 9).files} <= set(listed)
     kinds = {Path(name).suffix for name in listed}
     assert {".bddl", ".npz", ".xml", ".obj", ".stl", ".png"} <= kinds
     assert not any(name.startswith("/") for name in listed)
