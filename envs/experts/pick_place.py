@@ -30,6 +30,7 @@ DETOUR_M = 0.35
 """How far the hand rises where it cannot reach: an arm at its joint limits gets free that way."""
 MAX_TICKS = 45
 """No movement takes longer, at full pace."""
+DEPARTED_TICKS = 6
 STALL, MAX_STILL_TICKS = 0.003, 6
 """A hand that moves less than this in a tick (m, and elements of its rotation) for so many ticks is stuck."""
 
@@ -85,14 +86,19 @@ class PickPlaceExpert:
         self,
         env: PrivilegedEnv,
         *,
+        goal: tuple[str, ...] | None = None,
         pace: tuple[float, float] = (0.5, 1.0),
         pause_probability: float = 0.1,
         sloppy_grasp_probability: float = 0.2,
     ) -> None:
-        """`pace` is the range of the largest action, the probabilities hold per phase and per episode."""
+        """`goal` is the predicate to bring about, the environment's only one when left out.
+
+        `pace` is the range of the largest action, the probabilities hold per phase and per episode.
+        """
         if not 0.0 < pace[0] <= pace[1] <= 1.0:
             raise ValueError(f"pace is {tuple(pace)}; it is a range within (0, 1]")
         self._env = env
+        self._goal = goal
         self._pace_range = pace
         self._pause_probability, self._sloppy_grasp_probability = pause_probability, sloppy_grasp_probability
         self._targets: dict[str, Callable[[], Target]] = {
@@ -111,7 +117,7 @@ class PickPlaceExpert:
     def start(self, *, seed: int, is_clean: bool) -> None:
         """Plan from the environment's current state; the style comes from the seed unless clean."""
         self._hand = Hand(self._env.model, self._env.data, site=self._env.gripper_site, finger_joints=self._env.finger_joints)
-        self._scene = Surroundings(self._env)
+        self._scene = Surroundings(self._env, [self._goal] if self._goal else self._env.goal)
         self.phase = Phase.SETTLE
         rng = self._rng = np.random.default_rng(seed)
         self._pace = 1.0 if is_clean else float(rng.uniform(*self._pace_range))
@@ -135,6 +141,11 @@ class PickPlaceExpert:
     def relation(self) -> str:
         """'in' or 'on' the destination."""
         return self._scene.relation
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the hand has let go of the object and moved away, so that something else can follow."""
+        return self.phase in (Phase.SETTLE, Phase.RETREAT, Phase.REACH) or (self.phase == Phase.DEPART and self._num_ticks > DEPARTED_TICKS)
 
     def act(self) -> np.ndarray:
         """Return the next action, float32 [7] within [-1, 1]."""

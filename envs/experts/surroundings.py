@@ -8,7 +8,8 @@ from typing import Protocol
 import mujoco
 import numpy as np
 
-from envs.experts.grasps import Grasp, free_spot, plan_grasp, tilting_shift
+from envs.experts.grasps import MAX_OPENING_M, Grasp, free_spot, narrowest_m, plan_grasp, tilting_shift
+from envs.experts.parts import plan_part_grasp
 from envs.experts.shapes import Box, Shape
 
 CLEARANCE_M = 0.05
@@ -39,18 +40,19 @@ class PrivilegedEnv(Protocol):
 class Surroundings:
     """The shapes of one episode, looked up once and read from the simulator's data whenever asked."""
 
-    def __init__(self, env: PrivilegedEnv) -> None:
+    def __init__(self, env: PrivilegedEnv, goal: Sequence[tuple[str, ...]]) -> None:
         """Raise ValueError for a goal that is not one object in or on something."""
         model, data = env.model, env.data
-        if len(env.goal) != 1 or len(env.goal[0]) != 3 or env.goal[0][0] not in ("in", "on"):
-            raise ValueError(f"the expert moves one object 'in' or 'on' something; the goal is {env.goal}")
-        ((self.relation, name, where),) = env.goal
+        if len(goal) != 1 or len(goal[0]) != 3 or goal[0][0] not in ("in", "on"):
+            raise ValueError(f"the expert moves one object 'in' or 'on' something; the goal is {goal}")
+        ((self.relation, name, where),) = goal
         shapes = {key: Shape(model, data, model.body(body).id) for key, body in env.object_bodies.items()}
         self._data = data
         self.object = shapes.pop(name)
         self._dof = int(model.body_dofadr[self.object.body])
+        self._model = model
         self._site = None if where in shapes else model.site(where).id
-        self._support = shapes[where] if self._site is None else Shape(model, data, _root(model, model.site_bodyid[self._site]))
+        self._support = shapes[where] if self._site is None else Shape(model, data, _mover(model, model.site_bodyid[self._site]))
         self.object_name = name
         self.support_name = next((key for key, shape in shapes.items() if shape.body == self._support.body), where)
         """Of `env.object_bodies`, also where the goal names a site of it; the site itself where that belongs to no object."""
@@ -77,8 +79,22 @@ class Surroundings:
     @property
     def release_height_m(self) -> float:
         """Where the object's bottom is brought before it is let go."""
+        if self._is_on_a_region:
+            return float(self._region.low[2])
         support = self._support.box(self._data)
         return float(support.high[2] - RELEASE_BELOW_RIM_M if self.is_goal_a_container else support.low[2])
+
+    @property
+    def _is_on_a_region(self) -> bool:
+        """Whether the goal is on a marked part of a surface."""
+        return self._site is not None and not self.is_goal_a_container
+
+    @property
+    def _region(self) -> Box:
+        """Around the site of the goal."""
+        reach = np.abs(self._data.site_xmat[self._site].reshape(3, 3) @ self._model.site_size[self._site])
+        centre = self._data.site_xpos[self._site]
+        return Box(low=centre - reach, high=centre + reach)
 
     def is_resting(self, *, speed_m_s: float) -> bool:
         """Return whether the object touches something and hardly moves."""
@@ -90,10 +106,17 @@ class Surroundings:
         return bool((np.isin(pairs, self.object.geoms).any(axis=1) & np.isin(pairs, self._support.geoms).any(axis=1)).any())
 
     def plan_grasp(self) -> Grasp:
+        """Choose a grasp of the whole object, or of a part of one that is too wide for the hand."""
+        if narrowest_m(self.object.points(self._data)) > MAX_OPENING_M:
+            part = plan_part_grasp(self.object, self.obstacles, self._data)
+            if part is not None:
+                return part
         return plan_grasp(self.object, self.obstacles, self._data)
 
     def place_spot(self) -> np.ndarray:
         """Return where the object's centre goes, [2]."""
+        if self._is_on_a_region:
+            return free_spot(self._region, [shape.box(self._data) for shape in self._others])
         support = self._support.box(self._data)
         if not self.is_goal_a_container:
             return free_spot(support, [shape.box(self._data) for shape in self._others])
@@ -107,8 +130,8 @@ class Surroundings:
         return max([0.0, *(float(box.high[2]) for box in boxes if box.distance_xy(path).min() < PASSING_M)]) + CLEARANCE_M
 
 
-def _root(model: mujoco.MjModel, body: int) -> int:
-    """The body directly in the world to which a body belongs."""
-    while model.body_parentid[body] != 0:
+def _mover(model: mujoco.MjModel, body: int) -> int:
+    """Return the body with a joint that carries a body; the one directly in the world where none moves."""
+    while model.body_jntnum[body] == 0 and model.body_parentid[body] != 0:
         body = int(model.body_parentid[body])
     return int(body)
