@@ -78,6 +78,21 @@ def test_runs_for_a_gpu_are_planned_without_one(command: str, experiment: str, w
     assert work in capsys.readouterr().out
 
 
+def test_the_recap_run_is_task_0_of_libero_10() -> None:
+    config = compose_config("loop", ["experiment=pi05_recap", "policy.args.checkpoint=checkpoints/pi05"])
+    options = LoopOptions.from_config(config)
+    assert (options.env.args["suite"], options.env.args["image_size"], options.task_id) == ("libero_10", 224, (0,))
+    assert "-pi05_recap-" in options.default_run_id(config)
+
+
+@pytest.mark.parametrize(("member", "suite", "num_tasks"), [("spatial", "libero_spatial", 10), ("90", "libero_90", 90)])
+def test_suites_are_members_of_the_group_env(member: str, suite: str, num_tasks: int) -> None:
+    options = LoopOptions.from_config(compose_config("loop", [f"env=libero/{member}", f"task_id={num_tasks - 1}"]))
+    assert (options.env.args["suite"], options.env.num_tasks) == (suite, num_tasks)
+    with pytest.raises(OptionError, match=f"tasks 0 to {num_tasks - 1}"):
+        LoopOptions.from_config(compose_config("loop", [f"env=libero/{member}", f"task_id={num_tasks}"]))
+
+
 def test_an_option_that_has_no_default_is_asked_for_by_its_whole_name() -> None:
     with pytest.raises(OptionError, match=r"policy\.args\.checkpoint must be given"):
         compose_config("loop", ["policy=pretrained"])

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 
+import mujoco
 import numpy as np
 import pytest
 
@@ -23,7 +24,7 @@ TURN_ON_THE_STOVE = 7
 
 @pytest.fixture(scope="module")
 def goal_env() -> Iterator[LiberoEnv]:
-    env = LiberoEnv(suite="libero_goal", task_id=TURN_ON_THE_STOVE, image_size=64)
+    env = LiberoEnv(suite="libero_goal", task_id=TURN_ON_THE_STOVE, image_size=128)
     yield env
     env.close()
 
@@ -167,33 +168,28 @@ def test_a_bowl_is_drawn_into_an_open_drawer_as_stock_does():
     exact = LiberoEnv(suite="libero_spatial", task_id=BOWL_IN_DRAWER, image_size=8, stepping="exact")
     stock, scene = exact.physics.stock_env, env.physics.scene
     stock.hard_reset = True  # as LIBERO resets: fixtures are where their files put them until they are placed
-    joint, rng = f"{CABINET}_top_level", np.random.default_rng(0)
+    level, rng = f"{CABINET}_top_level", np.random.default_rng(0)
     np.random.seed(0)  # noqa: NPY002, LIBERO draws from the global generator
     ours, theirs = [], []
     for _ in range(3):
         stock.reset()
-        data = stock.sim.data
-        cabinet = stock.sim.model.body_pos[stock.obj_body_id[CABINET]]
-        opening = data.get_joint_qpos(joint)
-        theirs.append(
-            data.get_joint_qpos(f"{BOWL}_joint0")[:3] - cabinet - _turned(stock.sim.model, stock.obj_body_id, opening)
-        )
+        model, data, cabinet = stock.sim.model, stock.sim.data, stock.obj_body_id[CABINET]
+        pose = np.concatenate([model.body_pos[cabinet], model.body_quat[cabinet]])
+        theirs.append(_in_drawer(data.get_joint_qpos(f"{BOWL}_joint0")[:3], pose, data.get_joint_qpos(level)))
         state = draw_initial_state(env.model, scene, rng)
-        opening = state.qpos[env.model.joint(joint).qposadr[0]]
+        opening, start = state.qpos[env.model.joint(level).qposadr[0]], env.model.joint(f"{BOWL}_joint0").qposadr[0]
         pose = state.fixture_poses[scene.fixtures.index(CABINET)]
-        start = env.model.joint(f"{BOWL}_joint0").qposadr[0]
-        ours.append(state.qpos[start : start + 3] - pose[:3] - _turned(stock.sim.model, stock.obj_body_id, opening))
+        ours.append(_in_drawer(state.qpos[start : start + 3], pose, opening))
         assert -0.16 <= opening <= -0.14
-    np.testing.assert_allclose(ours, np.broadcast_to(theirs[0], (3, 3)), atol=1e-6)
     np.testing.assert_allclose(theirs, np.broadcast_to(theirs[0], (3, 3)), atol=1e-6)
+    np.testing.assert_allclose(ours, np.broadcast_to(theirs[0], (3, 3)), atol=1e-6)
     for each in (env, exact):
         each.close()
 
 
-def _turned(model: object, body_ids: dict[str, int], opening: float) -> np.ndarray:
-    """Return how far the drawer has carried the bowl, in the world, m, [3]."""
-    import mujoco
-
-    carried = np.empty(3)
-    mujoco.mju_rotVecQuat(carried, np.array([0.0, opening, 0.0]), model.body_quat[body_ids[CABINET]])
-    return carried
+def _in_drawer(position: np.ndarray, cabinet: np.ndarray, opening: float) -> np.ndarray:
+    """Return a place in the world as the drawer of a cabinet of this pose has it, m, [3]."""
+    inverse, local = np.empty(4), np.empty(3)
+    mujoco.mju_negQuat(inverse, np.array(cabinet[3:]))
+    mujoco.mju_rotVecQuat(local, position - cabinet[:3], inverse)
+    return local - np.array([0.0, opening, 0.0])
