@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -10,7 +10,8 @@ from envs.experts.fixtures import FixtureEnv, FixtureExpert
 from envs.experts.pick_place import PickPlaceExpert
 
 Predicate = tuple[str, ...]
-ORDER = ("turnon", "turnoff", "open", "on", "in", "close")
+PLACES = ("on", "in")
+ORDER = ("turnon", "turnoff", "open", *PLACES, "close")
 """What is brought about first: doors are closed when everything is inside."""
 
 
@@ -22,53 +23,56 @@ class TaskEnv(FixtureEnv, Protocol):
         ...
 
 
+class Skill(Protocol):
+    """Brings one predicate about."""
+
+    @property
+    def phase(self) -> str: ...
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the hand has let go, so that something else can follow."""
+        ...
+
+    def start(self, *, seed: int, is_clean: bool) -> None: ...
+
+    def act(self) -> np.ndarray: ...
+
+
 class TaskExpert:
     """Brings about the first predicate of the goal that does not hold, until all do.
 
-    An object goes into a drawer only after the drawer was opened. Unless clean, every episode has a style of its own, that
-    of its pick and place skill.
+    An object goes into a drawer only after the drawer was opened. Unless clean, every episode has a style of its own.
     """
 
-    def __init__(
-        self,
-        env: TaskEnv,
-        *,
-        pace: tuple[float, float] = (0.5, 1.0),
-        pause_probability: float = 0.1,
-        sloppy_grasp_probability: float = 0.2,
-    ) -> None:
-        """See `PickPlaceExpert` for the style's options; raises ValueError for a goal with a predicate that no skill serves."""
-        self._env, self._pace = env, pace
-        style = {"pause_probability": pause_probability, "sloppy_grasp_probability": sloppy_grasp_probability}
-        self._steps = ordered(env)
-        self._placing = {
-            step: PickPlaceExpert(env, goal=step, pace=pace, **style) for step in self._steps if step[0] in ("in", "on")
-        }
+    def __init__(self, env: TaskEnv, **style: Any) -> None:
+        """`style` are the options of `PickPlaceExpert` for it; raises ValueError for a predicate that no skill serves."""
+        unknown = [" ".join(step) for step in env.goal if step[0] not in ORDER]
+        if unknown:
+            raise ValueError(f"no skill brings about {', '.join(unknown)}; there are skills for {', '.join(ORDER)}")
+        self._env, self._style = env, style
+        self._steps = _ordered(env)
 
     def start(self, *, seed: int, is_clean: bool) -> None:
         """Plan from the environment's current state; the style comes from the seed unless clean."""
-        rng = np.random.default_rng(seed)
-        pace = 1.0 if is_clean else float(rng.uniform(*self._pace))
-        self._fixtures = {
-            step: FixtureExpert(self._env, goal=step, pace=pace) for step in self._steps if step not in self._placing
-        }
         self._seed, self._is_clean = seed, is_clean
-        self._step: Predicate | None = None
-        self._begin(self._next())
+        self._skills = {step: self._skill_for(step) for step in self._steps}
+        self._begin(self._wanted(default=self._steps[-1]))
 
     @property
     def phase(self) -> str:
-        return self._skill.phase
+        return self._skills[self._step].phase
 
     @property
     def subject(self) -> str:
         """Name in `env.object_bodies` of the object that it moves, or of the fixture or part that it handles."""
-        return self._placing[self._step].subject if self._step in self._placing else self._step[1]
+        return self._step[1]
 
     @property
     def destination(self) -> str:
-        """What it brings the object to; '' while it handles a fixture."""
-        return self._placing[self._step].destination if self._step in self._placing else ""
+        """Name in `env.object_bodies` of what it brings the object to, or of a site; '' while it handles a fixture."""
+        skill = self._skills[self._step]
+        return skill.destination if isinstance(skill, PickPlaceExpert) else "".join(self._step[2:])
 
     @property
     def relation(self) -> str:
@@ -77,40 +81,36 @@ class TaskExpert:
 
     def act(self) -> np.ndarray:
         """Return the next action, float32 [7] within [-1, 1]."""
-        wanted = self._next()
-        if wanted != self._step and self._is_free():
-            self._begin(wanted)
-        return self._skill.act()
+        if self._skills[self._step].is_apart:
+            wanted = self._wanted(default=self._step)
+            if wanted != self._step:
+                self._begin(wanted)
+        return self._skills[self._step].act()
 
     def _begin(self, step: Predicate) -> None:
         self._step = step
-        if step in self._placing:
-            self._skill = self._placing[step]
-            self._skill.start(seed=self._seed, is_clean=self._is_clean)
-        else:
-            self._skill = self._fixtures[step]
-            self._skill.start()
+        self._skills[step].start(seed=self._seed, is_clean=self._is_clean)
 
-    def _is_free(self) -> bool:
-        """Whether the hand holds nothing that belongs to the present step."""
-        return self._skill.is_apart
-
-    def _next(self) -> Predicate:
-        """Return the first step that is still to be done; the last one where all are."""
-        for number, step in enumerate(self._steps):
-            if self._env.holds(step):
-                continue
-            if step in self._env_goal or any(not self._env.holds(later) for later in self._steps[number + 1 :] if later[-1] == step[1]):
+    def _wanted(self, *, default: Predicate) -> Predicate:
+        """Return the first step that is still to be done; what is only a means is done while its end is not."""
+        missing = [step for step in self._steps if not self._env.holds(step)]
+        for step in missing:
+            if step in self._env.goal or any(end[0] == "in" and end[2] == step[1] for end in missing):
                 return step
-        return self._step or self._steps[-1]
+        return default
+
+    def _skill_for(self, step: Predicate) -> Skill:
+        if step[0] not in PLACES:
+            return FixtureExpert(self._env, goal=step, **self._pace)
+        together = [other for other in self._steps if other[0] == step[0] and other[-1] == step[-1]]
+        return PickPlaceExpert(self._env, goal=step, share=(together.index(step), len(together)), **self._style)
 
     @property
-    def _env_goal(self) -> set[Predicate]:
-        return set(self._env.goal)
+    def _pace(self) -> dict[str, Any]:
+        return {"pace": self._style["pace"]} if "pace" in self._style else {}
 
 
-def ordered(env: TaskEnv) -> list[Predicate]:
-    """Return the goal's predicates in the order to bring them about, and what must be opened before."""
-    steps = sorted(env.goal, key=lambda step: ORDER.index(step[0]))
-    opened = {("open", step[2]) for step in steps if step[0] == "in" and "open" in env.joint_conditions.get(step[2], {})}
-    return sorted({*steps, *opened}, key=lambda step: (ORDER.index(step[0]), env.goal.index(step) if step in env.goal else 0))
+def _ordered(env: TaskEnv) -> list[Predicate]:
+    """Return the goal's predicates in the order to bring them about, after what must be opened for them."""
+    means = {("open", step[2]) for step in env.goal if step[0] == "in" and "open" in env.joint_conditions.get(step[2], {})}
+    return sorted([*(means - set(env.goal)), *env.goal], key=lambda step: ORDER.index(step[0]))
