@@ -60,6 +60,11 @@ def plan_grasp(target: Shape, others: Sequence[Shape], data: mujoco.MjData) -> G
     return Grasp(position=position, yaw=float(min(YAWS_RAD, key=cost)))
 
 
+def narrowest_m(points: np.ndarray) -> float:
+    """Return the smallest horizontal width of points [P, 3]."""
+    return min(float(np.ptp(points[:, :2] @ finger_axes(yaw)[0])) for yaw in YAWS_RAD)
+
+
 def spoil_grasp(grasp: Grasp, points: np.ndarray, *, rng: np.random.Generator) -> Grasp:
     """Return a grasp that misses the object: above it, or beside it along the fingers' broad side."""
     if rng.random() < 0.5:

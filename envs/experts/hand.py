@@ -30,7 +30,8 @@ class Hand:
         fingers = [subtree(model, int(model.jnt_bodyid[joint.id])) for joint in joints]
         self._finger_geoms = [np.flatnonzero(np.isin(model.geom_bodyid, bodies)) for bodies in fingers]
         closing, approach = self.rotation.T @ data.xaxis[joints[0].id], np.array([0.0, 0.0, 1.0])
-        self._home = _frame(HOME_CLOSING_AXIS, HOME_APPROACH_AXIS) @ _frame(closing, approach).T
+        self._local = _frame(closing, approach)
+        self._home = _frame(HOME_CLOSING_AXIS, HOME_APPROACH_AXIS) @ self._local.T
         """Rotation of the grip site at yaw zero."""
 
     @property
@@ -65,17 +66,39 @@ class Hand:
         """Return how far the hand is turned away from looking straight down at this yaw."""
         return float(np.linalg.norm(self._turn_to(yaw)))
 
-    def towards(self, position: np.ndarray, *, yaw: float | None, gripper: float, speed: float = 1.0) -> np.ndarray:
-        """Return the action, float32 [7], that moves the grip to a pose; `speed` caps each element of the translation."""
+    def towards(
+        self, position: np.ndarray, *, yaw: float | None, gripper: float, speed: float = 1.0, rotation: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return the action, float32 [7], that moves the grip to a pose; `speed` caps each element of the translation.
+
+        The hand looks straight down at a yaw, or is turned to a rotation [3, 3] of `facing`, or stays turned as it is.
+        """
         move = np.clip(GAIN_PER_M * (position - self.position), -speed, speed)
-        turn = np.zeros(3) if yaw is None else GAIN_PER_RAD * self._turn_to(yaw)
+        if rotation is not None:
+            turn = GAIN_PER_RAD * self._turn_into(rotation)
+        else:
+            turn = np.zeros(3) if yaw is None else GAIN_PER_RAD * self._turn_to(yaw)
         turn *= min(1.0, 1.0 / max(np.abs(turn).max(), 1e-9))
         return np.array([*move, *turn, gripper], np.float32)
+
+    def facing(self, approach: np.ndarray, closing: np.ndarray) -> np.ndarray:
+        """Return the rotation [3, 3] of the grip in which the hand looks along one unit vector and closes along another.
+
+        Of the two ways to do so, the one that is nearer to how the hand starts.
+        """
+        both = [_frame(sign * closing, approach) @ self._local.T for sign in (1.0, -1.0)]
+        return max(both, key=lambda rotation: float(np.trace(rotation @ self._home.T)))
+
+    def angle_to(self, rotation: np.ndarray) -> float:
+        """Return how far the hand is turned away from a rotation, rad."""
+        return float(np.linalg.norm(self._turn_into(rotation)))
 
     def _turn_to(self, yaw: float) -> np.ndarray:
         """Rotation vector in the world from the present rotation to straight down at this yaw."""
         cosine, sine = np.cos(yaw), np.sin(yaw)
-        wanted = np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]]) @ self._home
+        return self._turn_into(np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]]) @ self._home)
+
+    def _turn_into(self, wanted: np.ndarray) -> np.ndarray:
         quaternion, turn = np.empty(4), np.empty(3)
         mujoco.mju_mat2Quat(quaternion, (wanted @ self.rotation.T).ravel())
         mujoco.mju_quat2Vel(turn, quaternion, 1.0)

@@ -20,6 +20,7 @@ STILL_M_S = 0.05
 MOVED_M = 0.005
 """A grasp planned for an object that has moved further is planned again."""
 HOVER_M = 0.08
+OFF_THE_TABLE_M = 0.015
 ABOVE_M = 0.007
 """The hand does not go down on an object while it is further from the vertical through the grasp."""
 SLIP_M = 0.03
@@ -30,6 +31,7 @@ DETOUR_M = 0.35
 """How far the hand rises where it cannot reach: an arm at its joint limits gets free that way."""
 MAX_TICKS = 45
 """No movement takes longer, at full pace."""
+DEPARTED_TICKS = 6
 STALL, MAX_STILL_TICKS = 0.003, 6
 """A hand that moves less than this in a tick (m, and elements of its rotation) for so many ticks is stuck."""
 
@@ -80,19 +82,26 @@ class PickPlaceExpert:
     _num_still_ticks: int
     _pose: np.ndarray
     _held_at_m: float
+    _way_out: np.ndarray | None
 
     def __init__(
         self,
         env: PrivilegedEnv,
         *,
+        goal: tuple[str, ...] | None = None,
+        share: tuple[int, int] = (0, 1),
         pace: tuple[float, float] = (0.5, 1.0),
         pause_probability: float = 0.1,
         sloppy_grasp_probability: float = 0.2,
     ) -> None:
-        """`pace` is the range of the largest action, the probabilities hold per phase and per episode."""
+        """`goal` is the predicate to bring about, the environment's only one when left out; `share` as in `Surroundings`.
+
+        `pace` is the range of the largest action, the probabilities hold per phase and per episode.
+        """
         if not 0.0 < pace[0] <= pace[1] <= 1.0:
             raise ValueError(f"pace is {tuple(pace)}; it is a range within (0, 1]")
         self._env = env
+        self._goal, self._share = goal, share
         self._pace_range = pace
         self._pause_probability, self._sloppy_grasp_probability = pause_probability, sloppy_grasp_probability
         self._targets: dict[str, Callable[[], Target]] = {
@@ -111,7 +120,7 @@ class PickPlaceExpert:
     def start(self, *, seed: int, is_clean: bool) -> None:
         """Plan from the environment's current state; the style comes from the seed unless clean."""
         self._hand = Hand(self._env.model, self._env.data, site=self._env.gripper_site, finger_joints=self._env.finger_joints)
-        self._scene = Surroundings(self._env)
+        self._scene = Surroundings(self._env, [self._goal] if self._goal else self._env.goal, share=self._share)
         self.phase = Phase.SETTLE
         rng = self._rng = np.random.default_rng(seed)
         self._pace = 1.0 if is_clean else float(rng.uniform(*self._pace_range))
@@ -135,6 +144,13 @@ class PickPlaceExpert:
     def relation(self) -> str:
         """'in' or 'on' the destination."""
         return self._scene.relation
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the hand has let go of the object and moved away, so that something else can follow."""
+        return self.phase in (Phase.SETTLE, Phase.RETREAT, Phase.REACH) or (
+            self.phase == Phase.DEPART and self._num_ticks > DEPARTED_TICKS
+        )
 
     def act(self) -> np.ndarray:
         """Return the next action, float32 [7] within [-1, 1]."""
@@ -180,6 +196,7 @@ class PickPlaceExpert:
             below_grip_m = self._from[2] - self._scene.box.low[2]
             self._travel_m = self._scene.passing_height_m(self._from, self._spot) + below_grip_m
             self._travel_m = max(self._travel_m, self._from[2] + HOVER_M)
+            self._way_out = self._scene.way_out(self._from, self._travel_m)
 
     # Phases: each says where the hand should be now and whether the phase is over.
 
@@ -223,6 +240,12 @@ class PickPlaceExpert:
         return Target(position=self._from, yaw=self._grasp.yaw, gripper=CLOSE, is_done=is_done, then=Phase.LIFT)
 
     def _lift(self) -> Target:
+        """Rise; from below something, such as an open drawer, come out first."""
+        if self._way_out is not None:
+            aside = np.array([*self._way_out, self._from[2] + OFF_THE_TABLE_M])
+            if not self._is_at(aside, 0.015):
+                return Target(position=aside, yaw=None, gripper=CLOSE, is_done=self._is_late(), then=Phase.SETTLE)
+            self._from, self._way_out = self._hand.position, None
         position = np.array([*self._from[:2], self._travel_m])
         is_done = self._is_at(position, 0.03) or self._is_late()
         return Target(position=position, yaw=None, gripper=CLOSE, is_done=is_done, then=Phase.CARRY)

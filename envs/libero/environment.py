@@ -16,7 +16,7 @@ from envs.grounding import Grounding
 from envs.libero.controller import FINGER_JOINTS, GRIPPER_SITE
 from envs.libero.physics import CONTROL_HZ, LeanPhysics, Physics
 from envs.libero.placement import draw_initial_state, official_initial_state
-from envs.libero.predicates import compile_lamps, compile_relations, region_relations
+from envs.libero.predicates import Predicate, compile_lamps, compile_predicate, compile_relations, region_relations
 from envs.libero.protocols import AGENTVIEW, WRIST, require_protocol, shown
 from envs.libero.scene import LoadedScene, Progress, load_scene, source_versions
 from envs.libero.suites import OLDEST_SUITE, require_task
@@ -92,6 +92,7 @@ class LiberoEnv(gymnasium.Env):
         self.places: Sequence[tuple[str, str]] = sorted(
             {(relation, scene.site_parents[site]) for site, relation in region_relations(scene).items()}
         )
+        self.joint_conditions = scene.joint_conditions
         self.gripper_site = GRIPPER_SITE
         self.finger_joints = FINGER_JOINTS
         self.max_steps = max_steps or (rules.max_steps[suite] if rules else limits.max_steps)
@@ -99,6 +100,7 @@ class LiberoEnv(gymnasium.Env):
         self._image_size, self._cameras = image_size, {name: scene_cameras[name] for name in cameras}
         self._rules = rules
         self._update_lamps = compile_lamps(self.model, scene)
+        self._predicates: dict[tuple[str, ...], Predicate] = {}
         self._renderer: Renderer | None = None
         self._grounding: Grounding | None = None
         self._site = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_SITE, GRIPPER_SITE)
@@ -181,6 +183,12 @@ class LiberoEnv(gymnasium.Env):
             return images
         is_mirrored = self._rules.is_mirrored
         return {name: shown(image, size=self._image_size, is_mirrored=is_mirrored) for name, image in images.items()}
+
+    def holds(self, predicate: tuple[str, ...]) -> bool:
+        """Return whether a predicate of LIBERO's, such as ("open", drawer), is true now; ValueError where it is not known."""
+        if predicate not in self._predicates:
+            self._predicates[predicate] = compile_predicate(self.model, self.physics.scene, predicate)
+        return self._predicates[predicate](self.data)
 
     def ground_truth(self) -> dict[str, Any]:
         """Return what is true of the scene now, as plain data, for the cameras of the observations; see `Grounding.read`."""

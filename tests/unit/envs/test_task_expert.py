@@ -1,0 +1,124 @@
+"""Whole tasks: rims are grasped across, drawers and knobs are moved, a goal is brought about step by step."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import mujoco
+import numpy as np
+import pytest
+
+from envs.experts.fixtures import FixtureExpert
+from envs.experts.grasps import MAX_OPENING_M, finger_axes, narrowest_m
+from envs.experts.parts import plan_part_grasp
+from envs.experts.shapes import Shape
+from envs.experts.tasks import TaskExpert
+from envs.libero.environment import LiberoEnv
+
+BASE = np.array([-0.6, 0.0, 0.0])
+RADIUS_M, NUM_WALLS = 0.055, 16
+
+
+def bowl_and(others: str = "") -> tuple[mujoco.MjModel, mujoco.MjData]:
+    """Return a ring of thin walls, 11 cm wide and 5 cm high, at the origin, and what is beside it."""
+    walls = ""
+    for number in range(NUM_WALLS):
+        angle = 2 * np.pi * number / NUM_WALLS
+        x, y = RADIUS_M * np.cos(angle), RADIUS_M * np.sin(angle)
+        walls += f'<geom type="box" size="0.002 0.012 0.025" pos="{x} {y} 0.025" euler="0 0 {angle}"/>'
+    model = mujoco.MjModel.from_xml_string(
+        '<mujoco><compiler angle="radian"/><worldbody>'
+        f'<body name="bowl"><freejoint/>{walls}</body>{others}</worldbody></mujoco>'
+    )
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    return model, data
+
+
+def test_a_bowl_too_wide_for_the_hand_is_taken_across_its_rim():
+    model, data = bowl_and()
+    bowl = Shape(model, data, model.body("bowl").id)
+    assert narrowest_m(bowl.points(data)) > MAX_OPENING_M
+    grasp = plan_part_grasp(bowl, [], data, base=BASE)
+    assert grasp is not None
+    outwards = grasp.position[:2] / np.linalg.norm(grasp.position[:2])
+    assert np.linalg.norm(grasp.position[:2]) == pytest.approx(RADIUS_M, abs=0.012)
+    assert abs(finger_axes(grasp.yaw)[0] @ outwards) > np.cos(np.deg2rad(20))
+    assert grasp.position[0] < 0.0, "on the robot's side"
+
+
+def test_a_rim_with_something_behind_it_is_taken_elsewhere():
+    beside = '<body name="wall" pos="-0.095 0 0.1"><geom type="box" size="0.02 0.2 0.1"/></body>'
+    model, data = bowl_and(beside)
+    bowl, wall = (Shape(model, data, model.body(name).id) for name in ("bowl", "wall"))
+    free = plan_part_grasp(bowl, [], data, base=BASE)
+    grasp = plan_part_grasp(bowl, [wall], data, base=BASE)
+    assert free is not None
+    assert grasp is not None
+    assert grasp.position[0] > free.position[0] + 0.02
+
+
+def test_a_shape_with_a_drawer_follows_the_drawer():
+    model = mujoco.MjModel.from_xml_string(
+        '<mujoco><worldbody><body name="cabinet"><geom type="box" size="0.1 0.1 0.1"/><body name="drawer" pos="0 0 0.3">'
+        '<joint name="slide" type="slide" axis="0 1 0"/><geom type="box" size="0.1 0.1 0.05"/>'
+        "</body></body></worldbody></mujoco>"
+    )
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    shape = Shape(model, data, model.body("cabinet").id)
+    assert shape.box(data).high[1] == pytest.approx(0.1)
+    data.joint("slide").qpos = 0.2
+    mujoco.mj_forward(model, data)
+    assert shape.box(data).high[1] == pytest.approx(0.3)
+    assert shape.box(data).low[1] == pytest.approx(-0.1)
+
+
+def test_what_must_be_opened_comes_first_and_what_closes_last():
+    goal = (("close", "drawer"), ("in", "bowl", "drawer"), ("turnon", "stove"))
+    env = SimpleNamespace(goal=goal, joint_conditions={"drawer": {"open": None, "close": None}, "stove": {"turnon": None}})
+    expert = TaskExpert(env)
+    assert expert._steps == [("turnon", "stove"), ("open", "drawer"), ("in", "bowl", "drawer"), ("close", "drawer")]
+    held: set = set()
+    env.holds = held.__contains__
+    done = []
+    for _ in expert._steps:
+        step = expert._wanted(default=("none",))
+        done.append(step)
+        held.add(step)
+        if step == ("in", "bowl", "drawer"):
+            held.discard(("open", "drawer"))  # a drawer that only had to be opened for the bowl may be shut again
+    assert done == expert._steps
+    assert expert._wanted(default=("none",)) == ("none",)
+
+
+def test_goals_without_a_skill_are_named():
+    with pytest.raises(ValueError, match="no skill brings about up cup"):
+        TaskExpert(SimpleNamespace(goal=(("up", "cup"),), joint_conditions={}))
+    with pytest.raises(ValueError, match="stove cannot be brought to 'open'; it knows turnon"):
+        FixtureExpert(SimpleNamespace(joint_conditions={"stove": {"turnon": None}}), goal=("open", "stove"))
+
+
+@pytest.mark.sims
+@pytest.mark.parametrize(
+    ("suite", "task_id"),
+    [("libero_goal", 0), ("libero_goal", 7), ("libero_spatial", 0), ("libero_10", 3), ("libero_10", 8)],
+    ids=["open a drawer", "turn a knob", "a bowl by its rim", "into a drawer and shut it", "two pots side by side"],
+)
+def test_tasks_of_libero_are_done_from_drawn_placements(suite, task_id):
+    env = LiberoEnv(suite=suite, task_id=task_id, image_size=8)
+    expert = TaskExpert(env)
+    num_done = 0
+    for seed in range(3):
+        env.reset(seed=seed)
+        expert.start(seed=seed, is_clean=True)
+        is_success = is_over = False
+        while not is_over:
+            action = expert.act()
+            assert action.dtype == np.float32
+            assert np.abs(action).max() <= 1.0
+            _, is_success, is_truncated, _ = env.advance(action)
+            is_over = is_success or is_truncated
+        num_done += is_success
+    env.close()
+    assert num_done >= 2
