@@ -75,9 +75,7 @@ def _run_builder(suite: str, folder: Path, lock: int) -> None:
     command = [sys.executable, "-P", "-m", "envs.robosuite.build", suite, str(folder)]
     paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
     variables = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "MUJOCO_GL": "glx", "NUMBA_DISABLE_JIT": "1"}
-    done = subprocess.run(
-        command, env=os.environ | variables, capture_output=True, text=True, pass_fds=(lock,), check=False
-    )
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, pass_fds=(lock,), check=False)
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
         raise RuntimeError(f"the scene of robosuite's {suite} cannot be built: {said}")

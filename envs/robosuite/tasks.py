@@ -76,9 +76,7 @@ SUITES: Mapping[str, Suite] = {
                 max_steps=400,
                 object="SquareNut",
             ),
-            Task(
-                stock_name="NutAssemblyRound", prompt="put the round nut on the round peg", max_steps=400, object="RoundNut"
-            ),
+            Task(stock_name="NutAssemblyRound", prompt="put the round nut on the round peg", max_steps=400, object="RoundNut"),
             Task(stock_name="NutAssembly", prompt="put both nuts on their pegs", max_steps=800),
         ),
         object_names={"SquareNut": "square nut", "RoundNut": "round nut"},

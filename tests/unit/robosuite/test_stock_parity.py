@@ -93,10 +93,12 @@ def scatter(env: RobosuiteEnv, rng: np.random.Generator) -> None:
             centre = np.array([0.1, 0.28]) + np.array([(-1, 1)[index % 2], (-1, 1)[index // 2]]) * np.array([0.0975, 0.1225])
             pose[:3] = [*centre + rng.uniform(-0.12, 0.12, 2), rng.uniform(0.78, 0.95)]
         elif where == 1 and name in pegs:
-            pose[:3] = data.body(pegs[name]).xpos + [*rng.uniform(-0.04, 0.04, 2), rng.uniform(-0.1, 0.1)]
+            pose[:3] = data.body(pegs[name]).xpos + rng.uniform(-0.04, 0.04, 3)
             pose[2] = rng.uniform(0.82, 0.9)
         elif where == 1 and name == "cubeA":
-            pose[:3] = data.joint(scene.object_joints["cubeB"]).qpos[:3] + [*rng.uniform(-0.03, 0.03, 2), 0.044]
+            pose[:3] = data.joint(scene.object_joints["cubeB"]).qpos[:3] + rng.uniform(
+                (-0.03, -0.03, 0.044), (0.03, 0.03, 0.0441)
+            )
         elif where == 2:
             pose[2] += rng.uniform(0.0, 0.2)
     env.set_state(env.get_state())
