@@ -54,7 +54,7 @@ def train_expert(
     try:
         transitions = _play_seed(env, options, seed=seed)
         check_env.mean, check_env.scale = env.mean, env.scale
-        model = _make_model(env, options, seed=seed)
+        model = make_model(env, options, seed=seed)
         training = _Training(model, check_env, options, seed=seed, path=path, on_progress=on_progress)
         if options.algorithm == IS_SAC:
             training.seed_transitions = transitions
@@ -96,7 +96,8 @@ def _array(parameter: torch.Tensor) -> np.ndarray:
     return parameter.detach().cpu().numpy().copy()
 
 
-def _make_model(env: ExpertEnv, options: ExpertOptions, *, seed: int) -> BaseAlgorithm:
+def make_model(env: ExpertEnv, options: ExpertOptions, *, seed: int) -> BaseAlgorithm:
+    """Return stable-baselines3's algorithm on the environment, on one thread of the CPU."""
     common: dict[str, Any] = {
         "learning_rate": options.learning_rate,
         "batch_size": options.batch_size,
