@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gymnasium
 
-LIBERO = "envs.libero.environment:LiberoEnv"
+LIBERO, ROBOSUITE = "envs.libero.environment:LiberoEnv", "envs.robosuite.environment:RobosuiteEnv"
 ENVIRONMENTS: dict[str, tuple[str, dict[str, str]]] = {
     "opentau/Tabletop-v0": ("envs.tabletop.environment:TabletopEnv", {}),
     "opentau/LiberoSpatial-v0": (LIBERO, {"suite": "libero_spatial"}),
@@ -12,6 +12,11 @@ ENVIRONMENTS: dict[str, tuple[str, dict[str, str]]] = {
     "opentau/LiberoGoal-v0": (LIBERO, {"suite": "libero_goal"}),
     "opentau/Libero10-v0": (LIBERO, {"suite": "libero_10"}),
     "opentau/Libero90-v0": (LIBERO, {"suite": "libero_90"}),
+    "opentau/RobosuiteLift-v0": (ROBOSUITE, {"suite": "lift"}),
+    "opentau/RobosuiteStack-v0": (ROBOSUITE, {"suite": "stack"}),
+    "opentau/RobosuitePickPlace-v0": (ROBOSUITE, {"suite": "pick_place"}),
+    "opentau/RobosuiteNutAssembly-v0": (ROBOSUITE, {"suite": "nut_assembly"}),
+    "opentau/RobosuiteDoor-v0": (ROBOSUITE, {"suite": "door"}),
     "opentau/TwinSo101-v0": ("envs.twin.environment:So101Env", {}),
 }
 """Name to the class and the arguments that make it."""

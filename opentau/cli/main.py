@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "value": ("opentau.cli.stages:value", "fit the value function on recorded episodes"),
     "label": ("opentau.cli.stages:label", "label recorded episodes with advantages"),
     "update": ("opentau.cli.stages:update", "update a policy on labelled episodes"),
+    "expert": ("opentau.cli.expert:main", "train an expert by reinforcement learning for a task without a script"),
     "data": ("opentau.cli.data:main", "look at datasets, check, mix and export them; make visual questions"),
     "checkpoint": ("opentau.cli.checkpoint:main", "take published π0 and π0.5 in, write LeRobot's layout"),
     "parts": ("opentau.cli.parts:main", "fetch the pre-trained parts of policy=small into the cache"),

@@ -7,6 +7,7 @@ import itertools
 import json
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,11 +19,14 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from envs.experts.learned import LearnedExpert
 from envs.experts.pick_place import PickPlaceExpert
 from envs.experts.so101 import So101Expert
+from envs.experts.tasks import TaskExpert
 from envs.registry import ENVIRONMENTS, register_environments
 from opentau.protocols import StepEnv
 from opentau.types import Interface
+from tests.lifting import lifting_actor
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLETOP, LIBERO_OBJECT, SO101 = "opentau/Tabletop-v0", "opentau/LiberoObject-v0", "opentau/TwinSo101-v0"
@@ -37,6 +41,9 @@ BY_SCENE = {
     "10_microwave": (LONG, 9),
 }
 """One task of each kind of scene of LIBERO's further suites."""
+ROBOSUITE = {f"opentau/Robosuite{name}-v0": n for name, n in zip(("Lift", "Stack", "Door"), (1, 1, 1), strict=True)}
+ROBOSUITE |= {"opentau/RobosuitePickPlace-v0": 5, "opentau/RobosuiteNutAssembly-v0": 3}
+"""Name to number of tasks."""
 CASES = [
     *(pytest.param((TABLETOP, task_id), id=f"tabletop-{task_id}") for task_id in range(4)),
     pytest.param((LIBERO_OBJECT, 0), id="libero_object-0", marks=pytest.mark.libero),
@@ -46,11 +53,30 @@ CASES = [
     ),
     *(pytest.param(case, id=f"libero_{scene}-{case[1]}", marks=pytest.mark.sims) for scene, case in BY_SCENE.items()),
     pytest.param((SO101, 0), id="twin_so101-0"),
+    *(
+        pytest.param((name, task_id), id=f"{name[8:-3].lower()}-{task_id}", marks=pytest.mark.sims)
+        for name, num_tasks in ROBOSUITE.items()
+        for task_id in range(num_tasks)
+    ),
 ]
 HARDEST: dict[str, dict[str, Any]] = {TABLETOP: {"placement_range": 1.0}, SO101: {"placement_range": 1.0}}
 """Options under which the expert has most to do."""
-EXPERTS: dict[str, Any] = {TABLETOP: PickPlaceExpert, LIBERO_OBJECT: PickPlaceExpert, SO101: So101Expert}
-"""Of the environments whose every task an expert knows; in the others a hand wanders."""
+
+
+def made_by_hand(env: Any) -> LearnedExpert:
+    with tempfile.TemporaryDirectory() as folder:
+        return LearnedExpert(env, actor=lifting_actor(env, Path(folder) / "actor.npz"))
+
+
+EXPERTS: dict[str, Any] = {
+    TABLETOP: PickPlaceExpert,
+    LIBERO_OBJECT: PickPlaceExpert,
+    SPATIAL: TaskExpert,
+    SO101: So101Expert,
+    "opentau/RobosuiteLift-v0": made_by_hand,
+    "opentau/RobosuiteStack-v0": PickPlaceExpert,
+}
+"""Of the environments whose every task here an expert knows; in the others a hand wanders."""
 NUM_WANDERING_STEPS = 80
 HAND_MOVES = ({name: 0.005 for name in ("x", "y", "z", "finger_1", "finger_2")}, {name: 0.01 for name in ("rx", "ry", "rz")})
 JOINTS_MOVE = (
@@ -174,7 +200,7 @@ def test_hands_speak_of_state_and_actions_in_the_same_words(env: Any, case: tupl
 
 def test_the_expert_succeeds_and_the_episode_ends_with_it(play: Play, env: Any, case: tuple[str, int]) -> None:
     if case[0] not in EXPERTS:
-        pytest.skip("no expert knows every task of this suite yet")
+        pytest.skip("no expert knows every task of this environment yet")
     assert (play.reward, play.is_terminated, play.is_success) == (1.0, True, True)
     assert len(play.actions) < env.max_steps
 
@@ -290,6 +316,7 @@ def test_an_action_that_is_none_is_refused(env: Any) -> None:
         pytest.param((TABLETOP, 2), id="tabletop-2"),
         pytest.param((LIBERO_OBJECT, 0), id="libero_object-0", marks=pytest.mark.libero),
         pytest.param((SO101, 0), id="twin_so101-0"),
+        pytest.param(("opentau/RobosuiteDoor-v0", 0), id="robosuitedoor-0", marks=pytest.mark.sims),
     ],
 )
 def test_a_fresh_process_plays_the_same_episode(case: tuple[str, int]) -> None:

@@ -1,0 +1,1 @@
+"""robosuite's manipulation tasks with lean stepping: Lift, Stack, PickPlace, NutAssembly and Door."""
