@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,8 +37,8 @@ class Command:
 class RunClient(Protocol):
     """How a screen or a script follows and steers a run, here or on another host."""
 
-    def new_events(self) -> list[dict[str, Any]]:
-        """Return the events not returned before, in time order."""
+    def new_events(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """Return the events not returned before, in time order; with `limit` about so many of the oldest, [] after the last."""
         ...
 
     def send(self, command: Command) -> None: ...
@@ -48,10 +49,17 @@ class LocalRunClient:
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
-        self._reader = EventReader(run_dir)
+        self.reader = EventReader(run_dir)
+        self._stream: Iterator[dict[str, Any]] | None = None
 
-    def new_events(self) -> list[dict[str, Any]]:
-        return self._reader.read_new()
+    def new_events(self, limit: int | None = None) -> list[dict[str, Any]]:
+        if limit is None and self._stream is None:
+            return self.reader.read_new()
+        self._stream = self._stream or self.reader.stream()
+        events = list(itertools.islice(self._stream, limit))
+        if limit is None or len(events) < limit:
+            self._stream = None
+        return events
 
     def send(self, command: Command) -> None:
         inbox = self.run_dir / INBOX_FOLDER

@@ -24,5 +24,5 @@ def main(argv: Sequence[str]) -> int:
     if options.json:
         print(json.dumps(summary.to_status()))
         return 0
-    print(locate("tui.text:render_plain")(summary, now=time.time()))
+    print(locate("tui.text.plain:render_plain")(summary, now=time.time()))
     return 0

@@ -11,7 +11,7 @@ import numpy as np
 
 from opentau.data.augmentation import Augmentation
 from opentau.data.frames import FrameTable
-from opentau.data.labels import Labels
+from opentau.data.labels import LABELS_FOLDER, Labels
 from opentau.data.sampler import PositiveDraw
 from opentau.loop.frames import frame_table, is_worth_learning
 from opentau.loop.memory import require_memory
@@ -19,7 +19,6 @@ from opentau.loop.mixing import mixture_inputs, window_episodes
 from opentau.loop.options import BY_EPISODE, LoopOptions
 from opentau.loop.run import Product, StageWork
 from opentau.loop.setting import Setting
-from opentau.loop.valuing import LABELS_FOLDER
 from opentau.policies.config import PolicyConfig
 from opentau.policies.options import INDICATORS
 from opentau.policies.pretrained import Pretrained

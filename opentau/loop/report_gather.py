@@ -13,13 +13,13 @@ import yaml
 
 from opentau.checkpoint import is_complete
 from opentau.data.frames import FrameTable
-from opentau.data.labels import Labels
+from opentau.data.labels import LABELLING_FILE, LABELS_FOLDER, Labels
 from opentau.data.lerobot.dataset import Dataset
 from opentau.data.lerobot.hub import find_dataset
 from opentau.events import EventReader
 from opentau.loop.report_data import AdvantageReport, ConditioningReport, CriticReport, Film, ReportData
 from opentau.loop.run import CONFIG_FILE, STAGES_FOLDER, STATE_FILE
-from opentau.loop.valuing import LABELLING_FILE, LABELS_FOLDER, QUALITY_FILE
+from opentau.loop.valuing import QUALITY_FILE
 from opentau.runfold import fold
 from opentau.runstate import RunSummary, iteration_of
 from opentau.types import Indicator, Outcome, Source

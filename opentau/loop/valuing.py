@@ -13,10 +13,11 @@ from opentau import events
 from opentau.checkpoint import read_manifest, write_json
 from opentau.config import build, plain_from
 from opentau.data.frames import FrameTable
-from opentau.data.labels import Labels
+from opentau.data.labels import LABELLING_FILE, LABELS_FOLDER, Labels
 from opentau.data.lerobot.dataset import Dataset
 from opentau.data.vlm.samples import QuestionSource
 from opentau.errors import OptionError
+from opentau.labelfacts import label_facts
 from opentau.loop.frames import frame_table
 from opentau.loop.mixing import mixture_inputs
 from opentau.loop.options import LoopOptions
@@ -35,8 +36,6 @@ from opentau.value.table import ValueTable
 
 VALUES_FILE = "values.npy"
 QUALITY_FILE = "quality.json"
-LABELS_FOLDER = "labels"
-LABELLING_FILE = "labelling.json"
 FEATURES_FOLDER = "features"
 DEMONSTRATION_RULE = {"target": "opentau.value.labels:demonstration_labels", "args": {}}
 
@@ -122,6 +121,16 @@ def label(setting: Setting, iteration: int, *, critic: Product, episodes: Sequen
         )
         labels.write(work.output / LABELS_FOLDER, info={"content": {"rule": rule}})
         write_json(work.output / LABELLING_FILE, {"thresholds": labelling.thresholds, "notes": list(labelling.notes)})
+        facts = label_facts(
+            iteration=iteration,
+            source=frames.table.source,
+            advantages=labels.advantages,
+            indicator=labels.indicator,
+            values=labels.values,
+            returns=labels.returns,
+            thresholds=labelling.thresholds,
+        )
+        setting.run.events.emit(events.LABELLED, stage=stage, **facts.to_event())
         work.summary.update(_positive_shares(frames.table, labelling.indicator))
         if iteration:
             work.summary.update(_agreement(frames, labelling.indicator))

@@ -309,6 +309,7 @@ class RolloutSession:
             num_steps=result.num_steps,
             num_intervention_steps=result.num_intervention_steps,
             station=event.station_id,
+            task_id=result.plan.task_id,
             num_clipped_actions=event.played.num_clipped_actions,
             num_fallbacks=event.played.num_fallbacks,
             num_refused_chunks=event.played.num_refused_chunks,

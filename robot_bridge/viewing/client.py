@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from types import TracebackType
@@ -13,6 +12,7 @@ import zmq
 
 from opentau.control import STOP, Command
 from opentau.errors import LeaseError, LinkError
+from opentau.events import parse_event
 from robot_bridge.security.keys import NUMBER_MARK, ClientCredentials
 from robot_bridge.viewing.desk import SESSION
 from robot_bridge.viewing.lease import LEASE_S
@@ -47,17 +47,20 @@ class RemoteRunClient:
             self._change_lease("release")
         self._context.destroy(linger=0)
 
-    def new_events(self) -> list[dict[str, Any]]:
-        """Return the events not returned before, in time order; raises `LinkError` where nobody answers."""
+    def new_events(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """Return the events not returned before, in time order; raises `LinkError` where nobody answers.
+
+        With `limit`, no further block is asked for once there are so many.
+        """
         events: list[dict[str, Any]] = []
         while True:
             self._seq += 1
             send(self._socket, Plane.VIEWING, Follow(session=SESSION, seq=self._seq, positions=self._positions))
             answer, lines = self._await(EventBlock)
             self._positions = answer.positions
-            if not lines:
+            events += [event for line in lines.splitlines() if (event := parse_event(line)) is not None]
+            if not lines or (limit is not None and len(events) >= limit):
                 return sorted(events, key=lambda event: event["t"])
-            events += [event for line in lines.splitlines() if (event := _parse(line)) is not None]
 
     def send(self, command: Command) -> None:
         """Pass a command to the run; raises `LeaseError` where it is refused. The same id is never obeyed twice."""
@@ -102,12 +105,3 @@ class RemoteRunClient:
             f"{self._endpoint} has not answered for {self._answer_s:g} s. Is the run still going, and does it trust this "
             "machine's key as operator or viewer? Its audit events say whom it refused"
         )
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """Return an event, None for a line torn by a kill."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and "t" in event and "kind" in event else None

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import html
 import json
-import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,6 @@ from tests.unit.report.synthetic_run import RUN_ID
 from tui.app import LoopApp
 
 DEADLINE_S = 40.0
-CELL_WIDTH = 12.2
-"""Of a character in Textual's SVG."""
 
 
 class Driver:
@@ -33,14 +29,7 @@ class Driver:
 
     def lines(self) -> list[str]:
         """Return the text of the screen, row by row."""
-        rows: dict[float, str] = {}
-        for x, y, text in re.findall(
-            r'<text class="[^"]*-r\d+" x="([\d.]+)" y="([\d.]+)"[^>]*>(.*?)</text>', self.svg(), re.DOTALL
-        ):
-            shown = html.unescape(text).replace("\xa0", " ").strip("\n")
-            row = rows.setdefault(float(y), "").ljust(round(float(x) / CELL_WIDTH))
-            rows[float(y)] = row + shown
-        return [row for _, row in sorted(rows.items())]
+        return [strip.text for strip in self.app.screen._compositor.render_strips()]
 
     def svg(self) -> str:
         return self.app.export_screenshot()
