@@ -42,7 +42,10 @@ VERDICT = (
 LABELLED = "labelled"  # stage, iteration, edges, counts: {source: [frames per bin]}, thresholds: {task: advantage},
 # positive: {source: share}, calibration: [[predicted, realised, frames]]
 STATION = "station"  # station, state: started|connected|lost|replaced|stopped, text
-COMMAND = "command"  # verb, args, state: received|done|refused, text
+# A jog is told once, at its end. A done `set` names the `iteration` it holds from, a done `label` its `episode_id`.
+COMMAND = "command"  # verb, args, state: received|done|refused, text, command_id?, operator?
+LEASE = "lease"  # operator ('' for nobody), text: why it changed
+TAKEOVER = "takeover"  # station, episode_id, operator, state: began|ended, tick, text
 # Refusals are bounded for each peer; num_left_out counts those that were not written since the one before.
 AUDIT = "audit"  # who, role, what, why, state: accepted|refused, command_id?, num_left_out?
 NOTE = "note"  # level: info|warning|error, text; percent where it tells how far something is

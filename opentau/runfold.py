@@ -13,6 +13,7 @@ from opentau import control, events
 from opentau.labelfacts import LabelFacts
 from opentau.runstate import (
     Attempt,
+    Change,
     Curve,
     EpisodeFacts,
     LogLine,
@@ -83,6 +84,8 @@ class RunFold:
             events.LABELLED: self._labelled,
             events.STATION: self._station,
             events.COMMAND: self._command,
+            events.LEASE: self._lease,
+            events.TAKEOVER: self._takeover,
             events.NOTE: self._note,
         }
 
@@ -183,7 +186,8 @@ class RunFold:
         self._say(event, f"run stopped: {event['text']}", "warning")
 
     def _end(self, event: Event, phase: RunPhase, *, stage_status: StageStatus = StageStatus.WAITING) -> None:
-        self._run = replace(self._run, phase=phase, pending=())
+        self._run = replace(self._run, phase=phase, pending=(), operator="")
+        self._stations = {name: replace(station, operator="") for name, station in self._stations.items()}
         self._run_cpu_seconds += event["cpu_seconds"]
         self._leave_running_stages(stage_status)
 
@@ -279,6 +283,7 @@ class RunFold:
             jitter_ms=timing["jitter_p99_ms"] if timing else station.jitter_ms,
             human_s=station.human_s + human_s,
             recent=(station.recent + event["outcome"][:1])[-RECENT_OUTCOMES:],
+            episode_id=event["episode_id"],
             t=event["t"],
         )
 
@@ -321,13 +326,47 @@ class RunFold:
 
     def _command(self, event: Event) -> None:
         verb, state = event["verb"], event["state"]
+        if verb == control.JOG and state != "refused":
+            return
         pending = tuple(waiting for waiting in self._run.pending if waiting != verb)
         is_pending = state == "received" or (verb == control.STOP and state == "done")  # a stop is done when the stage is
         phase = {control.PAUSE: RunPhase.PAUSED, control.RESUME: RunPhase.RUNNING}.get(verb, self._run.phase)
         if not self._run.phase.is_over:
             phase = phase if state == "done" else self._run.phase
             self._run = replace(self._run, phase=phase, pending=(*pending, verb) if is_pending else pending)
-        self._say(event, f"{verb} {state}: {event['text']}".rstrip(": "), "warning" if state == "refused" else "info")
+        if state == "done":
+            self._take_effect(verb, event["args"], event)
+        who = f" ({event['operator']})" if event.get("operator") else ""
+        self._say(event, f"{verb}{who} {state}: {event['text']}".rstrip(": "), "warning" if state == "refused" else "info")
+
+    def _take_effect(self, verb: str, args: Mapping[str, Any], event: Event) -> None:
+        """Note what a command changed that no other event tells."""
+        run = self._run
+        if verb in (control.PIN, control.UNPIN):
+            others = tuple(stage for stage in run.pinned if stage != args["stage"])
+            self._run = replace(run, pinned=(*others, args["stage"]) if verb == control.PIN else others)
+        elif verb == control.SET:
+            change = Change(option=args["option"], value=args["value"], iteration=event["iteration"])
+            self._run = replace(run, changes=(*run.changes, change))
+        elif verb == control.LABEL:
+            others = {episode: said for episode, said in run.labels.items() if episode != event["episode_id"]}
+            said = {} if args["outcome"] == control.UNKNOWN else {event["episode_id"]: args["outcome"]}
+            self._run = replace(run, labels=others | said)
+        elif verb in (control.STOP_ROBOT, control.CLEAR):
+            station = self._stations.get(args["station"], StationState(name=args["station"], state="connected"))
+            self._stations[station.name] = replace(station, is_stopped=verb == control.STOP_ROBOT, t=event["t"])
+
+    def _lease(self, event: Event) -> None:
+        self._run = replace(self._run, operator=event["operator"])
+        self._say(event, f"{event['operator'] or 'nobody'} steers: {event['text']}".rstrip(": "))
+
+    def _takeover(self, event: Event) -> None:
+        station = self._stations.get(event["station"], StationState(name=event["station"], state="connected"))
+        has_begun = event["state"] == "began"
+        operator = event["operator"] if has_begun else ""
+        self._stations[station.name] = replace(station, operator=operator, episode_id=event["episode_id"], t=event["t"])
+        what = "takes over" if has_begun else "no longer has in hand"
+        self._say(event, f"{event['operator']} {what} {station.name}, step {event['tick']}: {event['text']}".rstrip(": "))
 
     def _note(self, event: Event) -> None:
         self._say(event, event["text"], event["level"])

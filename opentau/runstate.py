@@ -212,6 +212,12 @@ class StationState:
     num_steps: int = 0
     num_lost: int = 0
     """How often it died or went silent."""
+    operator: str = ""
+    """Who has it in hand; '' for nobody."""
+    is_stopped: bool = False
+    """Whether somebody stopped it and nobody cleared it."""
+    episode_id: str = ""
+    """What it played last, as far as the events tell."""
     t: float = 0.0
     """When it was last heard of, seconds since the epoch."""
     num_clipped: int = 0
@@ -254,6 +260,16 @@ class Attempt:
     command: str
     """With its options."""
     is_resumed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """An option that somebody changed while the run went on."""
+
+    option: str
+    value: str | float
+    iteration: int
+    """The first one in which it holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,6 +316,14 @@ class RunSummary:
     """Why the run failed."""
     pending: tuple[str, ...] = ()
     """Commands that the run has received and not yet carried out."""
+    operator: str = ""
+    """Who holds the lease and steers; '' for nobody."""
+    pinned: tuple[str, ...] = ()
+    """Stages whose checkpoints nothing prunes."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What people said of episodes, by episode id; what was taken back is left out."""
+    changes: tuple[Change, ...] = ()
+    """Options that people changed, oldest first."""
     last_t: float = 0.0
     """Time of the newest event, seconds since the epoch."""
     stages: tuple[StageState, ...] = ()

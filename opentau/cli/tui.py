@@ -20,8 +20,8 @@ SCREENS = (
     *("episodes", "operator", "log", "differences"),
 )
 DESCRIPTION = """Watch and steer a run in the terminal; closing the screen changes nothing in the run. Number keys switch
-between screens, ? shows every key with the command that does the same. With --plain a screen is printed once, with --json everything
-that the screens rest on; --replay plays a recorded run again, with its pauses cut short."""
+between screens, ? shows every key with the command that does the same. With --plain a screen is printed once, with --json
+everything that the screens rest on; --replay plays a recorded run again, with its pauses cut short."""
 
 
 def main(argv: Sequence[str]) -> int:

@@ -173,17 +173,31 @@ class Run:
 
     def _take_commands(self, *, is_paused: bool) -> bool:
         for command in control.take_commands(self.directory):
-            self.events.emit(events.COMMAND, verb=command.verb, args=dict(command.args), state="received", text="")
+            self._tell(command, "received")
             if command.verb == control.PAUSE:
                 is_paused = True
             elif command.verb == control.RESUME:
                 is_paused = False
             elif command.verb == control.STOP:
                 self._is_stopping = True
-            else:
+            elif command.verb in (control.PROMOTE, control.ROLLBACK):
                 self._override_gate(command)
-            self.events.emit(events.COMMAND, verb=command.verb, args=dict(command.args), state="done", text="")
+            else:
+                self._tell(command, "refused", text="nobody here carries it out")
+                continue
+            self._tell(command, "done")
         return is_paused
+
+    def _tell(self, command: control.Command, state: str, *, text: str = "") -> None:
+        self.events.emit(
+            events.COMMAND,
+            verb=command.verb,
+            args=dict(command.args),
+            state=state,
+            text=text,
+            command_id=command.command_id,
+            operator=command.operator,
+        )
 
     def _override_gate(self, command: control.Command) -> None:
         iteration = int(command.args["iteration"])
