@@ -21,6 +21,8 @@ from opentau.events import EventReader
 from opentau.lease import LEASE_S, Lease
 
 INBOX_FOLDER = "control"
+LIVE_FOLDER = "live"
+"""Holds what stations in hand show, for screens: STATION/shown.json and a picture of every camera, replaced as they come."""
 
 PAUSE, RESUME, STOP = "pause", "resume", "stop"
 PROMOTE, ROLLBACK, PIN, UNPIN, SET = "promote", "rollback", "pin", "unpin", "set"

@@ -26,7 +26,7 @@ RUN_FINISHED = "run_finished"  # seconds, cpu_seconds (of all its processes)
 RUN_FAILED = "run_failed"  # error, cpu_seconds
 RUN_STOPPED = "run_stopped"  # text, cpu_seconds; it resumes with the same command
 STAGE_STARTED = "stage_started"  # stage, iteration
-STAGE_PROGRESS = "stage_progress"  # stage, iteration, done, total, unit
+STAGE_PROGRESS = "stage_progress"  # stage, iteration, done, total, unit, machine?: {"machine/cpu": cores, …} of trainings
 STAGE_FINISHED = "stage_finished"  # stage, iteration, seconds, cpu_seconds?, is_reused, summary: {name: number or text}
 TRAIN_METRICS = "train_metrics"  # stage, update, metrics: {"train/loss": x, …}
 # num_fallbacks counts the chunks of an episode that stood in for action tokens which spelled none, num_refused_chunks those

@@ -48,6 +48,18 @@ class Film:
     """float32 [T]; NaN where it is not labelled."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """What a station shows while somebody has it in hand."""
+
+    episode_id: str
+    tick: int
+    pictures: Mapping[str, np.ndarray]
+    """Camera to uint8 [Y, X, 3]."""
+    state: tuple[float, ...] = ()
+    """Proprioception, in the units of its interface."""
+
+
 class RunFiles(Protocol):
     """Reads a run's directory; slow enough that a screen asks from a thread. Raises `OpenTauError` for what is damaged."""
 
@@ -61,4 +73,8 @@ class RunFiles(Protocol):
 
     def film(self, stage: str, episode_id: str, *, num_pictures: int, camera: str | None = None) -> Film | None:
         """Return an episode with some of its pictures; None where it was not recorded, or its stage is not complete yet."""
+        ...
+
+    def live(self, station: str) -> Live | None:
+        """Return what a station showed last; None where it shows nothing."""
         ...

@@ -213,6 +213,8 @@ class RunFold:
             first_t=first.first_t if first else t,
         )
         self._stages[stage.name] = replace(stage, progress=progress)
+        if "machine" in event:
+            self._add_points(event["stage"], done, event["machine"])
 
     def _stage_finished(self, event: Event) -> None:
         stage = replace(
@@ -231,12 +233,15 @@ class RunFold:
         self._say(event, f"{stage.name} {words}" + (f": {facts}" if facts else ""))
 
     def _train_metrics(self, event: Event) -> None:
-        curves = self._curves.setdefault(event["stage"], {})
-        for metric, value in (event["metrics"] | event.get("machine", {})).items():
+        self._add_points(event["stage"], event["update"], event["metrics"])
+
+    def _add_points(self, stage: str, update: int, metrics: Mapping[str, float]) -> None:
+        curves = self._curves.setdefault(stage, {})
+        for metric, value in metrics.items():
             points = curves.setdefault(metric, [])
-            while points and points[-1][0] >= event["update"]:  # resumed from an earlier checkpoint
+            while points and points[-1][0] >= update:  # resumed from an earlier checkpoint
                 points.pop()
-            points.append((event["update"], value))
+            points.append((update, value))
             if len(points) > CURVE_POINTS:
                 del points[1:-1:2]
 

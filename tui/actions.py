@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from textual.binding import Binding
 
+from opentau.control import DISCARD, FAILURE, HAND_BACK, LABEL, STOP_ROBOT, SUCCESS, VERBS
+
 KEY_NAMES = {
     "question_mark": "?",
     "slash": "/",
@@ -15,6 +17,9 @@ KEY_NAMES = {
     "right": "→",
     "less_than_sign": "<",
     "greater_than_sign": ">",
+    "full_stop": ".",
+    "plus": "+",
+    "minus": "-",
 }
 
 # Screens by id, in the order of their keys: short name, full name, what it shows.
@@ -70,6 +75,19 @@ def _view_action(number: int, view: str) -> Action:
     return Action(name=f"view('{view}')", key=str(number % 10), label=name, tooltip=what, twin=twin, is_shown=False)
 
 
+def _steer(verb: str, *given: str, key: str, label: str, views: tuple[str, ...], is_shown: bool = True) -> Action:
+    """Return the action that sends a command; its other arguments are what the screen has chosen."""
+    name = f"steer({', '.join(map(repr, (verb, *given)))})"
+    about = VERBS[verb]
+    places = ["--iteration N" if a.name == "iteration" else a.name.upper() for a in about.arguments if a.is_needed]
+    words = [*places[: len(places) - len(given)], *given]
+    twin = " ".join(["opentau ctl", verb, *words, "{run}"])
+    return Action(
+        name=name, key=key, label=label, tooltip=about.about, twin=twin, views=views, is_steering=True, is_shown=is_shown
+    )
+
+
+LABELLED = ("stations", "episodes", "operator")
 _SCREEN = "opentau tui {run} --plain --screen "
 _REPLAY = "opentau tui {run} --replay"
 
@@ -90,23 +108,44 @@ ACTIONS: tuple[Action, ...] = (
         twin="opentau ctl stop {run}",
         is_steering=True,
     ),
+    _steer("promote", key="p", label="promote", views=("checkpoints",)),
+    _steer("rollback", key="b", label="roll back", views=("checkpoints",)),
+    _steer("pin", key="i", label="pin", views=("checkpoints",)),
+    _steer("unpin", key="I", label="unpin", views=("checkpoints",), is_shown=False),
+    _steer("take_over", key="t", label="take over", views=("stations", "operator")),
+    _steer("hand_back", key="T", label="hand back", views=("stations", "operator")),
+    _steer("clear", key="C", label="clear", views=("stations", "operator"), is_shown=False),
+    _steer("label", "success", key="s", label="success", views=LABELLED),
+    _steer("label", "failure", key="f", label="failure", views=LABELLED),
+    _steer("label", "unknown", key="u", label="unknown", views=LABELLED, is_shown=False),
+    _steer("label", "discard", key="x", label="discard", views=LABELLED),
     Action(
-        name="promote",
-        key="p",
-        label="promote",
-        tooltip="let this iteration's candidate stand, whatever its gate says",
-        twin="opentau ctl promote {run} --iteration N",
-        views=("checkpoints",),
+        name="stop_robots",
+        key="full_stop",
+        label="STOP",
+        tooltip="stop what the chosen station moves, or all of them from other screens; the hardware stop stays your last word",
+        twin="opentau ctl stop_robot STATION {run}",
         is_steering=True,
+        is_shown=False,
     ),
     Action(
-        name="rollback",
-        key="b",
-        label="roll back",
-        tooltip="keep this iteration's candidate out, whatever its gate says",
-        twin="opentau ctl rollback {run} --iteration N",
-        views=("checkpoints",),
+        name="note",
+        key="n",
+        label="note",
+        tooltip="write a line into the run's log",
+        twin='opentau ctl note "TEXT" {run}',
         is_steering=True,
+        is_shown=False,
+    ),
+    Action(
+        name="set_option",
+        key="o",
+        label="set option",
+        tooltip="change an option that may change between iterations",
+        twin="opentau ctl set OPTION=VALUE {run}",
+        views=("loop", "differences"),
+        is_steering=True,
+        is_shown=False,
     ),
     Action(
         name="change_iteration(-1)",
@@ -195,4 +234,32 @@ ACTIONS: tuple[Action, ...] = (
         tooltip="show every key and its command",
         twin="opentau tui --help",
     ),
+)
+
+STEP_TICKS = (1, 5, 20)
+"""Control steps of one press of a key, by how fine the hand is."""
+# What moves a station in hand: key, what it does, part of the largest action per direction.
+JOGS: tuple[tuple[str, str, dict[str, float]], ...] = (
+    ("w", "forward", {"dx": 1.0}),
+    ("s", "back", {"dx": -1.0}),
+    ("a", "left", {"dy": 1.0}),
+    ("d", "right", {"dy": -1.0}),
+    ("r", "up", {"dz": 1.0}),
+    ("f", "down", {"dz": -1.0}),
+    ("j", "roll left", {"droll": -1.0}),
+    ("l", "roll right", {"droll": 1.0}),
+    ("i", "pitch down", {"dpitch": 1.0}),
+    ("k", "pitch up", {"dpitch": -1.0}),
+    ("q", "turn left", {"dyaw": 1.0}),
+    ("e", "turn right", {"dyaw": -1.0}),
+    ("g", "close", {"gripper": 1.0}),
+    ("h", "open", {"gripper": -1.0}),
+)
+# What ends or judges it: key, what it does, verb, outcome.
+IN_HAND: tuple[tuple[str, str, str, str], ...] = (
+    ("plus", "success", LABEL, SUCCESS),
+    ("minus", "failure", LABEL, FAILURE),
+    ("x", "discard", LABEL, DISCARD),
+    ("full_stop", "STOP", STOP_ROBOT, ""),
+    ("escape", "hand back", HAND_BACK, ""),
 )

@@ -75,7 +75,7 @@ class LoopApp(App[None]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Offer the screen's actions in the palette, each with its command-line twin, and the themes."""
         for action in ACTIONS:
-            if not self._run_screen.check_action(action.name.partition("(")[0], ()):
+            if not self._run_screen.offers(action):
                 continue
             run = self._runner(action.name)
             twin = action.twin.format(run="RUN")

@@ -49,6 +49,18 @@ class LineDialog(ModalScreen[str | None]):
         self.dismiss(None)
 
 
+def number_of(text: str) -> str | int | float | bool:
+    """Return a typed value as the number or truth that it is, else as the text."""
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
 def help_text(run_id: str) -> str:
     """Return every key, what it does, where, and its command."""
     rows = ["Keys and their commands", ""]

@@ -13,6 +13,7 @@ from textual.widgets import Static
 from opentau.control import RunClient
 from opentau.errors import OpenTauError
 from opentau.runreplay import Replay
+from tui.actions import Action
 from tui.panels import STYLES
 from tui.run_screen import RunScreen
 from tui.text.replay import replay_line
@@ -94,8 +95,8 @@ class ReplayScreen(RunScreen):
             content = Content.assemble(*((text, STYLES[style]) for text, style in line))
             self.query_one("#replay", Static).update(content, layout=False)
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return True if action == "toggle_pause" else super().check_action(action, parameters)
+    def offers(self, action: Action) -> bool | None:
+        return True if action.name == "toggle_pause" else super().offers(action)
 
     def action_toggle_pause(self) -> None:
         self.is_playing = not self.is_playing

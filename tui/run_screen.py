@@ -15,13 +15,26 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Footer, Static
 
-from opentau.control import PAUSE, PROMOTE, RESUME, ROLLBACK, STOP, Command, RunClient
-from opentau.errors import OpenTauError
+from opentau.control import (
+    JOG,
+    NOTE_DOWN,
+    PAUSE,
+    RESUME,
+    SAFE_OPTIONS,
+    SET,
+    STOP,
+    STOP_ROBOT,
+    TAKE_OVER,
+    VERBS,
+    Command,
+    RunClient,
+)
+from opentau.errors import OpenTauError, OptionError
 from opentau.runfiles import StageFiles
 from opentau.runsnapshot import RunFollower
 from opentau.runstate import RunPhase, RunSummary
-from tui.actions import ACTIONS, VIEWS
-from tui.dialogs import HelpScreen, LineDialog
+from tui.actions import ACTIONS, VIEWS, Action
+from tui.dialogs import HelpScreen, LineDialog, number_of
 from tui.panels import Panel
 from tui.screens.checkpoints import CheckpointsView
 from tui.screens.differences import DifferencesView
@@ -33,6 +46,7 @@ from tui.screens.stations import StationsView
 from tui.screens.success import SuccessView
 from tui.screens.training import TrainingView
 from tui.screens.value import ValueView
+from tui.takeover import TakeoverScreen
 from tui.text.loop import header
 from tui.views import Surroundings, TabBar, View
 
@@ -104,6 +118,8 @@ class RunScreen(Screen[None]):
         self._summary = RunSummary(run_id=run_id)
         self._num_finished = -1
         self._is_closing = threading.Event()
+        self._client_lock = threading.Lock()
+        """Clients are not safe to share: one thread follows, others send."""
 
     def compose(self) -> ComposeResult:
         yield Panel(header, id="header")
@@ -143,7 +159,8 @@ class RunScreen(Screen[None]):
         while not self._is_closing.is_set():
             text = ""
             try:
-                is_new = bool(follower.advance()) or is_new
+                with self._client_lock:
+                    is_new = bool(follower.advance()) or is_new
             except Exception as error:  # noqa: BLE001  a worker's border: whatever the link meets, the screen stays
                 text = f"cannot follow the run: {error or type(error).__name__}; trying again"
             is_behind = follower.is_behind and not text
@@ -198,12 +215,15 @@ class RunScreen(Screen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Hide the keys of other screens, and dim those that steer once there is nothing left to steer."""
-        found = next((one for one in ACTIONS if one.name.partition("(")[0] == action), None)
-        if found is None:
-            return True
-        if (found.views and self.current not in found.views) or found.is_replay != (found.is_replay and self.is_replay):
+        name = f"{action}({', '.join(map(repr, parameters))})" if parameters else action
+        found = next((one for one in ACTIONS if one.name == name), None)
+        return True if found is None else self.offers(found)
+
+    def offers(self, action: Action) -> bool | None:
+        """Return whether an action can be done here and now; None: it is shown, but dimmed."""
+        if (action.views and self.current not in action.views) or (action.is_replay and not self.is_replay):
             return False
-        return None if found.is_steering and (self._summary.phase.is_over or self.is_replay) else True
+        return None if action.is_steering and (self._summary.phase.is_over or self.is_replay) else True
 
     def action_view(self, name: str) -> None:
         """Switch to a screen."""
@@ -221,18 +241,52 @@ class RunScreen(Screen[None]):
     def action_stop(self) -> None:
         self._send(Command(verb=STOP))
 
-    def action_promote(self) -> None:
-        self._override(PROMOTE)
+    def action_steer(self, verb: str, *given: str) -> None:
+        """Send a command about what the screen has chosen; `given` are its last arguments."""
+        chosen, rest = self.view.context(), list(given)
+        args: dict[str, object] = {}
+        for argument in VERBS[verb].arguments:
+            if argument.name in chosen:
+                args[argument.name] = chosen[argument.name]
+            elif rest and argument.is_needed:
+                args[argument.name] = rest.pop(0)
+            elif argument.is_needed:
+                self.notify(f"{verb} needs {argument.name}: choose one that has it", severity="warning")
+                return
+        self._send(Command(verb=verb, args=args))
+        if verb == TAKE_OVER:
+            self.app.push_screen(
+                TakeoverScreen(self._send, str(args["station"]), surroundings=self.surroundings, renew=self._renew)
+            )
 
-    def action_rollback(self) -> None:
-        self._override(ROLLBACK)
+    def action_stop_robots(self) -> None:
+        """Stop the chosen station, or every one that plays."""
+        chosen = self.view.context().get("station")
+        playing = [station.name for station in self._summary.stations if station.state in ("connected", "replaced")]
+        for station in [str(chosen)] if chosen is not None else playing:
+            self._send(Command(verb=STOP_ROBOT, args={"station": station}))
 
-    def _override(self, verb: str) -> None:
-        row = self.query_one(CheckpointsView).chosen
-        if row is None or not row.iteration:
-            self.notify("choose a candidate of iteration 1 or later: only those have a gate", severity="warning")
+    def action_note(self) -> None:
+        self.app.push_screen(LineDialog("A line for the run's log:"), self._note_down)
+
+    def _note_down(self, text: str | None) -> None:
+        if text and text.strip():
+            self._send(Command(verb=NOTE_DOWN, args={"text": text}))
+
+    def action_set_option(self) -> None:
+        names = "\n".join(f"{name}: {option.about}" for name, option in SAFE_OPTIONS.items())
+        self.app.push_screen(LineDialog(f"OPTION=VALUE, from the next iteration on\n{names}"), self._set_option)
+
+    def _set_option(self, text: str | None) -> None:
+        if not text:
             return
-        self._send(Command(verb=verb, args={"iteration": row.iteration}), words=f" --iteration {row.iteration}")
+        name, _, value = text.partition("=")
+        try:
+            command = Command(verb=SET, args={"option": name.strip(), "value": number_of(value.strip())})
+        except OptionError as error:
+            self.notify(str(error), severity="error")
+            return
+        self._send(command)
 
     def action_change_iteration(self, step: int) -> None:
         self.view.change_iteration(step)
@@ -253,16 +307,26 @@ class RunScreen(Screen[None]):
     def action_show_keys(self) -> None:
         self.app.push_screen(HelpScreen(self._run_id))
 
+    @work(thread=True, group="renew", exclusive=True)
+    def _renew(self) -> None:
+        """Hold the lease while something is in hand."""
+        try:
+            with self._client_lock:
+                self._client.renew()
+        except Exception as error:  # noqa: BLE001  a worker's border: what is in hand goes back by rule, the user is told
+            self.app.call_from_thread(self.notify, f"the lease was not renewed: {error}", severity="error")
+
     @work(thread=True, group="send")
-    def _send(self, command: Command, *, words: str = "") -> None:
+    def _send(self, command: Command) -> None:
         """Send without blocking the screen; the run's own echo, not this, changes what is shown."""
         try:
-            self._client.send(command)
+            with self._client_lock:
+                self._client.send(command)
         except Exception as error:  # noqa: BLE001  a worker's border: the run keeps its state, the user is told
             self.app.call_from_thread(self.notify, f"{command.verb} was not sent: {error}", severity="error")
             return
-        told = f"{command.verb} sent\nopentau ctl {command.verb} {self._run_id}{words}"
-        self.app.call_from_thread(self.notify, told, timeout=3)
+        if command.verb != JOG:
+            self.app.call_from_thread(self.notify, f"{command.verb} sent\n{command.twin(self._run_id)}", timeout=3)
 
 
 assert list(VIEW_CLASSES) == list(VIEWS), "every screen has a view"

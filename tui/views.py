@@ -54,6 +54,10 @@ class View(Vertical):
         if lists:
             lists[0].focus()
 
+    def context(self) -> dict[str, object]:
+        """Return what is chosen, by the names of the arguments of commands (`opentau.control.VERBS`)."""
+        return {}
+
     def change_iteration(self, step: int) -> None:
         """Go to another iteration, where the screen shows one."""
 

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from opentau.checkpoint import is_complete, read_manifest
+from opentau.control import LIVE_FOLDER
 from opentau.data.labels import LABELLING_FILE, LABELS_FOLDER, Labels
 from opentau.data.lerobot.dataset import Dataset
 from opentau.errors import OpenTauError
 from opentau.labelfacts import LabelFacts, label_facts
 from opentau.loop.run import STAGES_FOLDER, STATE_FILE
-from opentau.runfiles import Film, StageFiles
+from opentau.runfiles import Film, Live, StageFiles
 from opentau.runstate import iteration_of
 from opentau.types import Source
 
@@ -87,6 +89,19 @@ class LocalRunFiles:
             values=numbers.value if values is None else values,
             advantages=np.full(len(numbers), np.nan, np.float32) if advantages is None else advantages,
         )
+
+    def live(self, station: str) -> Live | None:
+        folder = self._run_dir / LIVE_FOLDER / station
+        try:
+            facts = json.loads((folder / "shown.json").read_text())
+            pictures = {}
+            for camera in facts["cameras"]:
+                with Image.open(folder / f"{camera}.jpg") as image:
+                    pictures[camera] = np.asarray(image.convert("RGB"))
+        except (OSError, ValueError, KeyError):  # it shows nothing, or is being replaced at this moment
+            return None
+        state = tuple(facts.get("state", ()))
+        return Live(episode_id=facts["episode_id"], tick=facts["tick"], pictures=pictures, state=state)
 
     def _directories(self) -> dict[str, Path]:
         """Return the complete stages that the run's state names."""

@@ -31,6 +31,16 @@ class Driver:
         """Return the text of the screen, row by row."""
         return [strip.text for strip in self.app.screen._compositor.render_strips()]
 
+    def colours(self) -> list[str]:
+        """Return the colours on the screen, as sorted hexadecimal numbers."""
+        used = set()
+        for strip in self.app.screen._compositor.render_strips():
+            for segment in strip:
+                for colour in (segment.style.color, segment.style.bgcolor) if segment.style is not None else ():
+                    if colour is not None and colour.triplet is not None:
+                        used.add(colour.triplet.hex.removeprefix("#"))
+        return sorted(used)
+
     def svg(self) -> str:
         return self.app.export_screenshot()
 

@@ -28,6 +28,12 @@ class CheckpointsView(View):
         rows = self.rows
         return rows[min(self.query_one("#policies", ListPanel).cursor, len(rows) - 1)] if rows else None
 
+    def context(self) -> dict[str, object]:
+        row = self.chosen
+        if row is None:
+            return {}
+        return {"stage": row.stage} | ({"iteration": row.iteration} if row.iteration else {})
+
     def on_list_panel_chosen(self) -> None:
         self.show()
 

@@ -61,6 +61,9 @@ class EpisodesView(View):
     def on_list_panel_chosen(self) -> None:
         self.show()
 
+    def context(self) -> dict[str, object]:
+        return {"target": self.chosen.episode_id} if self.chosen is not None else {}
+
     def _key(self) -> tuple[str, str, int] | None:
         episode = self.chosen
         return (episode.stage, episode.episode_id, self._camera) if episode is not None else None
@@ -89,7 +92,7 @@ class EpisodesView(View):
         self.app.call_from_thread(self.show)
 
     def _table(self, summary: RunSummary, now: float, width: int) -> list[Line]:
-        return episode_rows(self.listed, {}, width)
+        return episode_rows(self.listed, summary.labels, width)
 
     def _filmstrip(self, summary: RunSummary, now: float, width: int) -> list[Line]:
         if self.surroundings.files is None:

@@ -32,6 +32,10 @@ class StationsView(View):
         stations = self.summary.stations
         return stations[min(self.query_one("#table", ListPanel).cursor, len(stations) - 1)] if stations else None
 
+    def context(self) -> dict[str, object]:
+        station = self.chosen
+        return {"station": station.name, "target": station.name} if station is not None else {}
+
     def on_list_panel_chosen(self) -> None:
         self.show()
 

@@ -26,6 +26,7 @@ class CheckpointRow:
     is_standing: bool
     """Whether it is the incumbent after all gates so far."""
     num_bytes: int | None = None
+    is_pinned: bool = False
 
 
 def checkpoint_list(summary: RunSummary, files: Mapping[str, StageFiles] | None = None) -> list[CheckpointRow]:
@@ -61,6 +62,7 @@ def checkpoint_list(summary: RunSummary, files: Mapping[str, StageFiles] | None 
                 score=score,
                 verdict=summary.verdict_of(stage.iteration),
                 is_standing=policy == last[-1] if last and policy else stage.iteration == standing,
+                is_pinned=stage.name in summary.pinned,
                 num_bytes=on_disk.num_bytes if on_disk is not None else None,
             )
         )
@@ -86,7 +88,7 @@ def _cells(row: CheckpointRow) -> list[Span]:
     style = "good" if row.verdict is not None and row.verdict.is_promoted else "warning"
     return [
         mark,
-        (row.stage, ""),
+        (row.stage + (" pinned" if row.is_pinned else ""), ""),
         (row.policy[:ID_DIGITS], "dim"),
         (success, "strong"),
         (interval, "dim"),

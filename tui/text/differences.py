@@ -31,6 +31,9 @@ def attempt_rows(summary: RunSummary, width: int) -> list[Line]:
             )
             lines += [cut([("  ", ""), *change], width) for change in changes]
         before = options
+    for change in summary.changes:
+        words = f"set {change.option} = {change.value}, from iteration {change.iteration} on"
+        lines.append(cut([("~ ", "warning"), (words, "")], width))
     return lines or [[("not started yet", "dim")]]
 
 

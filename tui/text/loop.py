@@ -64,7 +64,8 @@ def _stage_line(summary: RunSummary, now: float, width: int) -> Line:
 
 
 def _facts(summary: RunSummary, now: float, width: int) -> Line:
-    right: Line = [(f"{summary.cpu_seconds / 60:.1f} CPU-min " if summary.cpu_seconds else "", "dim")]
+    right: Line = [(f" {summary.operator} steers ", "accent")] if summary.operator else []
+    right.append((f"{summary.cpu_seconds / 60:.1f} CPU-min " if summary.cpu_seconds else "", "dim"))
     quiet_s = now - summary.last_t
     if summary.phase is RunPhase.FAILED:
         return cut([(f" ✗ {summary.error}", "bad")], width)

@@ -77,7 +77,7 @@ def _blocks(
         stages = files.stages() if files is not None else None
         return [("POLICIES", checkpoint_rows(checkpoint_list(summary, stages), width))]
     if screen == "episodes":
-        return [("EPISODES", episode_rows(chosen_episodes(summary)[:EPISODE_ROWS], {}, width))]
+        return [("EPISODES", episode_rows(chosen_episodes(summary)[:EPISODE_ROWS], summary.labels, width))]
     if screen == "differences":
         stages = files.stages() if files is not None else None
         return [

@@ -15,8 +15,6 @@ STATE_GLYPHS = {
 STALE_S = 30.0
 """A station that should be playing and is not heard of for this long is marked."""
 CELL_WIDTH = 26
-LATCHED = "latched"
-"""In the words of a station whose stop is latched: it moves again only when a person re-arms it."""
 
 
 def is_stale(station: StationState, summary: RunSummary, now: float) -> bool:
@@ -52,8 +50,10 @@ def _station_row(station: StationState, summary: RunSummary, now: float, width: 
 
 def _state(station: StationState, summary: RunSummary, now: float) -> Line:
     glyph, style = STATE_GLYPHS.get(station.state, ("○", "dim"))
-    if LATCHED in station.text:
-        glyph, style, word = "■", "bad", "stopped"
+    if station.is_stopped:
+        glyph, style, word = "■", "bad", "STOPPED"  # latched until a person clears it
+    elif station.operator:
+        glyph, style, word = "▲", "accent", "in hand"
     elif is_stale(station, summary, now):
         glyph, style, word = "!", "warning", "silent"
     else:
@@ -86,6 +86,7 @@ def station_detail(station: StationState, summary: RunSummary, now: float, width
     rate = station.num_successes / max(1, station.num_episodes)
     rows: list[tuple[str, Span]] = [
         ("state", (f"{station.state} {station.text}".strip(), _state(station, summary, now)[0][1])),
+        ("in hand of", (station.operator or "nobody", "accent" if station.operator else "dim")),
         ("link", (f"heard {clock(max(0.0, now - station.t))} ago, lost {station.num_lost} times", "")),
         ("episodes", (f"{station.num_successes} of {station.num_episodes} succeed, {percent(rate)}", "")),
         ("last ones", (" ".join(station.recent) or "none yet", "dim")),
@@ -93,10 +94,12 @@ def station_detail(station: StationState, summary: RunSummary, now: float, width
         ("clamped", (f"{station.num_clipped} actions were cut to limits", "warning" if station.num_clipped else "")),
         ("late", (f"{station.num_refused} chunks refused, {station.num_held} ticks held", "")),
     ]
+    if station.is_stopped:
+        rows.insert(1, ("STOPPED", ("by a person; clear lets a simulator go on, a robot is re-armed on the spot", "bad")))
     if station.num_fallbacks:
         rows.append(("stand-ins", (f"{station.num_fallbacks} chunks", "warning")))
     if station.jitter_ms is not None:
         rows.append(("jitter", (f"{station.jitter_ms:.1f} ms, 99th percentile of its last episode", "")))
     if station.human_s:
         rows.append(("a person's", (f"{duration_text(station.human_s)}", "")))
-    return [cut([(f"{station.name}", "strong")], width), *(cut([(f"{name:<11}", "dim"), span], width) for name, span in rows)]
+    return [cut([(f"{station.name}", "strong")], width), *(cut([(f"{name:<12}", "dim"), span], width) for name, span in rows)]

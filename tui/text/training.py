@@ -7,13 +7,12 @@ import math
 from opentau.runstate import Curve, RunSummary, StageStatus, number_text, thinned
 from tui.text.lines import Line, clock, columns, cut, sparkline
 
-MACHINE = "machine/"
-"""Metrics of this name tell how the machine does, not the training."""
+MACHINE = ("machine/", "time/")
+"""Metrics of these names tell how the machine does, not the training."""
 MACHINE_WORDS = {
     "machine/updates_per_s": ("updates/s", 1.0, ""),
-    "machine/samples_per_s": ("samples/s", 1.0, ""),
-    "machine/data_wait": ("data wait", 100.0, " %"),
-    "machine/cpu": ("processor", 100.0, " %"),
+    "time/data_wait_ms": ("data wait", 1.0, " ms"),
+    "machine/cpu": ("processor", 1.0, " cores"),
     "machine/memory_gb": ("memory", 1.0, " GB"),
     "machine/gpu_memory_gb": ("GPU memory", 1.0, " GB"),
     "machine/disk_free_gb": ("free on disk", 1.0, " GB"),
