@@ -103,6 +103,12 @@ def fold_run(run_dir: Path) -> RunSummary:
     return RunFollower(LocalRunClient(run_dir)).catch_up()
 
 
+def keep_folded(run_dir: Path) -> None:
+    """Write a snapshot if much was written since the last one, so that readers of a long run open it at once."""
+    if is_snapshot_due(run_dir):
+        fold_run(run_dir)
+
+
 def is_snapshot_due(run_dir: Path) -> bool:
     """Return whether much was written since the snapshot; looks at sizes only."""
     folder = run_dir / EVENTS_FOLDER

@@ -14,9 +14,8 @@ from rich.table import Table
 from opentau.checkpoint import partial_path
 from opentau.cli.compose import parser
 from opentau.cli.runs_folder import all_runs, find_run
-from opentau.control import LocalRunClient
 from opentau.loop.run import STAGES_FOLDER, STATE_FILE, WORK_FOLDER, is_running
-from opentau.runfold import fold
+from opentau.runsnapshot import fold_run
 from opentau.runstate import RunSummary
 
 
@@ -35,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _list(*, as_json: bool) -> int:
     runs = all_runs()
-    summaries = [fold(LocalRunClient(run).new_events()) for run in runs]
+    summaries = [fold_run(run) for run in runs]
     if as_json:
         rows = zip(runs, summaries, strict=True)
         print(

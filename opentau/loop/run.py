@@ -21,6 +21,7 @@ from opentau.checkpoint import building, is_complete, partial_path, read_manifes
 from opentau.errors import OpenTauError, RunError
 from opentau.events import EventLog
 from opentau.loop.crew import Crew
+from opentau.runsnapshot import keep_folded
 from opentau.types import content_hash
 
 CONFIG_FILE = "config.yaml"
@@ -121,6 +122,7 @@ class Run:
             summary=dict(product.summary),
         )
         self._write_state()
+        keep_folded(self.directory)
         return self._returned(product)
 
     def _follow(self, name: str, directory: Path, *, work: Callable[[StageWork], None] | None) -> Product:
@@ -254,6 +256,7 @@ def open_run(
             log.emit(events.RUN_FAILED, error=f"{type(error).__name__}: {error}", cpu_seconds=cpu_seconds())
             raise
         log.emit(events.RUN_FINISHED, seconds=time.monotonic() - started, cpu_seconds=cpu_seconds())
+        keep_folded(directory)
 
 
 @contextmanager

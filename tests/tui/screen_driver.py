@@ -27,6 +27,9 @@ class Driver:
     async def press(self, *keys: str) -> None:
         await self._pilot.press(*keys)
 
+    async def click(self, selector: str, offset: tuple[int, int]) -> None:
+        await self._pilot.click(selector, offset=offset)
+
     def lines(self) -> list[str]:
         """Return the text of the screen, row by row."""
         return [strip.text for strip in self.app.screen._compositor.render_strips()]
@@ -75,11 +78,12 @@ def drive(
     now: float,
     size: tuple[int, int] = (80, 24),
     client: RunClient | None = None,
+    **options: Any,
 ) -> None:
-    """Open the screen on a run directory at a fixed time and play a scene on it."""
+    """Open the screen on a run directory at a fixed time and play a scene on it; options as `LoopApp` takes them."""
 
     async def scene() -> None:
-        app = LoopApp(client or LocalRunClient(run_dir), RUN_ID, now=lambda: now)
+        app = LoopApp(client or LocalRunClient(run_dir), RUN_ID, now=lambda: now, **options)
         async with app.run_test(size=size, notifications=True) as pilot:
             await play(Driver(app, pilot))
 

@@ -23,9 +23,10 @@ TASKS = ("libero_object/0", "libero_object/3")
 def told_events(*, until: str = "") -> list[dict[str, Any]]:
     """Return the events of the invented run with everything that newer programs tell: tasks, labels, clamps, the machine."""
     told: list[dict[str, Any]] = []
-    for number, event in enumerate(run_events(until=until)):
-        event = dict(event)
+    number = 0
+    for event in map(dict, run_events(until=until)):
         if event["kind"] == events.EPISODE_FINISHED:
+            number += 1
             event |= {"task_id": TASKS[number % 2], "num_clipped_actions": number % 3, "num_refused_chunks": number % 2}
         elif event["kind"] == events.STAGE_PROGRESS and event["unit"] == "updates":
             event["machine"] = {"machine/updates_per_s": 1.5, "machine/cpu": 1.0, "machine/memory_gb": 2.5}

@@ -59,7 +59,7 @@ def iteration_rows(summary: RunSummary, files: Mapping[str, StageFiles] | None, 
             [(stage.name, "strong"), (f" against {earlier}: {told}", ""), (f", {made} inputs are new" if made else "", "dim")]
         )
         lines += [cut([("  ", ""), *change], width) for change in options]
-    return lines or [[(f"iteration {iteration} has no finished stage yet", "dim")]]
+    return [cut(line, width) for line in lines] or [[(f"iteration {iteration} has no finished stage yet", "dim")]]
 
 
 def options_of(command: str) -> dict[str, str]:

@@ -12,8 +12,8 @@ STATE_GLYPHS = {
     "replaced": ("●", "warning"),
     "stopped": ("■", "dim"),
 }
-STALE_S = 30.0
-"""A station that should be playing and is not heard of for this long is marked."""
+STALE_S = 180.0
+"""A station that should be playing and is not heard of for this long is marked; a long episode says nothing before its end."""
 CELL_WIDTH = 26
 
 
