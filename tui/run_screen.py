@@ -126,8 +126,7 @@ class RunScreen(Screen[None]):
         yield TabBar()
         yield Static(id="link")
         with ContentSwitcher(id="views", initial=f"view-{self.current}"):
-            for name, view in VIEW_CLASSES.items():
-                yield view(name, self.surroundings)
+            yield VIEW_CLASSES[self.current](self.current, self.surroundings)  # others once they are asked for
         yield Footer()
 
     def on_mount(self) -> None:
@@ -204,8 +203,8 @@ class RunScreen(Screen[None]):
         self.surroundings.stages = message.stages
         self._draw()
 
-    def on_tab_bar_clicked(self, message: TabBar.Clicked) -> None:
-        self.action_view(message.view)
+    async def on_tab_bar_clicked(self, message: TabBar.Clicked) -> None:
+        await self.action_view(message.view)
 
     def _draw(self) -> None:
         now = self._summary.last_t if self._summary.phase.is_over else self._now()
@@ -225,10 +224,13 @@ class RunScreen(Screen[None]):
             return False
         return None if action.is_steering and (self._summary.phase.is_over or self.is_replay) else True
 
-    def action_view(self, name: str) -> None:
+    async def action_view(self, name: str) -> None:
         """Switch to a screen."""
+        switcher = self.query_one("#views", ContentSwitcher)
+        if not switcher.query(f"#view-{name}"):
+            await switcher.add_content(VIEW_CLASSES[name](name, self.surroundings))
         self.current = name
-        self.query_one("#views", ContentSwitcher).current = f"view-{name}"
+        switcher.current = f"view-{name}"
         self.query_one(TabBar).select(name)
         self.refresh_bindings()
         self.view.enter()

@@ -75,7 +75,7 @@ class LocalRunFiles:
         numbers = dataset.numbers(position)
         chosen = np.unique(np.linspace(0, len(numbers) - 1, max(1, num_pictures)).round().astype(int))
         frames = dataset.frames(position, camera)[chosen] if num_pictures else np.empty((0, 1, 1, 3), np.uint8)
-        values, advantages = self._judged(stage, dataset.dataset_id, episode_id)
+        values, advantages = self._judged(stage, episode_id, length=len(numbers))
         return Film(
             stage=stage,
             episode_id=episode_id,
@@ -118,17 +118,22 @@ class LocalRunFiles:
         return self._datasets[path]
 
     def _sources(self, labels: Labels, directories: Mapping[str, Path]) -> np.ndarray | None:
-        """Return who acted in every labelled frame; None where a labelled dataset is not the run's own."""
+        """Return who acted in every labelled frame; None where a labelled episode is not of the run's own.
+
+        Episodes are found by their ids, unique in a run: ids of whole datasets depend on what wrote them.
+        """
         recorded = [self._dataset(path) for stage, path in directories.items() if stage.startswith(RECORDED)]
         places = {
-            (dataset.dataset_id, info.episode_id): (dataset, position)
+            (info.episode_id, info.length): (dataset, position)
             for dataset in recorded
             for position, info in enumerate(dataset.episodes)
         }
-        if any(key not in places for key in labels.keys):
+        named = [(episode_id, length) for (_, episode_id), length in zip(labels.keys, labels.lengths, strict=True)]
+        if any(key not in places for key in named):
             return None
         columns = []
-        for key, length in zip(labels.keys, labels.lengths, strict=True):
+        for key in named:
+            length = key[1]
             dataset, position = places[key]
             info = dataset.episodes[position]
             # Demonstrations, and episodes without an intervention, are of one source throughout: nothing to be read.
@@ -139,16 +144,16 @@ class LocalRunFiles:
                 columns.append(np.full(length, kind, np.int8))
         return np.concatenate(columns)
 
-    def _judged(self, stage: str, dataset_id: str, episode_id: str) -> tuple[np.ndarray | None, np.ndarray | None]:
+    def _judged(self, stage: str, episode_id: str, *, length: int) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Return what the labels of an episode's own iteration say of its frames, None each where there are none."""
         path = self._directories().get(f"label-{iteration_of(stage)}")
         try:
             labels = Labels.read(path / LABELS_FOLDER) if path is not None else None
         except OpenTauError:
             labels = None
-        if labels is None or (dataset_id, episode_id) not in labels.keys:
+        found = [i for i, key in enumerate(labels.keys) if key[1] == episode_id] if labels is not None else []
+        if labels is None or not found or labels.lengths[found[0]] != length:
             return None, None
-        position = labels.keys.index((dataset_id, episode_id))
-        start = sum(labels.lengths[:position])
-        rows = slice(start, start + labels.lengths[position])
+        start = sum(labels.lengths[: found[0]])
+        rows = slice(start, start + length)
         return labels.values[rows], labels.advantages[rows]

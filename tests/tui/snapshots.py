@@ -22,7 +22,7 @@ from tui.themes import DARK, LIGHT
 FOLDER = Path(__file__).parent / "snapshots"
 SIZES = ((80, 24), (120, 40))
 THEMES = ("dark", "light", "no-colour")
-QUIET_POLLS = 4
+QUIET_POLLS = 3
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from opentau.labelfacts import LabelFacts
@@ -91,7 +89,8 @@ def trace_rows(film: Film | None, width: int, *, height: int) -> list[Line]:
     if np.isnan(film.values).all():
         lines = [[("  no critic looked at it", "dim")]]
     else:
-        values = [_mean(film.values[part]) for part in places]
+        said = _held(film.values)
+        values = [float(np.mean(said[part])) for part in places]
         rows = columns([0.02 + min(1.0, max(0.0, 1 + value)) for value in values], height, top=1.02)
         labels = ["0", *[""] * (height - 2), "-1"]
         lines = [[(f"{label:>5} ", "dim"), (row, "accent")] for label, row in zip(labels, rows, strict=True)]
@@ -100,6 +99,8 @@ def trace_rows(film: Film | None, width: int, *, height: int) -> list[Line]:
     return [cut(line, width) for line in [[*head, (told, "dim")], *lines, [(" " * 6 + marks, "warning")]]]
 
 
-def _mean(values: np.ndarray) -> float:
-    known: Sequence[float] = values[~np.isnan(values)]
-    return float(np.mean(known)) if len(known) else float("nan")
+def _held(values: np.ndarray) -> np.ndarray:
+    """Return values float [T] with each unknown one as the one before it: a served critic speaks when a chunk is asked for."""
+    known = np.where(np.isnan(values), -1, np.arange(len(values)))
+    last = np.maximum.accumulate(known)
+    return np.where(last >= 0, values[np.maximum(last, 0)], np.nan)
