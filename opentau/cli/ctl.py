@@ -76,7 +76,7 @@ def _describe(verb: Verb) -> str:
     text = f"{verb.about[0].upper()}{verb.about[1:]}.\nTakes effect {verb.when}."
     text += "\nUnder the lease: one operator at a time." if verb.needs_lease else "\nNeeds no lease."
     if verb.name == SET:
-        rows = "\n".join(f"  {name:<32} {about}" for name, (_, about) in SAFE_OPTIONS.items())
+        rows = "\n".join(f"  {option.name:<32} {option.about}" for option in SAFE_OPTIONS.values())
         text += f"\nOptions that may change between iterations:\n{rows}"
     elif verb.name == LABEL:
         text += "\nunknown takes back what was said; discard keeps the episode out of every training."
