@@ -227,8 +227,8 @@ class Command:
 
     def twin(self, run: str = "") -> str:
         """Return the words that do the same on the command line."""
-        words = ["opentau", "ctl", self.verb, *_words(self)]
-        return shlex.join([*words, run] if run else words)
+        first, named = _words(self)
+        return shlex.join(["opentau", "ctl", self.verb, *first, *([run] if run else []), *named])
 
 
 def _checked(verb: Verb, args: Mapping[str, Any]) -> dict[str, Value]:
@@ -246,16 +246,14 @@ def _checked(verb: Verb, args: Mapping[str, Any]) -> dict[str, Value]:
     return checked
 
 
-def _words(command: Command) -> list[str]:
-    """Return the arguments of a command as its command line takes them."""
+def _words(command: Command) -> tuple[list[str], list[str]]:
+    """Return the arguments of a command as its command line takes them: by place, then by name."""
     args = dict(command.args)
     if command.verb == SET:
-        return [f"{args['option']}={args['value']}"]
-    if command.verb in (PROMOTE, ROLLBACK):
-        return ["--iteration", str(args["iteration"])]
-    named = {*JOGGED, "ticks"}
+        return [f"{args['option']}={args['value']}"], []
+    named = {*JOGGED, "ticks", "iteration"}
     first = [str(value) for name, value in args.items() if name not in named]
-    return first + [word for name, value in args.items() if name in named for word in (f"--{name}", f"{value:g}")]
+    return first, [word for name, value in args.items() if name in named for word in (f"--{name}", f"{value:g}")]
 
 
 class RunClient(Protocol):

@@ -254,6 +254,12 @@ def open_run(
         log.emit(events.RUN_FINISHED, seconds=time.monotonic() - started, cpu_seconds=cpu_seconds())
 
 
+def obey_at_rest(directory: Path) -> None:
+    """Carry out what was asked of a run that no process holds, as far as that needs none."""
+    with _locked(directory), EventLog(directory, "ctl") as log:
+        Steering(directory, log).obey_at_rest()
+
+
 @contextmanager
 def join_run(directory: Path, *, crew: Crew, last_stage: str | None = None) -> Iterator[Run]:
     """Follow the leader of a crew through the run that it has open; events go to a log beside those of the run."""

@@ -83,7 +83,8 @@ class Steering:
             self.obey()
 
     def _take(self, *, only: tuple[str, ...] | None = None) -> None:
-        self._watch_lease()
+        if only is None:
+            self._watch_lease()
 
         def is_left(command: Command) -> bool:
             is_early = command.verb in NEEDS_PLACE and not self.is_back

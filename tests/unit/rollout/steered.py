@@ -156,7 +156,7 @@ def play_expert(scripted: Scripted, *, seed: int) -> tuple[int, list[np.ndarray]
 
 def main() -> None:
     """Take over, jog three times, say so, and go on renewing until somebody ends this process."""
-    client = LocalRunClient(Path(sys.argv[1]), operator="anna", lease_s=1.5)
+    client = LocalRunClient(Path(sys.argv[1]), operator="anna", lease_s=8.0)
     scripted = Scripted(client)
     print("ready", flush=True)
     station, _ = scripted.take_over()

@@ -2,29 +2,64 @@
 
 from __future__ import annotations
 
+import queue
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from opentau.control import CLEAR, JOG, STOP_ROBOT, TAKE_OVER, LocalRunClient
+from opentau.control import CLEAR, JOG, STOP_ROBOT, TAKE_OVER, LocalRunClient, RunClient
 from opentau.errors import LeaseError
-from opentau.events import EPISODE_FINISHED, LEASE, TAKEOVER, EventReader
+from opentau.events import EPISODE_FINISHED, LEASE, TAKEOVER, EventLog, EventReader
 from opentau.runfold import fold
 from opentau.types import Actor, Outcome, Source
+from robot_bridge.security.keys import ClientCredentials, make_pair
+from robot_bridge.security.trust import TrustList
+from robot_bridge.viewing.client import RemoteRunClient
+from robot_bridge.viewing.desk import viewing
 from tests.unit.rollout.steered import Scripted, hand_back, plan, play, play_expert
 
 pytestmark = pytest.mark.timeout(300)
 
 
-def test_who_plays_the_expert_by_jogs_succeeds_and_the_recording_has_exactly_that(tmp_path: Path) -> None:
+Opened = tuple[Callable[[], RunClient], dict[str, Any], str]
+"""How a client is made once the run listens, what the run is opened with, and under which name the client steers."""
+
+
+@pytest.fixture(params=["here", "elsewhere"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opened:
+    """A client of this machine, and one that comes over the network with its key."""
+    if request.param == "here":
+        return lambda: LocalRunClient(tmp_path, operator="anna"), {}, "anna"
+    monkeypatch.setenv("OPENTAU_KEYS", str(tmp_path / "keys"))
+    server, laptop, endpoints = make_pair("server"), make_pair("laptop"), queue.SimpleQueue[str]()
+    TrustList(tmp_path / "keys").trust("laptop", laptop.public, "operator")
+
+    @contextmanager
+    def listen(run_dir: Path, *, log: EventLog) -> Iterator[None]:
+        with viewing(run_dir, host="127.0.0.1", port=0, log=log, pair=server) as endpoint:
+            endpoints.put(endpoint)
+            yield
+
+    def connect() -> RunClient:
+        credentials = ClientCredentials(pair=laptop, server_public=server.public)
+        return RemoteRunClient(endpoints.get(timeout=120), credentials=credentials, answer_s=60)
+
+    return connect, {"listen": listen}, "laptop"
+
+
+def test_who_plays_the_expert_by_jogs_succeeds_and_the_recording_has_exactly_that(opened: Opened, tmp_path: Path) -> None:
+    connect, options, operator = opened
     with ThreadPoolExecutor(1) as pool:
-        playing = pool.submit(play_expert, Scripted(LocalRunClient(tmp_path, operator="anna")), seed=plan().seed)
-        arrived = play(tmp_path, [plan()])
+        playing = pool.submit(lambda: play_expert(Scripted(connect()), seed=plan().seed))
+        arrived = play(tmp_path / "run", [plan()], **options)
         first, actions, is_success = playing.result()
     result, episode = arrived["collect-1/000000"]
     assert is_success
@@ -36,10 +71,10 @@ def test_who_plays_the_expert_by_jogs_succeeds_and_the_recording_has_exactly_tha
     np.testing.assert_array_equal(episode.action, episode.executed_action)
     assert not episode.executed_action[:first].any()
     assert np.isnan(episode.policy_action[first + 1 :]).all()
-    events = EventReader(tmp_path).read_new()
+    events = EventReader(tmp_path / "run").read_new()
     takeovers = [(event["state"], event["operator"], event["tick"]) for event in events if event["kind"] == TAKEOVER]
-    assert takeovers == [("began", "anna", first), ("ended", "anna", first + len(actions) - 1)]
-    shown = tmp_path / "live" / "station-0-1"
+    assert takeovers == [("began", operator, first), ("ended", operator, first + len(actions) - 1)]
+    shown = tmp_path / "run" / "live" / "station-0-1"
     assert {path.name for path in shown.iterdir()} == {"agentview.jpg", "wrist.jpg", "shown.json"}
 
 
