@@ -253,7 +253,7 @@ def _words(command: Command) -> tuple[list[str], list[str]]:
         return [f"{args['option']}={args['value']}"], []
     named = {*JOGGED, "ticks", "iteration"}
     first = [str(value) for name, value in args.items() if name not in named]
-    return first, [word for name, value in args.items() if name in named for word in (f"--{name}", f"{value:g}")]
+    return first, [f"--{name}={value}" for name, value in args.items() if name in named]
 
 
 class RunClient(Protocol):

@@ -23,8 +23,8 @@ HOLDS_ON = (control.TAKE_OVER, control.JOG)
 
 DESCRIPTION = """Steer a run: every command of the screen has its twin here. `opentau ctl COMMAND --help` teaches each.
 
-One operator steers at a time: a command takes the lease where it is free and gives it back when it is done; the screen and
-`opentau status` show who holds it. stop, stop_robot and note need none. Each is obeyed once and told in the run's log."""
+One operator steers at a time: a command takes the lease where it is free and gives it back when it is done; the run's log
+tells who holds it. stop, stop_robot and note need none. Each is obeyed once and told in the run's log (docs/steering.md)."""
 
 
 def main(argv: Sequence[str]) -> int:
