@@ -10,7 +10,7 @@ import shlex
 import socket
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -36,18 +36,6 @@ OUTCOMES = (SUCCESS, FAILURE, UNKNOWN, DISCARD)
 JOGGED = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
 """Directions of a jog, as parts of the largest action of one control step."""
 MAX_JOG_TICKS = 200
-
-SAFE_OPTIONS: dict[str, tuple[type, str]] = {
-    "collect.episodes": (int, "autonomous episodes per task"),
-    "collect.supervised_share": (float, "share of them in which the supervisor may intervene"),
-    "update.num_updates": (int, "updates of the policy"),
-    "update.learning_rate": (float, "of the policy's update"),
-    "batch.human_share": (float, "demonstrations and interventions in the update's batches"),
-    "improve.batch_positive_share": (float, "positive frames among the autonomous ones of a batch"),
-    "rollout.num_stations": (int, "simulators side by side"),
-}
-"""Options that may change between iterations, with their type and meaning. How policies are asked and judged is not among
-them: scores before and after would not be of one kind."""
 
 Value = str | int | float | bool
 
@@ -81,6 +69,22 @@ class Argument:
         if isinstance(value, str) and not value.strip():
             raise OptionError(f"{where} is empty; give {self.about}")
         return value
+
+
+SAFE_OPTIONS: dict[str, Argument] = {
+    option.name: option
+    for option in (
+        Argument(name="collect.episodes", about="autonomous episodes per task", kind=int, limits=(1, 1e6)),
+        Argument(name="collect.supervised_share", about="share of them that a supervisor watches", kind=float, limits=(0, 0.5)),
+        Argument(name="update.num_updates", about="updates of the policy", kind=int, limits=(1, 1e8)),
+        Argument(name="update.learning_rate", about="of the policy's update", kind=float, limits=(1e-9, 1)),
+        Argument(name="batch.human_share", about="of human frames in its batches", kind=float, limits=(0, 1)),
+        Argument(name="improve.batch_positive_share", about="of positive frames", kind=float, limits=(0.001, 0.999)),
+        Argument(name="rollout.num_stations", about="simulators side by side", kind=int, limits=(0, 4096)),
+    )
+}
+"""Options that may change between iterations. How policies are asked and judged is not among them: scores before and after
+would not be of one kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,8 +228,8 @@ class Command:
 
     def twin(self, run: str = "") -> str:
         """Return the words that do the same on the command line."""
-        words = ["opentau", "ctl", self.verb, *_words(self)]
-        return shlex.join([*words, run] if run else words)
+        first, named = _words(self)
+        return shlex.join(["opentau", "ctl", self.verb, *first, *([run] if run else []), *named])
 
 
 def _checked(verb: Verb, args: Mapping[str, Any]) -> dict[str, Value]:
@@ -239,22 +243,18 @@ def _checked(verb: Verb, args: Mapping[str, Any]) -> dict[str, Value]:
             raise OptionError(f"{verb.name} needs {argument.name}: {argument.about}")
     checked = {name: known[name].checked(value, verb=verb.name) for name, value in args.items()}
     if verb.name == SET:
-        option = str(checked["option"])
-        kind, about = SAFE_OPTIONS[option]
-        checked["value"] = Argument(name=option, about=about, kind=kind).checked(checked["value"], verb=SET)
+        checked["value"] = SAFE_OPTIONS[str(checked["option"])].checked(checked["value"], verb=SET)
     return checked
 
 
-def _words(command: Command) -> list[str]:
-    """Return the arguments of a command as its command line takes them."""
+def _words(command: Command) -> tuple[list[str], list[str]]:
+    """Return the arguments of a command as its command line takes them: by place, then by name."""
     args = dict(command.args)
     if command.verb == SET:
-        return [f"{args['option']}={args['value']}"]
-    if command.verb in (PROMOTE, ROLLBACK):
-        return ["--iteration", str(args["iteration"])]
-    named = {*JOGGED, "ticks"}
+        return [f"{args['option']}={args['value']}"], []
+    named = {*JOGGED, "ticks", "iteration"}
     first = [str(value) for name, value in args.items() if name not in named]
-    return first + [word for name, value in args.items() if name in named for word in (f"--{name}", f"{value:g}")]
+    return first, [f"--{name}={value}" for name, value in args.items() if name in named]
 
 
 class RunClient(Protocol):
@@ -345,10 +345,28 @@ def post(run_dir: Path, command: Command, *, operator: str) -> None:
     os.replace(partial, inbox / f"{name}.json")
 
 
+def waiting_commands(
+    run_dir: Path,
+    *,
+    is_left: Callable[[Command], bool] = lambda command: False,
+    on_bad: Callable[[str], None] = lambda text: None,
+) -> Iterator[Command]:
+    """Yield the commands in a run's inbox, oldest first; each is removed once whoever obeys it asks for the next.
+
+    A kill in between makes it come again. Those that `is_left` names stay. What is no command is removed and told to `on_bad`.
+    """
+    for path in sorted((run_dir / INBOX_FOLDER).glob("*.json")):
+        try:
+            command = Command(**json.loads(path.read_text()))
+        except (ValueError, TypeError, OptionError) as error:
+            on_bad(str(error))
+        else:
+            if is_left(command):
+                continue
+            yield command
+        path.unlink(missing_ok=True)
+
+
 def take_commands(run_dir: Path) -> list[Command]:
     """Return and remove the commands waiting in a run's inbox, oldest first."""
-    commands = []
-    for path in sorted((run_dir / INBOX_FOLDER).glob("*.json")):
-        commands.append(Command(**json.loads(path.read_text())))
-        path.unlink()
-    return commands
+    return list(waiting_commands(run_dir))

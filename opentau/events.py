@@ -43,7 +43,8 @@ LABELLED = "labelled"  # stage, iteration, edges, counts: {source: [frames per b
 # positive: {source: share}, calibration: [[predicted, realised, frames]]
 STATION = "station"  # station, state: started|connected|lost|replaced|stopped, text
 # A jog is told once, at its end. A done `set` names the `iteration` it holds from, a done `label` its `episode_id`.
-COMMAND = "command"  # verb, args, state: received|done|refused, text, command_id?, operator?
+# Stations add the `tick` and the `episode_id` at which they obeyed.
+COMMAND = "command"  # verb, args, state: received|done|refused|repeated, text, command_id?, operator?
 LEASE = "lease"  # operator ('' for nobody), text: why it changed
 TAKEOVER = "takeover"  # station, episode_id, operator, state: began|ended, tick, text
 # Refusals are bounded for each peer; num_left_out counts those that were not written since the one before.

@@ -12,8 +12,10 @@ import yaml
 from opentau import control, events
 from opentau.cli.compose import parser
 from opentau.cli.connecting import add_connect, client_of
-from opentau.control import LABEL, NOTE_DOWN, SAFE_OPTIONS, SET, VERBS, Argument, Command, RunClient, Verb
+from opentau.control import LABEL, NOTE_DOWN, SAFE_OPTIONS, SET, VERBS, Argument, Command, LocalRunClient, RunClient, Verb
 from opentau.errors import OptionError, RunError
+from opentau.loop.run import is_running, obey_at_rest
+from opentau.loop.steering import AT_REST
 
 WAIT_S = 30.0
 HOLDS_ON = (control.TAKE_OVER, control.JOG)
@@ -21,8 +23,8 @@ HOLDS_ON = (control.TAKE_OVER, control.JOG)
 
 DESCRIPTION = """Steer a run: every command of the screen has its twin here. `opentau ctl COMMAND --help` teaches each.
 
-One operator steers at a time: a command takes the lease where it is free and gives it back when it is done; the screen and
-`opentau status` show who holds it. stop, stop_robot and note need none. Each is obeyed once and told in the run's log."""
+One operator steers at a time: a command takes the lease where it is free and gives it back when it is done; the run's log
+tells who holds it. stop, stop_robot and note need none. Each is obeyed once and told in the run's log (docs/steering.md)."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -32,6 +34,8 @@ def main(argv: Sequence[str]) -> int:
     with client_of(options) as (client, name):
         client.new_events()
         client.send(command)
+        if isinstance(client, LocalRunClient) and command.verb in AT_REST and not is_running(client.run_dir):
+            obey_at_rest(client.run_dir)
         told = "" if options.no_wait else _wait_for_acknowledgement(client, command, name, wait_s=options.wait)
         if command.verb in HOLDS_ON:
             client.keep()
@@ -76,7 +80,7 @@ def _describe(verb: Verb) -> str:
     text = f"{verb.about[0].upper()}{verb.about[1:]}.\nTakes effect {verb.when}."
     text += "\nUnder the lease: one operator at a time." if verb.needs_lease else "\nNeeds no lease."
     if verb.name == SET:
-        rows = "\n".join(f"  {name:<32} {about}" for name, (_, about) in SAFE_OPTIONS.items())
+        rows = "\n".join(f"  {option.name:<32} {option.about}" for option in SAFE_OPTIONS.values())
         text += f"\nOptions that may change between iterations:\n{rows}"
     elif verb.name == LABEL:
         text += "\nunknown takes back what was said; discard keeps the episode out of every training."
@@ -104,8 +108,10 @@ def _wait_for_acknowledgement(client: RunClient, command: Command, run_id: str, 
                 continue
             if event["state"] == "refused":
                 raise RunError(f"run {run_id} refuses {command.verb}: {event['text']}")
-            if event["state"] == "done":
+            if event["state"] in ("done", "repeated"):
                 return str(event["text"])
+        if command.verb in HOLDS_ON:
+            client.renew()
         time.sleep(0.1)
     raise RunError(
         f"run {run_id} did not acknowledge {command.verb} within {wait_s:.0f} s. Is it running? The command waits in its inbox "

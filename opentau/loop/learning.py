@@ -81,7 +81,7 @@ def update(setting: Setting, iteration: int, *, start: Product, episodes: Sequen
         "labels": labels.id,
         "indicator": options.improve.indicator,
         "positives": asdict(positives) if (positives := _positive_draw(options)) else None,
-        "episodes": [product.id for product in episodes],
+        **setting.episode_inputs(episodes),
         **_training_inputs(setting, options.update),
     }
     return setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work, is_joint=True)

@@ -73,7 +73,7 @@ def fit_critic(
 
     inputs = {
         "policy": policy.id,
-        "episodes": [product.id for product in episodes],
+        **setting.episode_inputs(episodes),
         "start": start.id if start else None,
         "max_steps": setting.max_steps,
         "critic": plain_from(options.value.critic),
@@ -137,7 +137,7 @@ def label(setting: Setting, iteration: int, *, critic: Product, episodes: Sequen
 
     inputs = {
         "critic": critic.id,
-        "episodes": [product.id for product in episodes],
+        **setting.episode_inputs(episodes),
         "rule": rule,
         "labels": plain_from(options.value.labels),
         "lookahead": lookahead,
