@@ -91,6 +91,7 @@ class Replay:
             at = 0
             with open(path, "rb") as file:
                 for line in file:
+                    t: float | None
                     try:
                         t = decode(line).t
                     except msgspec.MsgspecError:  # NaN is no JSON, a torn line no event
