@@ -17,6 +17,8 @@ from opentau.runfiles import Film, Live, StageFiles
 from opentau.types import Indicator, Source
 from tests.unit.report.synthetic_run import RUN_ID, WORKS, run_events
 
+POLICIES = {"sft-0": "sft-0@5c1d", "update-1": "update-1@77e0", "update-2": "update-2@e41b"}
+"""Content ids, as the invented run's scores name them."""
 TASKS = ("libero_object/0", "libero_object/3")
 
 
@@ -71,7 +73,7 @@ class InventedFiles:
         return {
             stage: StageFiles(
                 stage=stage,
-                content_id=f"{number:064x}",
+                content_id=POLICIES.get(stage, f"{number:064x}"),
                 num_bytes=1_000_000 * (number + 1),
                 inputs={"train": {"learning_rate": 4e-4 if stage != "update-2" else 2e-4}, "episodes": [f"{number:064x}"]},
             )

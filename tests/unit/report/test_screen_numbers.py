@@ -147,7 +147,9 @@ def test_the_table_of_policies_tells_ids_scores_and_which_one_stands(run, summar
     scored = {event["iteration"]: event for event in of_kind(run, events.EVALUATED) if event["role"] == events.CANDIDATE}
     assert [row.score.successes for row in rows] == [scored[iteration]["successes"] for iteration in range(3)]
     assert [row.verdict.is_promoted if row.verdict else None for row in rows] == [None, True, False]
+    assert [row.is_standing for row in rows] == [False, True, False]
     assert [row.is_standing for row in checkpoint_list(summary)] == [False, True, False]
+    assert [row.num_bytes for row in rows] == [2_000_000, 7_000_000, 12_000_000]
 
 
 def test_the_machine_is_told_as_the_trainings_report_it(summary) -> None:
