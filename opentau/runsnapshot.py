@@ -42,11 +42,14 @@ class RunFollower:
         self.is_behind = True
         """Whether there was more to read when it was last looked."""
         self._snapshot_bytes = 0
+        self.has_begun = False
+        """Whether it began at a snapshot, so that there is something to show before any event was read."""
         if self._local is not None and (snapshot := read_snapshot(self._local.run_dir)) is not None:
             self._fold = RunFold.decoded(snapshot.fold)
             self._local.reader.offsets.update(snapshot.offsets)
             self._local.reader.num_damaged = snapshot.num_damaged
             self._snapshot_bytes = sum(snapshot.offsets.values())
+            self.has_begun = True
 
     def advance(self, limit: int = EVENTS_AT_ONCE) -> int:
         """Take about `limit` further events; return how many came."""

@@ -153,7 +153,8 @@ class RunScreen(Screen[None]):
     @work(thread=True, group="follow", exclusive=True)
     def _follow(self) -> None:
         """Fold the run's events and post what they add up to; a lost link is told and tried again."""
-        follower, told, is_new = RunFollower(self._client), "", False
+        follower, told = RunFollower(self._client), ""
+        is_new = follower.has_begun  # a snapshot may hold all there is: nothing more need come for it to be shown
         posted = 0.0
         while not self._is_closing.is_set():
             text = ""

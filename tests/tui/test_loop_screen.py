@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from opentau import events
+from opentau import events, runsnapshot
 from opentau.control import LocalRunClient, take_commands
 from opentau.runfold import fold
 from tests.tui.screen_driver import Driver, drive, record
@@ -75,6 +75,19 @@ def test_a_finished_run_shows_its_result_and_takes_no_commands(tmp_path: Path) -
 
     drive(tmp_path, play, now=run[-1]["t"] + 10_000)
     assert take_commands(tmp_path) == []
+
+
+def test_a_finished_run_whose_snapshot_holds_everything_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_events()
+    record(tmp_path, run)
+    monkeypatch.setattr(runsnapshot, "BYTES_BETWEEN", 1)
+    runsnapshot.fold_run(tmp_path)
+    assert runsnapshot.read_snapshot(tmp_path) is not None
+
+    async def play(user: Driver) -> None:
+        await user.sees("✓ finished", "15 of 15 stages done")
+
+    drive(tmp_path, play, now=run[-1]["t"])
 
 
 def test_events_appear_while_the_screen_is_open(collecting: tuple[Path, float]) -> None:
