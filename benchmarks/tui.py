@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import multiprocessing
 import os
 import resource
 import subprocess
@@ -31,6 +30,8 @@ from opentau.runsnapshot import RunFollower
 FIRST_SCREEN_S, LATENCY_S, MEMORY_MB, WATCHING_SHARE = 2.0, 0.2, 400.0, 0.10
 MILLION = 1_000_000
 PER_S = 10_000
+START_UP_S = 60.0
+"""For which the writer writes longer than it is measured."""
 START_T = 1_790_000_000.0
 SIZE = (120, 40)
 
@@ -109,43 +110,47 @@ def follow_part(seconds: float) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder)
-        writer = multiprocessing.get_context("spawn").Process(target=_write_steadily, args=(run_dir, seconds), daemon=True)
+        command = [sys.executable, "-P", "-m", "benchmarks.tui", "--part", "write", folder, f"{seconds + START_UP_S:g}"]
 
         async def scene() -> dict[str, float]:
             app = LoopApp(LocalRunClient(run_dir), "busy")
-            latencies: list[float] = []
+            latencies, cpu = list[float](), list[float]()
             async with app.run_test(size=SIZE) as pilot:
                 user = Driver(app, pilot)
-                writer.start()
                 started, early_mb, number = time.monotonic(), 0.0, 0
                 while "busy" not in user.lines()[0] and time.monotonic() - started < 60:
                     await asyncio.sleep(0.05)
-                begun = time.monotonic()
+                begun, num_before = time.monotonic(), _num_lines(run_dir)
                 while time.monotonic() - begun < seconds:
                     number, wanted = number + 1, ("2 Success]", "9 Log]", "4 Stations]")[number % 3]
-                    pressed = time.perf_counter()
+                    pressed, used = time.perf_counter(), time.process_time()
                     app.simulate_key(wanted[0])
                     while wanted not in user.lines()[3]:
-                        await asyncio.sleep(0.002)
+                        await asyncio.sleep(0.02)
                     latencies.append(time.perf_counter() - pressed)
+                    cpu.append(time.process_time() - used)
                     if not early_mb and time.monotonic() - begun > seconds / 3:
                         early_mb = _memory_mb(is_now=True)
                     await asyncio.sleep(0.2)
+                rate = (_num_lines(run_dir) - num_before) / (time.monotonic() - begun)
             latencies.sort()
             return {
                 "latency_p50_s": latencies[len(latencies) // 2],
                 "latency_p95_s": latencies[int(0.95 * len(latencies))],
                 "latency_max_s": latencies[-1],
+                "latency_cpu_p50_s": sorted(cpu)[len(cpu) // 2],
                 "num_keys": float(len(latencies)),
                 "memory_early_mb": early_mb,
                 "memory_mb": _memory_mb(is_now=True),
                 "cpu_share": time.process_time() / (time.time() - _process_start()),
-                "events_per_s": _num_lines(run_dir) / seconds,
+                "events_per_s": rate,
             }
 
-        facts = asyncio.run(scene())
-        writer.join(30)
-        return facts
+        with subprocess.Popen(command) as writer:
+            try:
+                return asyncio.run(scene())
+            finally:
+                writer.terminate()
 
 
 def watch_part(run_dir: Path, seconds: float) -> dict[str, float]:
@@ -244,6 +249,8 @@ def main() -> int:
             print(json.dumps(open_part(Path(words[0]))))
         elif what == "follow":
             print(json.dumps(follow_part(float(words[0]))))
+        elif what == "write":
+            _write_steadily(Path(words[0]), float(words[1]))
         else:
             print(json.dumps(watch_part(Path(words[0]), float(words[1]))))
         return 0
