@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from opentau.rollout.evaluation import wilson_interval
+from opentau.intervals import wilson_interval
 
 ENV = ("env=libero/object", "task_id=0")
 MODES = ("naive", "blend", "guided", "trained")

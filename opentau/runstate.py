@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from opentau import events
+from opentau.intervals import paired_interval, unpaired_interval
+from opentau.labelfacts import LabelFacts
 
 COLLECT = "collect"
 """The work of the stages whose interventions count: 'collect-1' is iteration 1's."""
@@ -75,7 +77,7 @@ class StageState:
     is_reused: bool = False
     """Whether a finished result was found instead of made."""
     progress: Progress | None = None
-    summary: Mapping[str, float | str] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
     """What the stage says about its result."""
 
     @property
@@ -105,6 +107,12 @@ class Tally:
     """Control steps in which somebody else than the policy acted."""
     num_intervened: int = 0
     """Episodes with at least one such step."""
+    human_s: float = 0.0
+    """Seconds that persons gave to episodes of robots."""
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    """Episodes by `Outcome`."""
+    tasks: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Task id to (successes, episodes), where the events tell it."""
 
     @property
     def intervention_rate(self) -> float:
@@ -133,6 +141,10 @@ class Score:
     """Id of the states, seeds, limits, versions and rendering behind the number."""
     simulated_s: float | None
     """Simulated time of all its episodes, seconds; None where it is not known."""
+    stage: str = ""
+    """Where it was measured."""
+    tasks: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Task id to (successes, episodes)."""
 
     @property
     def rate(self) -> float:
@@ -173,6 +185,14 @@ class Verdict:
     """Whether both policies met the same placements."""
 
     @property
+    def difference(self) -> tuple[float, float, float]:
+        """Return candidate minus incumbent, a share of the pairs, and its 95 % interval."""
+        if not self.pairs:
+            return 0.0, -1.0, 1.0
+        interval = paired_interval if self.is_paired else unpaired_interval
+        return interval(self.wins, self.losses, self.pairs)
+
+    @property
     def counts(self) -> str:
         """Return what the verdict rests on, in a few words."""
         if self.is_paired:
@@ -192,8 +212,64 @@ class StationState:
     num_steps: int = 0
     num_lost: int = 0
     """How often it died or went silent."""
+    operator: str = ""
+    """Who has it in hand; '' for nobody."""
+    is_stopped: bool = False
+    """Whether somebody stopped it and nobody cleared it."""
+    episode_id: str = ""
+    """What it played last, as far as the events tell."""
     t: float = 0.0
     """When it was last heard of, seconds since the epoch."""
+    num_clipped: int = 0
+    """Actions that were cut to limits (clamps)."""
+    num_fallbacks: int = 0
+    """Chunks that stood in for action tokens which spelled none."""
+    num_refused: int = 0
+    """Chunks that came too late or answered something else."""
+    num_held: int = 0
+    """Ticks in which the policy had no action to play."""
+    jitter_ms: float | None = None
+    """How late the ticks of its last episode began, 99th percentile; None where it is not measured."""
+    human_s: float = 0.0
+    """Seconds that persons gave to its episodes."""
+    recent: str = ""
+    """First letters of its last outcomes, the newest last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeFacts:
+    """One finished episode."""
+
+    stage: str
+    episode_id: str
+    """Unique within its stage."""
+    outcome: str
+    num_steps: int
+    num_intervention_steps: int
+    station: str
+    t: float
+    task_id: str = ""
+    """'' where the events do not tell it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One start of the run."""
+
+    t: float
+    command: str
+    """With its options."""
+    is_resumed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """An option that somebody changed while the run went on."""
+
+    option: str
+    value: str | float
+    iteration: int
+    """The first one in which it holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +291,8 @@ class LogLine:
     level: str
     """'info', 'warning' or 'error'."""
     text: str
+    source: str = ""
+    """Kind of the event that it tells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,6 +316,14 @@ class RunSummary:
     """Why the run failed."""
     pending: tuple[str, ...] = ()
     """Commands that the run has received and not yet carried out."""
+    operator: str = ""
+    """Who holds the lease and steers; '' for nobody."""
+    pinned: tuple[str, ...] = ()
+    """Stages whose checkpoints nothing prunes."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What people said of episodes, by episode id; what was taken back is left out."""
+    changes: tuple[Change, ...] = ()
+    """Options that people changed, oldest first."""
     last_t: float = 0.0
     """Time of the newest event, seconds since the epoch."""
     stages: tuple[StageState, ...] = ()
@@ -253,6 +339,14 @@ class RunSummary:
     stations: tuple[StationState, ...] = ()
     """By name."""
     curves: tuple[Curve, ...] = ()
+    labelled: tuple[LabelFacts, ...] = ()
+    """How frames were labelled, by iteration."""
+    episodes: tuple[EpisodeFacts, ...] = ()
+    """The newest ones of every stage, oldest first."""
+    attempts: tuple[Attempt, ...] = ()
+    """Every start of the run."""
+    num_damaged: int = 0
+    """Events that could not be used: torn lines, and ones that lack what their kind has."""
     log: tuple[LogLine, ...] = ()
     """The newest lines, oldest first."""
     cpu_seconds: float = 0.0
@@ -277,6 +371,12 @@ class RunSummary:
 
     def scores_of(self, role: str) -> tuple[Score, ...]:
         return tuple(score for score in self.scores if score.role == role)
+
+    def labels_of(self, iteration: int) -> LabelFacts | None:
+        return next((facts for facts in self.labelled if facts.iteration == iteration), None)
+
+    def stage(self, name: str) -> StageState | None:
+        return next((stage for stage in self.stages if stage.name == name), None)
 
     def verdict_of(self, iteration: int) -> Verdict | None:
         return next((verdict for verdict in self.verdicts if verdict.iteration == iteration), None)

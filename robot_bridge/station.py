@@ -24,6 +24,7 @@ from opentau.types import EpisodePlan, EpisodeResult, Interface, Outcome, requir
 from robot_bridge.config import StationConfig
 from robot_bridge.parents import die_with_parent
 from robot_bridge.playing.chunking import ChunkingOptions, DelayEstimate
+from robot_bridge.playing.hands import Hands
 from robot_bridge.playing.playback import PlaybackOptions
 from robot_bridge.playing.player import EpisodePlayer
 from robot_bridge.station_link import Dismissed, Refused, StationLink
@@ -74,6 +75,8 @@ class Station:
         self._config = config
         self._link = link
         self._cell = make_workcell(config, folder=folder) if config.robot is not None else None
+        self._hands = Hands(link, latch=self._cell.latch if self._cell else None)
+        link.on_steer = self._hands.receive
         self._delay = DelayEstimate(start_ticks=config.delay_ticks, num_warm_up=self._chunking.num_warm_up)
         self._players: OrderedDict[str, tuple[StepEnv, EpisodePlayer]] = OrderedDict()
         self._interface: Interface | None = None
@@ -217,6 +220,7 @@ class Station:
             takeover=config.takeover,
             delay=self._delay if self._cell else None,
             reports=config.chunking is not None,
+            hands=self._hands,
             on_tick=self._link.keep_alive,
         )
 

@@ -8,7 +8,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TypeVar
 
@@ -37,6 +37,7 @@ from robot_bridge.wire.messages import (
     Reject,
     Stamp,
     State,
+    Steer,
     TimePing,
     TimePong,
     UploadAck,
@@ -49,6 +50,8 @@ from robot_bridge.wire.telemetry import TelemetryPublisher
 M = TypeVar("M", bound=Message)
 
 POLL_S = 0.25
+ATTEND_S = 0.05
+"""How soon what an operator asks is read."""
 STATE_S, PREVIEW_S = 0.1, 0.25
 """Time between two words to viewers, and between two pictures."""
 
@@ -70,7 +73,9 @@ class StationLink:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(1)
         self._credentials = config.credentials()
         self._open()
-        self._since_heartbeat = Silence()
+        self._since_heartbeat, self._since_read = Silence(), Silence()
+        self.on_steer: Callable[[Steer], None] = lambda steer: None
+        """Takes what operators ask of this station, whenever the control socket is read."""
         self._seq = 0
         self._jpeg_quality = config.jpeg_quality if config.image_encoding == Encoding.JPEG else None
         self._policy_version = ""
@@ -167,6 +172,9 @@ class StationLink:
             self._since_heartbeat.heard()
             self.send_control(Heartbeat(session=self._config.session, is_building=is_building))
             self._read_control(0.0)
+        elif self._since_read.advance() >= ATTEND_S:
+            self._since_read.heard()
+            self._read_control(0.0)
         self._ask_for_the_time()
         if self.telemetry is not None and self._since_state.advance() >= STATE_S:
             self._since_state.heard()
@@ -192,6 +200,11 @@ class StationLink:
         if interval_s is not None and is_welcome and self._since_clock.advance() >= interval_s:
             self._since_clock.heard()
             self.send_control(TimePing(session=self._config.session, t1_ns=time.monotonic_ns()))
+
+    def wait_for_steers(self, timeout_s: float) -> None:
+        """Have what arrives within this time received; the link stays alive."""
+        self._read_control(timeout_s)
+        self.keep_alive()
 
     def next_seq(self) -> int:
         self._seq += 1
@@ -297,6 +310,8 @@ class StationLink:
                 raise Refused(f"the server refuses this station: {message.text}")
             if isinstance(message, TimePong):
                 self.server_clock.add(message, now_ns=time.monotonic_ns())
+            elif isinstance(message, Steer):
+                self.on_steer(message)
             elif not isinstance(message, Heartbeat):
                 self._inbox.append(message)
         if self._is_dismissed and not self._inbox:  # an acknowledgement before the goodbye still counts

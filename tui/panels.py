@@ -1,15 +1,19 @@
-"""The widgets of the screen: a scrolling panel that draws a summary as lines of text and holds nothing else."""
+"""The widgets of the screens: panels that draw a summary as lines of text and hold nothing but where the reader is."""
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.events import Resize
+from textual.events import Click, Resize
+from textual.message import Message
 from textual.widgets import Static
 
 from opentau.runstate import RunSummary
-from tui.text import Draw, Line, plain
+from tui.text.lines import Draw, Line, plain
 
 STYLES = {
     "": "",
@@ -20,6 +24,7 @@ STYLES = {
     "warning": "bold $warning",
     "bad": "bold $error",
 }
+CURSOR, NO_CURSOR = "▸ ", "  "
 
 
 class Panel(VerticalScroll):
@@ -28,7 +33,7 @@ class Panel(VerticalScroll):
     def __init__(self, draw: Draw, *, id: str, title: str = "", marker: str = "", is_tail: bool = False) -> None:
         super().__init__(id=id)
         self.border_title = title
-        self._draw = draw
+        self._draw_lines = draw
         self._marker = marker
         """Keep the line that begins with this glyph in sight."""
         self._is_tail = is_tail
@@ -43,7 +48,7 @@ class Panel(VerticalScroll):
     def show(self, summary: RunSummary, now: float) -> None:
         """Draw a summary; a screen that would look the same is left alone."""
         self._shown = (summary, now)
-        lines = self._draw(summary, now, self.scrollable_content_region.width)
+        lines = self._drawn(summary, now)
         if lines == self._lines:
             return
         was_at_end = self.is_vertical_scroll_end
@@ -53,6 +58,14 @@ class Panel(VerticalScroll):
             self.scroll_end(animate=False)
         self._keep_marked_row_in_sight()
 
+    def redraw(self) -> None:
+        """Draw the same summary again, after something else changed."""
+        if self._shown is not None:
+            self.show(*self._shown)
+
+    def _drawn(self, summary: RunSummary, now: float) -> list[Line]:
+        return self._draw_lines(summary, now, self.scrollable_content_region.width)
+
     def _keep_marked_row_in_sight(self) -> None:
         rows = [row for row, line in enumerate(self._lines) if self._marker and plain(line).startswith(self._marker)]
         if rows and rows[0] != self._marked_row:
@@ -60,9 +73,59 @@ class Panel(VerticalScroll):
             self.scroll_to(y=max(0, rows[0] - self.size.height // 2), animate=False)
 
     def on_resize(self, _: Resize) -> None:
-        if self._shown is not None:
-            self.show(*self._shown)
+        self.redraw()
+
+
+class ListPanel(Panel):
+    """A panel whose lines, after a head of one, can be chosen with the arrow keys or the mouse."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "move(-1)", "up", show=False),
+        Binding("down,j", "move(1)", "down", show=False),
+        Binding("pageup", "move(-10)", "page up", show=False),
+        Binding("pagedown", "move(10)", "page down", show=False),
+        Binding("home,g", "move(-1000000)", "first", show=False),
+        Binding("end,G", "move(1000000)", "last", show=False),
+    ]
+
+    class Chosen(Message):
+        """Another line was chosen."""
+
+        def __init__(self, panel: ListPanel) -> None:
+            super().__init__()
+            self.panel = panel
+
+        @property
+        def control(self) -> ListPanel:
+            return self.panel
+
+    def __init__(self, draw: Draw, *, id: str, title: str = "") -> None:
+        super().__init__(draw, id=id, title=title, marker=CURSOR)
+        self.cursor = 0
+        """The chosen line, counted from zero after the head."""
+
+    def _drawn(self, summary: RunSummary, now: float) -> list[Line]:
+        head, *rows = self._draw_lines(summary, now, self.scrollable_content_region.width - len(CURSOR))
+        self.cursor = max(0, min(self.cursor, len(rows) - 1))
+        marks = [(CURSOR, "accent") if i == self.cursor else (NO_CURSOR, "") for i in range(len(rows))]
+        return [[(NO_CURSOR, ""), *head], *([mark, *row] for mark, row in zip(marks, rows, strict=True))]
+
+    def action_move(self, step: int) -> None:
+        self._choose(self.cursor + step)
+
+    def on_click(self, event: Click) -> None:
+        offset = event.get_content_offset(self)
+        if offset is not None:
+            self._choose(offset.y + round(self.scroll_y) - 1)
+
+    def _choose(self, cursor: int) -> None:
+        before = self.cursor
+        self.cursor = max(0, cursor)
+        self._marked_row = -1
+        self.redraw()
+        if self.cursor != before:
+            self.post_message(self.Chosen(self))
 
 
 def _content(line: Line) -> Content:
-    return Content.assemble(*((text, STYLES[style]) for text, style in line))
+    return Content.assemble(*((text, STYLES.get(style, style)) for text, style in line))

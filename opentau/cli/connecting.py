@@ -43,7 +43,8 @@ def client_of(options: argparse.Namespace) -> Iterator[tuple[RunClient, str]]:
     """Yield what follows and steers the run that is meant, here or elsewhere, and the run's name for people."""
     if options.connect is None:
         run = find_run(options.run)
-        yield LocalRunClient(run), run.name
+        with LocalRunClient(run, operator=getattr(options, "operator", "")) as client:
+            yield client, run.name
         return
     if options.run is not None:
         raise OptionError(f"--connect names the run already; leave {options.run!r}")

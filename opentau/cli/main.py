@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "robot": ("opentau.cli.robot:main", "set up a robot arm, check it, record demonstrations"),
     "keys": ("opentau.cli.keys:main", "keys for links between machines: make, trust, list, revoke"),
     "status": ("opentau.cli.status:main", "where a run stands; --json for scripts"),
-    "ctl": ("opentau.cli.ctl:main", "pause, resume or stop a run; promote or roll back a policy"),
+    "ctl": ("opentau.cli.ctl:main", "steer a run: pause, take over a station, label, promote, set, …"),
     "tui": ("opentau.cli.tui:main", "watch and steer a run in the terminal"),
     "report": ("opentau.cli.report:main", "write a run's report again"),
     "tensorboard": ("opentau.cli.tensorboard:main", "write a run's metrics for TensorBoard, live or afterwards"),

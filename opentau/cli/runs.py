@@ -14,9 +14,9 @@ from rich.table import Table
 from opentau.checkpoint import partial_path
 from opentau.cli.compose import parser
 from opentau.cli.runs_folder import all_runs, find_run
-from opentau.control import LocalRunClient
+from opentau.loop.decisions import Decisions
 from opentau.loop.run import STAGES_FOLDER, STATE_FILE, WORK_FOLDER, is_running
-from opentau.runfold import fold
+from opentau.runsnapshot import fold_run
 from opentau.runstate import RunSummary
 
 
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _list(*, as_json: bool) -> int:
     runs = all_runs()
-    summaries = [fold(LocalRunClient(run).new_events()) for run in runs]
+    summaries = [fold_run(run) for run in runs]
     if as_json:
         rows = zip(runs, summaries, strict=True)
         print(
@@ -74,10 +74,10 @@ def _prune(name: str | None, *, is_dry: bool) -> int:
 
 
 def superfluous(run: Path) -> list[Path]:
-    """Return the stage directories of a run that its state does not name, and scratch of stages that are complete."""
+    """Return the stage directories that neither a run's state nor a pin names, and scratch of stages that are complete."""
     state = run / STATE_FILE
     stages = json.loads(state.read_text())["stages"] if state.is_file() else {}
-    used = {stage["directory"] for stage in stages.values()}
+    used = {stage["directory"] for stage in stages.values()} | set(Decisions(run).pinned().values())
     directories = sorted((run / STAGES_FOLDER).glob("*/")) if (run / STAGES_FOLDER).is_dir() else []
     unused = [
         path

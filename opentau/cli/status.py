@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from opentau.cli.compose import parser
 from opentau.cli.connecting import add_connect, client_of
 from opentau.config import locate
-from opentau.runfold import fold
+from opentau.runsnapshot import RunFollower
 
 
 def main(argv: Sequence[str]) -> int:
@@ -20,9 +20,9 @@ def main(argv: Sequence[str]) -> int:
     add_connect(arguments)
     options = arguments.parse_args(argv)
     with client_of(options) as (client, _):
-        summary = fold(client.new_events())
+        summary = RunFollower(client).catch_up()
     if options.json:
         print(json.dumps(summary.to_status()))
         return 0
-    print(locate("tui.text:render_plain")(summary, now=time.time()))
+    print(locate("tui.text.plain:render_plain")(summary, now=time.time()))
     return 0

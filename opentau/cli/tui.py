@@ -1,26 +1,88 @@
-"""`opentau tui`: open the screen on a run, running or finished."""
+"""`opentau tui`: open the screens on a run, running or finished, here or elsewhere; or print one of them."""
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from opentau.cli.compose import parser
 from opentau.cli.connecting import add_connect, client_of
 from opentau.config import locate
-from opentau.runfold import fold
+from opentau.control import LocalRunClient, RunClient
+from opentau.errors import OptionError
+from opentau.runfiles import RunFiles
+from opentau.runsnapshot import RunFollower
+
+SCREENS = (
+    *("loop", "success", "value", "stations", "training", "checkpoints"),
+    *("episodes", "operator", "log", "differences"),
+)
+DESCRIPTION = """Watch and steer a run in the terminal; closing the screen changes nothing in the run. Number keys switch
+between screens, ? shows every key with the command that does the same. With --plain a screen is printed once, with --json
+everything that the screens rest on; --replay plays a recorded run again, with its pauses cut short."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Open the screen; closing it changes nothing in the run."""
-    arguments = parser("tui", "Watch and steer a run in the terminal; closing the screen changes nothing.", takes_options=False)
+    """Open the screens, or print one."""
+    arguments = parser("tui", DESCRIPTION, takes_options=False)
     arguments.add_argument("run", nargs="?", help="run id; the newest when left out")
+    arguments.add_argument("--screen", choices=SCREENS, default="loop", help="the screen to begin with, or to print")
     arguments.add_argument("--plain", action="store_true", help="print the screen's content once and leave")
+    arguments.add_argument("--json", action="store_true", help="print what all screens rest on, as one line")
+    arguments.add_argument("--level", choices=("info", "warning", "error"), default="info", help="--plain: of the log")
+    arguments.add_argument("--search", metavar="TEXT", default="", help="--plain: log lines that contain it")
+    arguments.add_argument("--replay", action="store_true", help="play a recorded run again; arrows seek, < and > change speed")
+    arguments.add_argument("--at", metavar="SHARE", type=float, default=0.0, help="--replay: where to begin, 0 to 1")
+    arguments.add_argument("--speed", metavar="X", type=float, default=10.0, help="--replay: times as fast as it was")
+    arguments.add_argument("--theme", choices=("dark", "light"), help="colours; what the terminal says of itself by default")
+    arguments.add_argument("--ascii", action="store_true", help="draw without Unicode, as in terminals that have none")
     add_connect(arguments)
     options = arguments.parse_args(argv)
     with client_of(options) as (client, name):
-        if options.plain:
-            print(locate("tui.text:render_plain")(fold(client.new_events()), now=time.time()))
+        run_dir = client.run_dir if isinstance(client, LocalRunClient) else None
+        if options.plain or options.json:
+            _print(client, run_dir, options)
         else:
-            locate("tui.app:run_app")(client, name)
+            _open(client, name, run_dir, options)
     return 0
+
+
+def _print(client: RunClient, run_dir: Path | None, options: argparse.Namespace) -> None:
+    summary = RunFollower(client).catch_up()
+    if options.json:
+        print(locate("tui.text.plain:to_json")(summary))
+        return
+    text = locate("tui.text.plain:render_plain")(
+        summary,
+        now=time.time(),
+        screen=options.screen,
+        files=_files(run_dir),
+        level=options.level,
+        search=options.search,
+    )
+    print(locate("tui.glyphs:in_ascii")(text) if options.ascii else text)
+
+
+def _open(client: RunClient, name: str, run_dir: Path | None, options: argparse.Namespace) -> None:
+    if options.replay and run_dir is None:
+        raise OptionError("--replay reads a run's event files; it does not go with --connect")
+    if not 0 <= options.at <= 1:
+        raise OptionError(f"--at is {options.at:g}; it is a share of the run, 0 to 1")
+    if options.speed <= 0:
+        raise OptionError(f"--speed is {options.speed:g}; it must be above 0")
+    themes = {"dark": "opentau", "light": "opentau-light"}
+    locate("tui.app:run_app")(
+        client,
+        name,
+        files=_files(run_dir),
+        view=options.screen,
+        theme=themes.get(options.theme),
+        is_ascii=True if options.ascii else None,
+        replay=(options.at, options.speed) if options.replay else None,
+    )
+
+
+def _files(run_dir: Path | None) -> RunFiles | None:
+    return locate("opentau.cli.run_files:LocalRunFiles")(run_dir) if run_dir is not None else None

@@ -18,6 +18,8 @@ from opentau.errors import DataError
 # Shapes: F frames, E episodes.
 
 LABELS_FILE = "labels.parquet"
+LABELS_FOLDER, LABELLING_FILE = "labels", "labelling.json"
+"""Of a stage that labels: the sealed directory, and thresholds with notes."""
 COLUMNS = {"return": "returns", "value": "values", "advantage": "advantages", "indicator": "indicator", "weight": "weight"}
 """Column of the file to field of `Labels`."""
 

@@ -46,10 +46,14 @@ def run_loop(setting: Setting) -> LoopResult:
         judging.evaluate(setting, 0, policy=first_policy)
 
     incumbent, critic, episodes = first_policy, first_critic, [demonstrations]
+    gates: dict[int, tuple[Product, Product]] = {}
     for iteration in range(1, options.iterations + 1):
+        # What people decided meanwhile holds from here on: other options, another policy that stands.
+        setting, incumbent = judging.begin(setting, iteration, incumbent=incumbent, gates=gates)
+
         # Autonomous episodes with interventions join all that came before.
         rollouts = collecting.collect(setting, iteration, policy=incumbent, critic=critic, critic_eyes=eyes)
-        episodes = [*episodes, rollouts]
+        episodes, setting = [*episodes, rollouts], setting.with_outcomes(iteration)
 
         # Critic and candidate start from the pre-trained ones each time, which keeps iterations from drifting.
         start = first_policy if options.improve.start == "pretrained" else incumbent
@@ -61,8 +65,11 @@ def run_loop(setting: Setting) -> LoopResult:
             candidate = learning.update(setting, iteration, start=start, episodes=episodes, labels=labels)
 
         # Both face the same placements; the candidate replaces the incumbent only on evidence.
+        gates[iteration] = incumbent, candidate
         if judging.face(setting, iteration, incumbent=incumbent, candidate=candidate):
             incumbent = candidate
+
+    setting, incumbent = judging.begin(setting, options.iterations + 1, incumbent=incumbent, gates=gates)
 
     # Both ends on states that nothing above has seen.
     first_score = final_score = judging.score_final(setting, 0, policy=first_policy)

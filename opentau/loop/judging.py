@@ -30,6 +30,24 @@ from opentau.types import EpisodePlan, EpisodeResult, derive_seed
 VERDICT_FILE = "verdict.json"
 
 
+def begin(
+    setting: Setting, iteration: int, *, incumbent: Product, gates: Mapping[int, tuple[Product, Product]]
+) -> tuple[Setting, Product]:
+    """Begin an iteration; return its setting and the policy that stands, both as people decided since the last one.
+
+    `gates`: the incumbent and the candidate of every gate so far. A promoted candidate stands whatever came after it; one that
+    is rolled back gives way to what stood before it, unless another stands already.
+    """
+    course = setting.run.begin_iteration(iteration)
+    for is_promoted, of in course.after_gates:
+        before, candidate = gates[of]
+        if is_promoted:
+            incumbent = candidate
+        elif incumbent.id == candidate.id:
+            incumbent = before
+    return setting.with_options(course.options), incumbent
+
+
 def evaluate(
     setting: Setting, iteration: int, *, policy: Product, num_episodes: int | None = None, is_official: bool = False
 ) -> Product:
@@ -72,7 +90,7 @@ def face(setting: Setting, iteration: int, *, incumbent: Product, candidate: Pro
     """
     options, stage = setting.options, f"gate-{iteration}"
     if options.gate.is_open:
-        return True
+        return setting.run.gate_override(iteration) is not False
     names = {
         role: role if options.gate.is_paired else blind_name(role, iteration=iteration, seed=options.seed)
         for role in (INCUMBENT, CANDIDATE)

@@ -11,7 +11,7 @@ import numpy as np
 
 from opentau.data.augmentation import Augmentation
 from opentau.data.frames import FrameTable
-from opentau.data.labels import Labels
+from opentau.data.labels import LABELS_FOLDER, Labels
 from opentau.data.sampler import PositiveDraw
 from opentau.loop.frames import frame_table, is_worth_learning
 from opentau.loop.memory import require_memory
@@ -20,7 +20,6 @@ from opentau.loop.options import BY_EPISODE, LoopOptions
 from opentau.loop.placement import free_device_memory
 from opentau.loop.run import Product, StageWork
 from opentau.loop.setting import Setting
-from opentau.loop.valuing import LABELS_FOLDER
 from opentau.policies.config import PolicyConfig
 from opentau.policies.options import INDICATORS
 from opentau.policies.pretrained import Pretrained
@@ -83,7 +82,7 @@ def update(setting: Setting, iteration: int, *, start: Product, episodes: Sequen
         "labels": labels.id,
         "indicator": options.improve.indicator,
         "positives": asdict(positives) if (positives := _positive_draw(options)) else None,
-        "episodes": [product.id for product in episodes],
+        **setting.episode_inputs(episodes),
         **_training_inputs(setting, options.update),
     }
     return setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work, is_joint=True)

@@ -12,10 +12,9 @@ import numpy as np
 
 from opentau.config import build
 from opentau.data.lerobot.dataset import Dataset
-from opentau.data.lerobot.hub import find_dataset
 from opentau.errors import TrainingError
 from opentau.loop.collecting import dataset_writer
-from opentau.loop.frames import frame_table, is_worth_learning
+from opentau.loop.frames import datasets_of, frame_table, is_worth_learning
 from opentau.loop.lerobot_options import require_improvable
 from opentau.loop.lerobot_trainer import LeRobotTraining, train_with_lerobot
 from opentau.loop.run import Product, StageWork
@@ -79,7 +78,7 @@ def update(setting: Setting, iteration: int, *, start: Product, episodes: Sequen
     inputs = {
         "start": start.id,
         "rule": options.improve.spec,
-        "episodes": [product.id for product in episodes],
+        **setting.episode_inputs(episodes),
         "policy": begun.to_dict(),
         "train": _chosen(options.update),
         "seed": options.seed,
@@ -144,12 +143,10 @@ def _train(
 
 def _write_dataset(setting: Setting, root: Path, episodes: Sequence[Product], *, is_kept: np.ndarray) -> tuple[int, int]:
     """Write the kept frames [F], in the order of `frame_table`; return how many pieces and frames there are."""
-    recorded = [product.path for product in episodes if (product.path / "meta").is_dir()]
-    folders = [find_dataset(reference) for reference in setting.options.data.datasets] + recorded
     writer = dataset_writer(setting, root)
     num_pieces = num_frames = first = 0
-    for folder in folders:
-        for episode in Dataset(folder):
+    for dataset in datasets_of(setting, episodes):
+        for episode in dataset:
             for piece in kept_pieces(episode, is_kept[first : first + len(episode)]):
                 writer.add(num_pieces, piece)
                 num_pieces, num_frames = num_pieces + 1, num_frames + len(piece)

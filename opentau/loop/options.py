@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from opentau.config import check_args, later, locate, options_from
@@ -279,6 +279,14 @@ class LoopOptions:
             )
         if self.iterations < 0:
             raise OptionError(f"iterations is {self.iterations}; it must be 0 or more")
+
+    def with_changes(self, changes: Mapping[str, Any]) -> LoopOptions:
+        """Return these options with others in the place of some, {"group.name": value}; raises `OptionError`."""
+        changed = self
+        for name, value in changes.items():
+            group, _, option = name.partition(".")
+            changed = replace(changed, **{group: replace(getattr(changed, group), **{option: value})})
+        return changed
 
     @property
     def is_lerobots(self) -> bool:

@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from opentau.checkpoint import is_complete
+from opentau.checkpoint import is_complete, read_manifest
 from opentau.data.frames import FrameTable
-from opentau.data.labels import Labels
+from opentau.data.labels import LABELLING_FILE, LABELS_FOLDER, Labels
 from opentau.data.lerobot.dataset import Dataset
 from opentau.data.lerobot.hub import find_dataset
 from opentau.events import EventReader
+from opentau.loop.frames import judged, kept
 from opentau.loop.report_data import AdvantageReport, ConditioningReport, CriticReport, Film, ReportData
 from opentau.loop.run import CONFIG_FILE, STAGES_FOLDER, STATE_FILE
-from opentau.loop.valuing import LABELLING_FILE, LABELS_FOLDER, QUALITY_FILE
+from opentau.loop.valuing import QUALITY_FILE
 from opentau.runfold import fold
 from opentau.runstate import RunSummary, iteration_of
 from opentau.types import Indicator, Outcome, Source
@@ -41,7 +42,9 @@ def gather_report(run_dir: Path) -> ReportData:
         so_far = [
             path for name, path in recorded.items() if (iteration_of(name) or 0) <= iteration and (path / "meta").is_dir()
         ]
-        table = FrameTable.from_datasets([Dataset(folder, with_images=False) for folder in [*datasets, *so_far]])
+        outcomes = read_manifest(stages[f"label-{iteration}"])["content"]["inputs"].get("outcomes", {})
+        learned = [kept(folder, outcomes.get(folder.name, {}), with_images=False) for folder in [*datasets, *so_far]]
+        table = judged(FrameTable.from_datasets(learned), learned, outcomes)
         labels = Labels.read(stages[f"label-{iteration}"] / LABELS_FOLDER).aligned_with(table)
         advantages.append(_advantages(iteration, table, labels, stages[f"label-{iteration}"]))
         critics.append(_critic(iteration, table, labels, stages[f"value-{iteration}"]))

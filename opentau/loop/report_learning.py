@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
+from opentau.labelfacts import calibration_bins, histogram
 from opentau.loop import report_charts as charts
 from opentau.loop.report_charts import Mark, Series, percent
 from opentau.loop.report_data import AdvantageReport, ConditioningReport, CriticReport
@@ -13,8 +12,6 @@ from opentau.loop.report_parts import Figure, Section, Table
 from opentau.runstate import Curve, number_text
 from opentau.types import Source
 
-NUM_HISTOGRAM_BINS = 32
-NUM_CALIBRATION_BINS = 10
 SOURCE_SERIES = {Source.DEMONSTRATION: 0, Source.AUTONOMOUS: 1, Source.INTERVENTION: 2}
 
 
@@ -31,17 +28,13 @@ def advantages_section(reports: Sequence[AdvantageReport]) -> Section:
 
 
 def _advantage_figure(report: AdvantageReport) -> Figure:
-    columns = {source: values for source, values in report.advantages.items() if len(values)}
-    low, high = np.quantile(np.concatenate(list(columns.values())), [0.002, 0.998])
-    edges = np.linspace(low, max(high, low + 1e-6), NUM_HISTOGRAM_BINS + 1)
-    counts = {
-        SOURCE_SERIES[source]: np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0].tolist()
-        for source, values in columns.items()
-    }
+    columns = {source.name.lower(): values for source, values in report.advantages.items() if len(values)}
+    edges, of_source = histogram(columns)
+    counts = {SOURCE_SERIES[Source[name.upper()]]: column.tolist() for name, column in of_source.items()}
     label = f"Histogram of the advantages of iteration {report.iteration}"
     chart = charts.histogram_chart(counts, edges.tolist(), sorted(report.thresholds.values()), label=label)
     shares = ", ".join(f"{source.name.lower()} {percent(share)}" for source, share in report.positive_shares.items())
-    legend = tuple((SOURCE_SERIES[source], source.name.lower()) for source in columns)
+    legend = tuple((SOURCE_SERIES[Source[name.upper()]], name) for name in columns)
     return Figure(title=f"Iteration {report.iteration}", chart=chart, legend=legend, note=f"Labelled positive: {shares}.")
 
 
@@ -65,9 +58,7 @@ def _measure(report: CriticReport, name: str) -> str:
 
 
 def _calibration_figure(report: CriticReport) -> Figure:
-    order = np.argsort(report.predicted, kind="stable")
-    tenths = [part for part in np.array_split(order, NUM_CALIBRATION_BINS) if len(part)]
-    bins = [(float(report.predicted[part].mean()), float(report.realised[part].mean()), len(part)) for part in tenths]
+    bins = calibration_bins(report.predicted, report.realised)
     chart = charts.calibration_chart(bins, label=f"Predicted against realised return, iteration {report.iteration}")
     return Figure(title=f"Iteration {report.iteration}: realised over predicted return", chart=chart)
 

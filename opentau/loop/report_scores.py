@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from opentau import events
 from opentau.loop import report_charts as charts
 from opentau.loop.report_charts import Mark, percent, points
 from opentau.loop.report_parts import Figure, Section, Table
-from opentau.rollout.evaluation import wilson_interval
 from opentau.runstate import COLLECT, RunSummary, Score, StageState, Tally, Verdict, duration_text
 
 ROLE_SERIES = {events.INCUMBENT: 0, events.CANDIDATE: 1}
@@ -78,25 +76,6 @@ def _score_row(score: Score) -> tuple[str, ...]:
     return str(score.iteration), f"{role} · {score.policy[:ID_DIGITS]}", counts, percent(score.rate), interval, score.eval_spec
 
 
-def paired_interval(wins: int, losses: int, pairs: int) -> tuple[float, float, float]:
-    """Return the difference of two paired success rates and its 95 % interval (Bonett and Price, 2012)."""
-    win, loss = (wins + 1) / (pairs + 2), (losses + 1) / (pairs + 2)
-    spread = 1.96 * math.sqrt((win + loss - (win - loss) ** 2) / (pairs + 2))
-    return (wins - losses) / pairs, max(-1.0, win - loss - spread), min(1.0, win - loss + spread)
-
-
-def unpaired_interval(wins: int, losses: int, episodes: int) -> tuple[float, float, float]:
-    """Return the difference of two independent success rates and its 95 % interval (Newcombe 1998, method 10)."""
-    won, lost = wins / episodes, losses / episodes
-    (won_low, won_high), (lost_low, lost_high) = wilson_interval(wins, episodes), wilson_interval(losses, episodes)
-    difference = won - lost
-    return (
-        difference,
-        difference - math.hypot(won - won_low, lost_high - lost),
-        difference + math.hypot(won_high - won, lost - lost_low),
-    )
-
-
 def gate_section(run: RunSummary) -> Section:
     """Return the paired differences and verdicts."""
     columns = ("iteration", "verdict", "won", "lost", "pairs", "p", "why")
@@ -116,8 +95,7 @@ def gate_section(run: RunSummary) -> Section:
 def _difference_figure(verdicts: Sequence[Verdict]) -> Figure:
     marks, reach = [], 0.2
     for verdict in verdicts:
-        interval = paired_interval if verdict.is_paired else unpaired_interval
-        difference, low, high = interval(verdict.wins, verdict.losses, verdict.pairs)
+        difference, low, high = verdict.difference
         reach = max(reach, abs(low), abs(high))
         group = f"iteration {verdict.iteration}"
         marks.append(Mark(group=group, series=1, value=difference, low=low, high=high, text=verdict.counts))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import resource
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,19 +15,19 @@ from typing import Any
 
 import yaml
 
-from opentau import control, events
+from opentau import events
 from opentau.checkpoint import building, is_complete, partial_path, read_manifest, storage_errors, write_json
 from opentau.errors import OpenTauError, RunError
 from opentau.events import EventLog
 from opentau.loop.crew import Crew
+from opentau.loop.steering import STAGES_FOLDER, Steering
+from opentau.runsnapshot import keep_folded
 from opentau.types import content_hash
 
 CONFIG_FILE = "config.yaml"
 STATE_FILE = "state.json"
 LOCK_FILE = "lock"
-STAGES_FOLDER = "stages"
 WORK_FOLDER = "work"
-OVERRIDES_FOLDER = "overrides"
 RANKS_FOLDER = "ranks"
 """Holds the logs of processes that only help."""
 
@@ -63,6 +62,16 @@ class StageWork:
     """To be filled; part of the manifest and of the stage's content."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What people decided about an iteration before it began."""
+
+    options: Mapping[str, Any]
+    """Options that they changed, and to what."""
+    after_gates: Sequence[Sequence[Any]]
+    """Gates of earlier iterations that they decided since: (promote, whose candidate), oldest first."""
+
+
 class Run:
     """One run directory, held by one process at a time; the others of its crew follow it from stage to stage."""
 
@@ -73,7 +82,8 @@ class Run:
         self.events = log
         self._last_stage = last_stage
         self.products: dict[str, Product] = {}
-        self._is_stopping = False
+        self.steering = Steering(directory, log)
+        """Of the leader: what people ask, and what they decided."""
 
     @property
     def run_id(self) -> str:
@@ -99,14 +109,16 @@ class Run:
         if not self.crew.leads:
             return self._follow(name, directory, work=work if is_joint else None)
         self.obey_commands()
-        if self._is_stopping:
+        if self.steering.is_stopping:
             text = f"stopped before {name}, as asked. The same command resumes run {self.run_id}."
             self.crew.tell({"stopped": text})
             raise RunStopped(text)
         is_reused = is_complete(directory)
         self.crew.tell({"stage": key, "is_reused": is_reused})
         self.events.emit(events.STAGE_STARTED, stage=name, iteration=iteration)
+        self.steering.stage_directories[name] = key
         if not is_reused:
+            self.steering.come_back()
             self._work(name, directory, inputs=inputs, work=work)
         manifest = read_manifest(directory, verify=verify)
         self.crew.tell({"made": key})
@@ -121,6 +133,7 @@ class Run:
             summary=dict(product.summary),
         )
         self._write_state()
+        keep_folded(self.directory)
         return self._returned(product)
 
     def _follow(self, name: str, directory: Path, *, work: Callable[[StageWork], None] | None) -> Product:
@@ -160,41 +173,42 @@ class Run:
         shutil.rmtree(scratch, ignore_errors=True)
 
     def obey_commands(self) -> None:
-        """Take what waits in the inbox; a pause holds here until resume or stop. Called wherever nothing is half done.
+        """Carry out what people asked for; a pause holds here until resume or stop. Called wherever nothing is half done.
 
         Only the leader of a crew takes commands; the others wait for it in the next thing that they do together.
         """
+        if self.crew.leads:
+            self.steering.obey()
+
+    def begin_iteration(self, iteration: int) -> Course:
+        """Begin an iteration, or after the last one the final scores; return what people decided that holds from here on."""
         if not self.crew.leads:
-            return
-        is_paused = self._take_commands(is_paused=False)
-        while is_paused and not self._is_stopping:
-            time.sleep(0.2)
-            is_paused = self._take_commands(is_paused=True)
+            return Course(**self.crew.hear())
+        decisions = self.steering.decisions
+        self.steering.has_judged = True
+        if iteration > self.steering.last_iteration:  # all gates are over: the last moment for what waited
+            self.steering.come_back()
+        self.steering.begin(iteration)
+        plain = {"options": decisions.options(iteration), "after_gates": decisions.after_gates(iteration)}
+        self.crew.tell(plain)
+        return Course(**plain)
 
-    def _take_commands(self, *, is_paused: bool) -> bool:
-        for command in control.take_commands(self.directory):
-            self.events.emit(events.COMMAND, verb=command.verb, args=dict(command.args), state="received", text="")
-            if command.verb == control.PAUSE:
-                is_paused = True
-            elif command.verb == control.RESUME:
-                is_paused = False
-            elif command.verb == control.STOP:
-                self._is_stopping = True
-            else:
-                self._override_gate(command)
-            self.events.emit(events.COMMAND, verb=command.verb, args=dict(command.args), state="done", text="")
-        return is_paused
-
-    def _override_gate(self, command: control.Command) -> None:
-        iteration = int(command.args["iteration"])
-        folder = self.directory / OVERRIDES_FOLDER
-        folder.mkdir(exist_ok=True)
-        write_json(folder / f"gate-{iteration}.json", {"promote": command.verb == control.PROMOTE})
+    def begin_learning(self, iteration: int) -> dict[str, dict[str, str]]:
+        """Fix what an iteration learns from; return what people said of episodes (`Decisions.outcomes`)."""
+        if not self.crew.leads:
+            return dict(self.crew.hear())
+        self.steering.has_collected = True
+        outcomes = self.steering.decisions.outcomes(iteration)
+        self.crew.tell(outcomes)
+        return outcomes
 
     def gate_override(self, iteration: int) -> bool | None:
         """Return a person's decision on the gate of an iteration, None where nobody spoke."""
-        path = self.directory / OVERRIDES_FOLDER / f"gate-{iteration}.json"
-        return json.loads(path.read_text())["promote"] if path.is_file() else None
+        if not self.crew.leads:
+            return self.crew.hear()
+        override = self.steering.decisions.of_gate(iteration)
+        self.crew.tell(override)
+        return override
 
     def _write_state(self) -> None:
         stages = {name: {"id": product.id, "directory": product.path.name} for name, product in self.products.items()}
@@ -240,6 +254,13 @@ def open_run(
             log.emit(events.RUN_FAILED, error=f"{type(error).__name__}: {error}", cpu_seconds=cpu_seconds())
             raise
         log.emit(events.RUN_FINISHED, seconds=time.monotonic() - started, cpu_seconds=cpu_seconds())
+        keep_folded(directory)
+
+
+def obey_at_rest(directory: Path) -> None:
+    """Carry out what was asked of a run that no process holds, as far as that needs none."""
+    with _locked(directory), EventLog(directory, "ctl") as log:
+        Steering(directory, log).obey_at_rest()
 
 
 @contextmanager

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ import torch
 
 from opentau import events
 from opentau.checkpoint import read_manifest
+from opentau.control import LIVE_FOLDER
 from opentau.data.images import ImageFit
 from opentau.loop.mixing import mixture_data
 from opentau.loop.options import LoopOptions
-from opentau.loop.run import Run
+from opentau.loop.run import Product, Run
 from opentau.loop.serving import load_policy, served_policy
 from opentau.loop.starting import policy_start
 from opentau.models.allocation import keep_freed_memory
@@ -46,6 +47,8 @@ class Setting:
     options: LoopOptions
     tasks: tuple[EnvDescription, ...]
     """In the order of `options.task_id`."""
+    outcomes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """What people said of recorded episodes, {stage directory: {episode id: outcome}}; recordings stay as they are."""
 
     @property
     def task_ids(self) -> list[str]:
@@ -84,6 +87,20 @@ class Setting:
             **inference,
             **({} if options.rollout.chunking is None else {"chunking": asdict(options.rollout.chunking)}),
         }
+
+    def episode_inputs(self, episodes: Sequence[Product]) -> dict[str, Any]:
+        """Return what a stage that learns from recorded stages depends on: the episodes, and what people said of them."""
+        said = {product.path.name: self.outcomes.get(product.path.name) for product in episodes}
+        judged = {stage: dict(outcomes) for stage, outcomes in said.items() if outcomes}
+        return {"episodes": [product.id for product in episodes], **({"outcomes": judged} if judged else {})}
+
+    def with_options(self, changes: Mapping[str, Any]) -> Setting:
+        """Return this with options that people changed; what they change stays so from one iteration to the next."""
+        return replace(self, options=self.options.with_changes(changes)) if changes else self
+
+    def with_outcomes(self, iteration: int) -> Setting:
+        """Return this with what people said of episodes by now, which is what this iteration learns from."""
+        return replace(self, outcomes=self.run.begin_learning(iteration))
 
     def policy_start(self) -> PolicyConfig | Pretrained:
         """Return where iteration 0 starts, at the sizes of this interface."""
@@ -167,8 +184,13 @@ class Setting:
                 stage=stage,
                 iteration=iteration,
                 log_dir=self.run.directory / "stations",
+                live_dir=self.run.directory / LIVE_FOLDER,
+                on_poll=self.run.obey_commands,
             )
-            yield stack.enter_context(session)
+            stack.enter_context(session)
+            stack.callback(setattr, self.run.steering, "stations", None)
+            self.run.steering.stations = session.desk
+            yield session
 
 
 def describe_tasks(options: LoopOptions, *, on_line: Callable[[str], None]) -> tuple[EnvDescription, ...]:
@@ -186,6 +208,7 @@ def open_setting(run: Run, options: LoopOptions) -> Setting:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it a GPU's products may differ from run to run
     torch.use_deterministic_algorithms(True, warn_only=True)
     keep_freed_memory()
+    run.steering.last_iteration, run.steering.check_options = options.iterations, options.with_changes
     if not run.crew.leads:
         return Setting(run=run, options=options, tasks=msgspec.convert(run.crew.hear(), tuple[EnvDescription, ...]))
     tasks = describe_tasks(options, on_line=lambda line: _relay(run, line))

@@ -13,10 +13,11 @@ from opentau import events
 from opentau.checkpoint import read_manifest, write_json
 from opentau.config import build, plain_from
 from opentau.data.frames import FrameTable
-from opentau.data.labels import Labels
+from opentau.data.labels import LABELLING_FILE, LABELS_FOLDER, Labels
 from opentau.data.lerobot.dataset import Dataset
 from opentau.data.vlm.samples import QuestionSource
 from opentau.errors import OptionError
+from opentau.labelfacts import label_facts
 from opentau.loop.chunk_values import fit_chunk_values
 from opentau.loop.frames import frame_table
 from opentau.loop.mixing import mixture_inputs
@@ -37,8 +38,6 @@ from opentau.value.table import ValueTable
 
 VALUES_FILE = "values.npy"
 QUALITY_FILE = "quality.json"
-LABELS_FOLDER = "labels"
-LABELLING_FILE = "labelling.json"
 FEATURES_FOLDER = "features"
 DEMONSTRATION_RULE = {"target": "opentau.value.labels:demonstration_labels", "args": {}}
 
@@ -87,7 +86,7 @@ def fit_critic(
 
     inputs = {
         "policy": policy.id,
-        "episodes": [product.id for product in episodes],
+        **setting.episode_inputs(episodes),
         "start": start.id if start else None,
         "max_steps": setting.max_steps,
         "critic": plain_from(options.value.critic),
@@ -136,13 +135,23 @@ def label(setting: Setting, iteration: int, *, critic: Product, episodes: Sequen
         )
         labels.write(work.output / LABELS_FOLDER, info={"content": {"rule": rule}})
         write_json(work.output / LABELLING_FILE, {"thresholds": labelling.thresholds, "notes": list(labelling.notes)})
+        facts = label_facts(
+            iteration=iteration,
+            source=frames.table.source,
+            advantages=labels.advantages,
+            indicator=labels.indicator,
+            values=labels.values,
+            returns=labels.returns,
+            thresholds=labelling.thresholds,
+        )
+        setting.run.events.emit(events.LABELLED, stage=stage, **facts.to_event())
         work.summary.update(_positive_shares(frames.table, labelling.indicator))
         if iteration:
             work.summary.update(_agreement(frames, labelling.indicator))
 
     inputs = {
         "critic": critic.id,
-        "episodes": [product.id for product in episodes],
+        **setting.episode_inputs(episodes),
         "rule": rule,
         "labels": plain_from(options.value.labels),
         "lookahead": lookahead,

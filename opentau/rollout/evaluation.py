@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import NormalDist
 from typing import Any
 
+from opentau.intervals import wilson_interval
 from opentau.types import Actor, EpisodePlan, EpisodeResult, Outcome, content_hash, derive_seed
 
 VERSIONED_PACKAGES = ("opentau-loop", "mujoco", "numpy")
@@ -83,21 +82,6 @@ class EvalResult:
             "tasks": {task_id: score.to_dict() for task_id, score in sorted(self.tasks.items())},
             "eval_spec": self.eval_spec,
         }
-
-
-def wilson_interval(successes: int, episodes: int, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the score interval of a binomial share (Wilson 1927); (0, 1) without episodes."""
-    if not 0 <= successes <= episodes:
-        raise ValueError(f"{successes} successes of {episodes} episodes; there cannot be more than episodes, nor fewer than 0")
-    if episodes == 0:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    share, weight = successes / episodes, z * z / episodes
-    centre = (share + weight / 2) / (1 + weight)
-    half = z * math.sqrt(share * (1 - share) / episodes + weight / (4 * episodes)) / (1 + weight)
-    low = 0.0 if successes == 0 else centre - half
-    high = 1.0 if successes == episodes else centre + half
-    return low, high
 
 
 def evaluation_plans(

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import zmq
 from msgspec import UNSET
 
-from opentau.errors import InterfaceMismatch, LinkError, OpenTauError
+from opentau.errors import InterfaceMismatch, LinkError, OpenTauError, near_matches
 from opentau.rollout.intake import Intake
 from opentau.rollout.schedule import LostPlan, PlanQueue
 from opentau.types import EpisodePlan, Interface, require_fit
@@ -30,6 +30,9 @@ from robot_bridge.wire.messages import (
     Payload,
     Reject,
     Shard,
+    Shown,
+    Steer,
+    Steered,
     TimePing,
     TimePong,
     Upload,
@@ -138,6 +141,9 @@ class ControlServer(threading.Thread):
         self.events: queue.SimpleQueue[ServerEvent] = queue.SimpleQueue()
         self.num_playing_policies = 0
         """Stations that play a policy's episode at the moment."""
+        self.on_steered: Callable[[str, Steered], None] = lambda station_id, steered: None
+        """Takes what stations say of what they were asked; called in this thread."""
+        self.on_shown: Callable[[str, Shown, Mapping[str, Payload]], None] = lambda station_id, shown, arrays: None
 
     def submit(self, plans: PlanQueue) -> None:
         """Assign these plans from now on; what is left of earlier ones is forgotten."""
@@ -154,6 +160,10 @@ class ControlServer(threading.Thread):
     def confirm(self, episode_id: str) -> None:
         """Note that an episode is safe with whoever took it from `events`: a station that spools it may forget it."""
         self._calls.put(lambda: self._confirm(episode_id))
+
+    def steer(self, station_id: str, message: Steer) -> None:
+        """Ask something of a station for an operator; the answer comes through `on_steered`."""
+        self._calls.put(lambda: self._steer(station_id, message))
 
     def stop(self) -> None:
         """Say goodbye to all stations and end."""
@@ -205,6 +215,10 @@ class ControlServer(threading.Thread):
                 send_to(self._socket, identity, self._intake.offer(station_id, message, self._plans))
             elif isinstance(message, Shard):
                 self._add_piece(station_id, message, arrays)
+            elif isinstance(message, Steered):
+                self.on_steered(station_id, message)
+            elif isinstance(message, Shown):
+                self.on_shown(station_id, message, arrays)
             elif isinstance(message, TimePing):
                 send_to(self._socket, identity, self._time(message, asked_ns=arrived_ns))
             else:
@@ -216,6 +230,15 @@ class ControlServer(threading.Thread):
 
     def _time(self, ping: TimePing, *, asked_ns: int) -> TimePong:
         return TimePong(session=self._session, t1_ns=ping.t1_ns, t2_ns=asked_ns, t3_ns=time.monotonic_ns(), boot_id=BOOT_ID)
+
+    def _steer(self, station_id: str, message: Steer) -> None:
+        known = [name for name, peer in self._peers.items() if peer.is_welcome]
+        if station_id in known:
+            send_to(self._socket, station_id.encode(), message)
+            return
+        text = f"no station {station_id!r} is here now.{near_matches(station_id, known) if known else ''}"
+        steered = Steered(session=self._session, state="refused", command_id=message.command_id, text=text)
+        self.on_steered(station_id, steered)
 
     def _expect(self, station_id: str) -> None:
         self._peer(station_id).is_expected = True

@@ -16,6 +16,7 @@ from opentau.config import build
 from opentau.errors import OptionError, StationError, near_matches
 from opentau.events import EPISODE_FINISHED, NOTE, STAGE_PROGRESS, STATION, EventLog
 from opentau.protocols import Critic, NormalisingPolicy, Policy
+from opentau.rollout.desk import StationDesk
 from opentau.rollout.door import Door, open_door
 from opentau.rollout.fleet import Departure, Fleet
 from opentau.rollout.inference import InferenceServer
@@ -39,6 +40,8 @@ from robot_bridge.wire.link import Plane
 from robot_bridge.wire.telemetry import TelemetryRelay
 
 POLL_S = 0.05
+ATTENTIVE_S = 0.01
+"""The same while an operator waits for something."""
 JOIN_S = 30.0
 
 OnEpisode = Callable[[EpisodeResult, Episode | None], None]
@@ -57,8 +60,14 @@ class RolloutSession:
         stage: str = "rollout",
         iteration: int = 0,
         log_dir: Path | None = None,
+        live_dir: Path | None = None,
+        on_poll: Callable[[], None] = lambda: None,
     ) -> None:
-        """`policies`: policy id of the plans to policy. `log_dir` keeps what stations say; None throws it away."""
+        """`policies`: policy id of the plans to policy. `log_dir` keeps what stations say; None throws it away.
+
+        `on_poll` is called every few hundredths of a second while plans are played: the moment to ask something of `desk`.
+        `live_dir`: see there.
+        """
         for policy_id, policy in policies.items():
             _require_long_enough(policy_id, policy, options)
         self.options = options
@@ -68,6 +77,8 @@ class RolloutSession:
         self._stage = stage
         self._iteration = iteration
         self._log_dir = log_dir
+        self._live_dir = live_dir
+        self._on_poll = on_poll
 
     def __enter__(self) -> RolloutSession:
         self._temporary = tempfile.TemporaryDirectory() if self._log_dir is None else None
@@ -98,6 +109,7 @@ class RolloutSession:
             self._door.close()
         if not (self._control.is_alive() or self._inference.is_alive()):
             self._context.term()
+        self.desk.close()
         for station_id in stopped:
             self._emit(STATION, station=station_id, state="stopped", text="the session is over")
         if self._temporary is not None:
@@ -126,6 +138,7 @@ class RolloutSession:
         for station_id in self._fleet.start(min(self.options.num_stations, len(plans))):
             self._started(station_id)
         while len(results) < len(plans) and not should_stop():
+            self._on_poll()
             for departure in self._fleet.departures():
                 self._replace(departure)
             event = self._next_event()
@@ -178,6 +191,8 @@ class RolloutSession:
             },
             guard=door.guard(Plane.CONTROL),
         )
+        self.desk = StationDesk(session=session, steer=self._control.steer, emit=self._emit, live_dir=self._live_dir)
+        self._control.on_steered, self._control.on_shown = self.desk.answered, self.desk.shown
         self._inference = InferenceServer(
             inference,
             session=session,
@@ -238,7 +253,7 @@ class RolloutSession:
 
     def _next_event(self) -> ServerEvent | None:
         try:
-            return self._control.events.get(timeout=POLL_S)
+            return self._control.events.get(timeout=ATTENTIVE_S if self.desk.is_busy else POLL_S)
         except queue.Empty:
             return None
 
@@ -252,6 +267,7 @@ class RolloutSession:
             if not self._fleet.kill(event.station_id):  # somebody else's: another one plays its episode
                 self._control.remove(event.station_id)
                 self._emit(STATION, station=event.station_id, state="lost", text="silent for too long")
+                self.desk.departed(event.station_id, "silent for too long")
         elif isinstance(event, Lost):
             self._require_few_losses(event.lost, event.station_id)
         elif isinstance(event, Refused):
@@ -265,6 +281,7 @@ class RolloutSession:
         """Start another station where one departed, unless that is hopeless."""
         why = f"exit code {departure.exit_code}" if departure.exit_code >= 0 else f"signal {-departure.exit_code}"
         self._emit(STATION, station=departure.station_id, state="lost", text=why)
+        self.desk.departed(departure.station_id, why)
         self._raise_pending_failure()
         is_hopeless = departure.exit_code == EXIT_UNUSABLE or departure.num_failed_starts > self.options.max_losses
         if departure.num_failed_starts > 0 and is_hopeless:
@@ -301,6 +318,7 @@ class RolloutSession:
 
     def _report(self, event: Finished, *, done: int, total: int) -> None:
         result = event.played.result
+        self.desk.note_played(event.station_id, result.plan.episode_id)
         self._emit(
             EPISODE_FINISHED,
             stage=self._stage,
@@ -309,6 +327,7 @@ class RolloutSession:
             num_steps=result.num_steps,
             num_intervention_steps=result.num_intervention_steps,
             station=event.station_id,
+            task_id=result.plan.task_id,
             num_clipped_actions=event.played.num_clipped_actions,
             num_fallbacks=event.played.num_fallbacks,
             num_refused_chunks=event.played.num_refused_chunks,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from opentau.rollout.evaluation import wilson_interval
+from opentau.intervals import wilson_interval
 from opentau.study.pairing import SECONDS_PER_HOUR, Pair, pair_scores
 from opentau.study.rows import FINAL, FIRST, PolicyScore, Row
 from opentau.study.statistics import Interval, SuccessDifference, steps_to_success, success_difference, throughput_ratio

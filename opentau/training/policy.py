@@ -30,6 +30,7 @@ from opentau.policies.vla import VLA
 from opentau.policies.weights import load_model, save_policy, start_model
 from opentau.training.distribution import ALONE, World
 from opentau.training.measuring import Measurement
+from opentau.training.meter import Meter
 from opentau.training.mixing import (
     SUBTASK_SHARE,
     MixtureData,
@@ -139,7 +140,7 @@ def train_policy(
     batches, measurement = _streams(
         data, objective, training=training, is_trained=is_trained, is_held_out=is_held_out, seed=seed
     )
-    report = TrainReport(events=log, stage=stage) if log is not None else None
+    report = TrainReport(events=log, stage=stage, meter=Meter(directory=work_dir)) if log is not None else None
     with Prefetch(batches, num_updates=training.options.num_updates) as ahead:
         # Every process makes the whole batch and trains on its rows; kept, because it may do so in several pieces.
         batch_of = lru_cache(maxsize=1)(partial(_waited_for, ahead, report, interval=training.options.log_interval))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from opentau.errors import TrainingError
 from opentau.events import EventLog
 from opentau.runstate import iteration_of
 from opentau.training.distribution import ALONE, Loss, Piece, Share, World, clip_gradients
+from opentau.training.meter import Meter
 from opentau.training.optimizer import build_optimizer
 from opentau.training.options import BFLOAT16, DEFAULT_TUNING, DistributionOptions, TrainOptions, TuningOptions
 from opentau.training.precision import require_autocast, resolve_precision
@@ -52,14 +53,22 @@ class TrainReport:
     """Updates of the stage that other trainings did before this one."""
     num_total: int | None = None
     """Updates of the whole stage; None for those of this training."""
+    meter: Meter = field(default_factory=Meter)
 
     def metrics(self, update: int, values: Mapping[str, float]) -> None:
         self.events.emit(events.TRAIN_METRICS, stage=self.stage, update=self.num_done + update, metrics=dict(values))
 
     def progress(self, done: int, total: int) -> None:
         iteration, total = iteration_of(self.stage), self.num_total or total
+        done += self.num_done
         self.events.emit(
-            events.STAGE_PROGRESS, stage=self.stage, iteration=iteration, done=self.num_done + done, total=total, unit="updates"
+            events.STAGE_PROGRESS,
+            stage=self.stage,
+            iteration=iteration,
+            done=done,
+            total=total,
+            unit="updates",
+            machine=self.meter.read(done),
         )
 
 

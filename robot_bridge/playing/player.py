@@ -9,12 +9,13 @@ import numpy as np
 
 from opentau.errors import LinkError, OptionError, RobotError
 from opentau.protocols import Expert, Perturbation, StepEnv, Supervisor
-from opentau.types import Actor, EpisodePlan, Outcome, derive_seed
+from opentau.types import Actor, EpisodePlan, Interface, Outcome, derive_seed
 from robot_bridge.playing.chunking import DelayEstimate
+from robot_bridge.playing.hands import Hands
 from robot_bridge.playing.playback import PlaybackOptions, PolicyLink, PolicyPlayback
 from robot_bridge.playing.report import PlaybackReport
 from robot_bridge.playing.track import EpisodeTrack
-from robot_bridge.playing.turns import DemonstrationTurns, PolicyTurns, Turns
+from robot_bridge.playing.turns import DemonstrationTurns, PolicyTurns, SteeredTurns, Turns
 from robot_bridge.wire.payloads import PlayedEpisode
 from robot_bridge.workcell.robot_env import RobotEnv
 from robot_bridge.workcell.robot_turns import RobotTurns
@@ -44,13 +45,15 @@ class EpisodePlayer:
         takeover: TakeoverOptions | None = None,
         delay: DelayEstimate | None = None,
         reports: bool = False,
+        hands: Hands | None = None,
         on_tick: Callable[[], None],
     ) -> None:
         """`link` is None where nothing but demonstrations is played.
 
         `takeover` and `delay`, which is measured over all episodes of a link, are for robots.
 
-        `reports`: whether a simulator's episodes come with a `PlaybackReport`, as a robot's do.
+        `reports`: whether a simulator's episodes come with a `PlaybackReport`, as a robot's do. `hands`: of somebody elsewhere
+        who may take a simulator's episodes over.
         """
         self._env = env
         self._robot = env if isinstance(env, RobotEnv) else None
@@ -62,6 +65,7 @@ class EpisodePlayer:
         self._takeover = takeover or TakeoverOptions()
         self._delay = delay
         self._reports = reports or self._robot is not None
+        self._hands = hands
         self._on_tick = on_tick
         space = env.action_space  # type: ignore[attr-defined]  # every gymnasium environment has one
         self._low, self._high = np.asarray(space.low, np.float32), np.asarray(space.high, np.float32)
@@ -94,6 +98,15 @@ class EpisodePlayer:
 
     def _play_simulator(self) -> End:
         turns = self._turns()
+        if self._hands is None:
+            return self._play_turns(turns)
+        self._hands.begin(self._plan, Interface.from_dict(self._env.metadata["interface"]))
+        try:
+            return self._play_turns(SteeredTurns(turns, hands=self._hands, clip=self._clip))
+        finally:
+            self._hands.end()
+
+    def _play_turns(self, turns: Turns) -> End:
         while True:
             self._on_tick()
             must_observe = turns.needs_observation(self._tick) or self._plan.is_recorded
@@ -134,7 +147,7 @@ class EpisodePlayer:
             if played.outcome is not None:
                 return played.outcome, played.message
 
-    def _turns(self) -> Turns:
+    def _turns(self) -> PolicyTurns | DemonstrationTurns:
         plan = self._plan
         if plan.actor is Actor.EXPERT:
             expert = self._require_expert()

@@ -10,6 +10,7 @@ import numpy as np
 from opentau.protocols import Expert, Perturbation, StepEnv, Supervisor
 from opentau.subtasks import narrated
 from opentau.types import EpisodePlan, Source, derive_seed
+from robot_bridge.playing.hands import Hands
 from robot_bridge.playing.playback import PolicyPlayback
 from robot_bridge.playing.track import Turn
 
@@ -106,6 +107,17 @@ class PolicyTurns:
             subtask=self._playback.said,
         )
 
+    def interrupt(self, tick: int) -> np.ndarray | None:
+        """Let somebody else act from `tick` on; return what the policy had planned for it."""
+        proposed = None if self._is_intervening else self._playback.executor.action(tick)
+        self._playback.interrupt()
+        return proposed
+
+    def resume(self, tick: int) -> None:
+        """Go on from wherever that led: who had control plans afresh."""
+        if self._is_intervening:
+            self._expert().start(seed=derive_seed(self._plan.seed, "takeover", tick), is_clean=True)
+
     def _wants_control(self, tick: int, observation: Mapping[str, Any] | None, *, value: float | None) -> bool:
         if self._supervisor is None:
             return False
@@ -124,3 +136,45 @@ class PolicyTurns:
             policy_action=proposed,
             subtask=subtask_of(expert, self._env, self._plan),
         )
+
+
+class SteeredTurns:
+    """A human elsewhere may take the episode in hand at any step, and hands it back to whoever acted before."""
+
+    def __init__(self, turns: PolicyTurns | DemonstrationTurns, *, hands: Hands, clip: Clip) -> None:
+        self._turns, self._hands, self._clip = turns, hands, clip
+        self._is_in_hand = False
+        self._last: np.ndarray | None = None
+
+    def needs_observation(self, tick: int) -> bool:
+        self._hands.attend(tick)
+        return bool(self._hands.operator) or self._go_on(tick)
+
+    def take(self, tick: int, observation: Mapping[str, Any] | None) -> Turn:
+        turn = self._take_in_hand(tick, observation) if self._hands.operator else None
+        if turn is None:
+            turn = self._turns.take(tick, observation)
+        self._last = turn.executed_action
+        return turn
+
+    def _take_in_hand(self, tick: int, observation: Mapping[str, Any] | None) -> Turn | None:
+        """Wait for what the human does in this step; None where the episode was handed back instead."""
+        assert observation is not None, "what is in hand is observed"
+        assert isinstance(self._turns, PolicyTurns), "only a policy's episode is taken in hand"
+        proposed = None if self._is_in_hand else self._turns.interrupt(tick)
+        self._is_in_hand = True
+        self._hands.show(observation)
+        wanted = self._hands.next_action(observation["state"], last=self._last)
+        if wanted is None:
+            self._go_on(tick)
+            return None
+        action = self._clip(wanted)
+        return Turn(source=Source.INTERVENTION, action=action, executed_action=action, policy_action=proposed)
+
+    def _go_on(self, tick: int) -> bool:
+        """Let the others act in this step; return whether they need an observation."""
+        if self._is_in_hand:
+            self._is_in_hand = False
+            assert isinstance(self._turns, PolicyTurns), "only a policy's episode is taken in hand"
+            self._turns.resume(tick)
+        return self._turns.needs_observation(tick)

@@ -39,6 +39,10 @@ class Jog:
         """Forget the target: the next action starts where the robot is."""
         self._target_A = None
 
+    def keep(self, action_A: np.ndarray) -> None:
+        """Take over from whoever acted before: a gripper goes on with what it was commanded last."""
+        self._kept_A = np.where(self._held, action_A, self._kept_A)
+
     def act(self, state_S: np.ndarray, *, rate_A: np.ndarray) -> np.ndarray:
         """Return the action of one control step, float32 [A]; `state_S` begins with the pose that actions speak of."""
         if not self._is_pose:

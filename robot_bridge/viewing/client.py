@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from types import TracebackType
@@ -11,11 +10,12 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import zmq
 
-from opentau.control import STOP, Command
+from opentau.control import VERBS, Command, local_operator
 from opentau.errors import LeaseError, LinkError
+from opentau.events import parse_event
+from opentau.lease import LEASE_S
 from robot_bridge.security.keys import NUMBER_MARK, ClientCredentials
 from robot_bridge.viewing.desk import SESSION
-from robot_bridge.viewing.lease import LEASE_S
 from robot_bridge.wire.link import Plane, dial, receive, send, wait
 from robot_bridge.wire.messages import EventBlock, Follow, LeaseAnswer, LeaseRequest, Message, Order, OrderAnswer
 
@@ -32,7 +32,7 @@ class RemoteRunClient:
         self._endpoint = endpoint
         self._answer_s = answer_s
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        name = "viewer" if credentials is None else credentials.pair.name
+        name = local_operator() if credentials is None else credentials.pair.name
         identity = f"{name}{NUMBER_MARK}{secrets.token_hex(4)}"
         self._socket = dial(self._context, Plane.VIEWING, endpoint=endpoint, identity=identity, credentials=credentials)
         self._positions: dict[str, int] = {}
@@ -43,25 +43,28 @@ class RemoteRunClient:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._lease_id and kind is None:
-            self._change_lease("release")
+        if kind is None:
+            self.release()
         self._context.destroy(linger=0)
 
-    def new_events(self) -> list[dict[str, Any]]:
-        """Return the events not returned before, in time order; raises `LinkError` where nobody answers."""
+    def new_events(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """Return the events not returned before, in time order; raises `LinkError` where nobody answers.
+
+        With `limit`, no further block is asked for once there are so many.
+        """
         events: list[dict[str, Any]] = []
         while True:
             self._seq += 1
             send(self._socket, Plane.VIEWING, Follow(session=SESSION, seq=self._seq, positions=self._positions))
             answer, lines = self._await(EventBlock)
             self._positions = answer.positions
-            if not lines:
+            events += [event for line in lines.splitlines() if (event := parse_event(line)) is not None]
+            if not lines or (limit is not None and len(events) >= limit):
                 return sorted(events, key=lambda event: event["t"])
-            events += [event for line in lines.splitlines() if (event := _parse(line)) is not None]
 
     def send(self, command: Command) -> None:
         """Pass a command to the run; raises `LeaseError` where it is refused. The same id is never obeyed twice."""
-        if command.verb != STOP and time.monotonic() > self._lease_ends - LEASE_S / 2:
+        if VERBS[command.verb].needs_lease and time.monotonic() > self._lease_ends - LEASE_S / 2:
             self._take_lease()
         order = Order(
             session=SESSION,
@@ -74,6 +77,25 @@ class RemoteRunClient:
         answer, _ = self._await(OrderAnswer)
         if not answer.is_accepted and not answer.is_repeated:
             raise LeaseError(f"the run refuses {command.verb}: {answer.text}")
+
+    def renew(self) -> None:
+        """Hold the lease for longer; raises `LeaseError` once it is lost."""
+        asked = time.monotonic()
+        answer = self._change_lease("renew")
+        if not answer.lease_id:
+            self._lease_id, self._lease_ends = "", 0.0
+            raise LeaseError(f"the run gives no longer lease: {answer.text}")
+        self._lease_ends = asked + LEASE_S
+
+    def release(self) -> None:
+        """Give the lease back, if it is held."""
+        if self._lease_id:
+            self._change_lease("release")
+            self._lease_id, self._lease_ends = "", 0.0
+
+    def keep(self) -> None:
+        """Leave the lease as it is when the client ends."""
+        self._lease_id, self._lease_ends = "", 0.0
 
     def _take_lease(self) -> None:
         asked = time.monotonic()
@@ -102,12 +124,3 @@ class RemoteRunClient:
             f"{self._endpoint} has not answered for {self._answer_s:g} s. Is the run still going, and does it trust this "
             "machine's key as operator or viewer? Its audit events say whom it refused"
         )
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """Return an event, None for a line torn by a kill."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and "t" in event and "kind" in event else None

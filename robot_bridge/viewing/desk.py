@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import zmq
 
-from opentau.control import PROMOTE, ROLLBACK, STOP, Command, LocalRunClient
+from opentau.control import JOG, VERBS, Command, post
 from opentau.errors import LeaseError, LinkError, OptionError
 from opentau.events import AUDIT, EVENTS_FOLDER, NOTE, EventLog, EventReader
+from opentau.lease import Lease
 from robot_bridge.security.audit import ACCEPTED, Allowance, Audit
 from robot_bridge.security.authority import Authority, Guard
-from robot_bridge.security.keys import KeyPair, keys_dir
+from robot_bridge.security.keys import NUMBER_MARK, KeyPair, keys_dir
 from robot_bridge.security.trust import Role, TrustList
-from robot_bridge.viewing.lease import Lease
 from robot_bridge.wire.link import INSECURE, Plane, bind, is_loopback, receive_admitted, send_to, wait
 from robot_bridge.wire.messages import (
     EventBlock,
@@ -36,17 +36,19 @@ BLOCK_BYTES = 1 << 20
 
 _POLL_S = 0.05
 _ORDERS_BURST, _ORDERS_PER_S = 20, 1.0
+_JOGS_BURST, _JOGS_PER_S = 200, 50.0
+"""Of what moves something in hand; the run tells each, so they are not audited as well."""
 _LOCAL = "local"
 
 
 class CommandDesk:
-    """Decide about commands: an operator, the lease (but for a stop), each id once; everything is audited."""
+    """Decide about commands: an operator, the lease where it is needed, each id once; everything but jogs is audited."""
 
     def __init__(self, run_dir: Path, *, audit: Audit, lease: Lease | None = None) -> None:
-        self.lease = lease or Lease()
-        self._client = LocalRunClient(run_dir)
+        self.lease = lease or Lease(run_dir)
+        self._run_dir = run_dir
         self._audit = audit
-        self._allowances: dict[str, Allowance] = {}
+        self._allowances: dict[tuple[str, bool], Allowance] = {}
         past = EventReader(run_dir).read_new()
         self._seen = {event["command_id"] for event in past if event["kind"] == AUDIT and event["state"] == ACCEPTED}
 
@@ -54,15 +56,12 @@ class CommandDesk:
         """Pass a command on or say why not."""
         try:
             command = Command(verb=message.verb, args=dict(message.args), command_id=message.command_id)
-            if command.verb in (PROMOTE, ROLLBACK) and not isinstance(command.args.get("iteration"), int):
-                raise OptionError(f"{command.verb} needs an iteration, a whole number")
             if role != Role.OPERATOR:
                 raise LeaseError(f"a {role} may follow a run, not steer it; that takes a key trusted as operator")
             if message.command_id in self._seen:
                 raise LeaseError("this command was obeyed already; it is not done twice")
-            if not self._allowances.setdefault(who, Allowance(burst=_ORDERS_BURST, per_s=_ORDERS_PER_S)).take():
-                raise LeaseError(f"more than {_ORDERS_PER_S:g} commands a second; wait a moment")
-            if command.verb != STOP:
+            self._require_allowance(who, command.verb)
+            if VERBS[command.verb].needs_lease:
                 self.lease.require(who, message.lease_id)
         except (LeaseError, OptionError) as error:
             self._audit.refused(who=who, role=role, what=f"command {message.verb}", why=str(error), peer=who)
@@ -71,14 +70,22 @@ class CommandDesk:
                 session=SESSION, command_id=message.command_id, is_accepted=False, is_repeated=is_known, text=str(error)
             )
         try:
-            self._client.send(command)
+            post(self._run_dir, command, operator=who)
         except OSError as error:
             text = f"the command could not be written: {error.strerror}; send it again once there is room"
             self._audit.refused(who=who, role=role, what=f"command {message.verb}", why=text, peer=who)
             return OrderAnswer(session=SESSION, command_id=message.command_id, is_accepted=False, text=text)
         self._seen.add(message.command_id)
-        self._audit.accepted(who=who, role=role, what=f"command {command.verb}", command_id=command.command_id)
+        if command.verb != JOG:
+            self._audit.accepted(who=who, role=role, what=f"command {command.verb}", command_id=command.command_id)
         return OrderAnswer(session=SESSION, command_id=message.command_id, is_accepted=True)
+
+    def _require_allowance(self, who: str, verb: str) -> None:
+        is_jog = verb == JOG
+        burst, per_s = (_JOGS_BURST, _JOGS_PER_S) if is_jog else (_ORDERS_BURST, _ORDERS_PER_S)
+        allowance = self._allowances.setdefault((who, is_jog), Allowance(burst=burst, per_s=per_s))
+        if not allowance.take():
+            raise LeaseError(f"more than {per_s:g} commands a second; wait a moment")
 
     def change_lease(self, who: str, role: str, message: LeaseRequest) -> LeaseAnswer:
         """Acquire, renew or release the lease, or say why not."""
@@ -131,7 +138,7 @@ class ViewingServer(threading.Thread):
         if received is None:
             return
         identity, frames, entry = received
-        who, role = (entry.name, entry.role) if entry is not None else (_LOCAL, Role.OPERATOR)
+        who, role = (entry.name, entry.role) if entry is not None else (_called(identity), Role.OPERATOR)
         try:
             message, _ = decode(frames, max_bytes=Plane.VIEWING.value.max_bytes)
             self._answer(identity, who, role, message)
@@ -148,6 +155,11 @@ class ViewingServer(threading.Thread):
             send_to(self._socket, identity, self._desk.change_lease(who, role, message))
         else:
             raise LinkError(f"a viewer does not send {type(message).__name__}")
+
+
+def _called(identity: bytes) -> str:
+    """Return what somebody calls itself who proved nothing, on a link without keys."""
+    return identity.decode(errors="replace").rpartition(NUMBER_MARK)[0] or _LOCAL
 
 
 def event_block(run_dir: Path, asked: Follow) -> tuple[EventBlock, bytes]:

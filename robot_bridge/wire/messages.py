@@ -267,6 +267,38 @@ class Heartbeat(Message, frozen=True, kw_only=True, tag="HEARTBEAT"):
     """Whether an environment is being built, which may take minutes without another sign of life."""
 
 
+class Steer(Message, frozen=True, kw_only=True, tag="STEER", omit_defaults=True):
+    """Server to station: what an operator asks of it; `opentau.control` tells what each verb means."""
+
+    verb: Name
+    command_id: Text = ""
+    """Empty where the server asks by a rule of its own."""
+    operator: Text = ""
+    rates: Annotated[dict[Name, Annotated[float, msgspec.Meta(ge=-1, le=1)]], msgspec.Meta(max_length=16)] = {}
+    """Of a jog: direction to part of the largest action."""
+    ticks: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 1
+    """Control steps of a jog."""
+    text: Text = ""
+
+
+class Steered(Message, frozen=True, kw_only=True, tag="STEERED", omit_defaults=True):
+    """Station to server: what came of it, or that somebody has it in hand now, or no longer."""
+
+    state: Literal["done", "refused", "began", "ended"]
+    command_id: Text = ""
+    operator: Text = ""
+    episode_id: Text = ""
+    tick: Count = 0
+    text: Text = ""
+
+
+class Shown(Message, frozen=True, kw_only=True, tag="SHOWN", omit_defaults=True):
+    """Station to server: what whoever has it in hand has to see; arrays `state` and `images.<camera>`, in small."""
+
+    episode_id: Name
+    tick: Count = 0
+
+
 class Bye(Message, frozen=True, kw_only=True, tag="BYE"):
     """Server to station: there is no more work."""
 
@@ -324,7 +356,10 @@ class LeaseAnswer(Message, frozen=True, kw_only=True, tag="LEASE_ACK"):
 
 
 UploadMessage: TypeAlias = Upload | UploadAck | EpisodeMeta | Shard | ShardAck
-ControlMessage: TypeAlias = Hello | Welcome | Reject | Assign | UploadMessage | TimePing | TimePong | Heartbeat | Bye
+SteerMessage: TypeAlias = Steer | Steered | Shown
+ControlMessage: TypeAlias = (
+    Hello | Welcome | Reject | Assign | UploadMessage | TimePing | TimePong | Heartbeat | Bye | SteerMessage
+)
 InferenceMessage: TypeAlias = Obs | Chunk | Offer
 TelemetryMessage: TypeAlias = State | Preview
 ViewingMessage: TypeAlias = Follow | EventBlock | Order | OrderAnswer | LeaseRequest | LeaseAnswer

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import html
 import json
-import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,6 @@ from tests.unit.report.synthetic_run import RUN_ID
 from tui.app import LoopApp
 
 DEADLINE_S = 40.0
-CELL_WIDTH = 12.2
-"""Of a character in Textual's SVG."""
 
 
 class Driver:
@@ -31,16 +27,22 @@ class Driver:
     async def press(self, *keys: str) -> None:
         await self._pilot.press(*keys)
 
+    async def click(self, selector: str, offset: tuple[int, int]) -> None:
+        await self._pilot.click(selector, offset=offset)
+
     def lines(self) -> list[str]:
         """Return the text of the screen, row by row."""
-        rows: dict[float, str] = {}
-        for x, y, text in re.findall(
-            r'<text class="[^"]*-r\d+" x="([\d.]+)" y="([\d.]+)"[^>]*>(.*?)</text>', self.svg(), re.DOTALL
-        ):
-            shown = html.unescape(text).replace("\xa0", " ").strip("\n")
-            row = rows.setdefault(float(y), "").ljust(round(float(x) / CELL_WIDTH))
-            rows[float(y)] = row + shown
-        return [row for _, row in sorted(rows.items())]
+        return [strip.text for strip in self.app.screen._compositor.render_strips()]
+
+    def colours(self) -> list[str]:
+        """Return the colours on the screen, as sorted hexadecimal numbers."""
+        used = set()
+        for strip in self.app.screen._compositor.render_strips():
+            for segment in strip:
+                for colour in (segment.style.color, segment.style.bgcolor) if segment.style is not None else ():
+                    if colour is not None and colour.triplet is not None:
+                        used.add(colour.triplet.hex.removeprefix("#"))
+        return sorted(used)
 
     def svg(self) -> str:
         return self.app.export_screenshot()
@@ -76,11 +78,12 @@ def drive(
     now: float,
     size: tuple[int, int] = (80, 24),
     client: RunClient | None = None,
+    **options: Any,
 ) -> None:
-    """Open the screen on a run directory at a fixed time and play a scene on it."""
+    """Open the screen on a run directory at a fixed time and play a scene on it; options as `LoopApp` takes them."""
 
     async def scene() -> None:
-        app = LoopApp(client or LocalRunClient(run_dir), RUN_ID, now=lambda: now)
+        app = LoopApp(client or LocalRunClient(run_dir), RUN_ID, now=lambda: now, **options)
         async with app.run_test(size=size, notifications=True) as pilot:
             await play(Driver(app, pilot))
 

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from opentau import events
+from opentau import events, runsnapshot
 from opentau.control import LocalRunClient, take_commands
 from opentau.runfold import fold
 from tests.tui.screen_driver import Driver, drive, record
 from tests.unit.report.synthetic_run import command_event, run_events
-from tui.app import ACTIONS, HelpScreen, LoopScreen
+from tui.actions import ACTIONS
+from tui.dialogs import HelpScreen, help_text
+from tui.run_screen import RunScreen
 
 pytestmark = pytest.mark.tui
 
@@ -41,7 +43,7 @@ def test_the_screen_shows_where_the_run_is(collecting: tuple[Path, float], size:
             "○ value-1 ",
             "0 candidate",
             " 45 %  18/40",
-            "station-1 replaced      41   30    1",
+            "station-1 ● replaced      41   30    1",
             "station station-1 lost: no heartbeat for 10 s",
             "space pause or resume",
             "S stop after stage",
@@ -73,6 +75,19 @@ def test_a_finished_run_shows_its_result_and_takes_no_commands(tmp_path: Path) -
 
     drive(tmp_path, play, now=run[-1]["t"] + 10_000)
     assert take_commands(tmp_path) == []
+
+
+def test_a_finished_run_whose_snapshot_holds_everything_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_events()
+    record(tmp_path, run)
+    monkeypatch.setattr(runsnapshot, "BYTES_BETWEEN", 1)
+    runsnapshot.fold_run(tmp_path)
+    assert runsnapshot.read_snapshot(tmp_path) is not None
+
+    async def play(user: Driver) -> None:
+        await user.sees("✓ finished", "15 of 15 stages done")
+
+    drive(tmp_path, play, now=run[-1]["t"])
 
 
 def test_events_appear_while_the_screen_is_open(collecting: tuple[Path, float]) -> None:
@@ -130,30 +145,35 @@ def test_help_names_every_key_with_its_command(collecting: tuple[Path, float]) -
     async def play(user: Driver) -> None:
         await user.sees("running")
         await user.press("question_mark")
-        screen = await user.sees("Keys and their commands")
-        for _, key, label, tooltip, twin in ACTIONS:
-            assert ("?" if key == "question_mark" else key) in screen
-            assert label in screen
-            assert tooltip in screen
-            assert twin.format(run="object-0-a1b2c3") in screen
+        await user.sees("Keys and their commands", "space", "opentau ctl pause|resume object-0-a1b2c3", "opentau ctl stop")
+        await user.press("end")
+        await user.sees("opentau tui --help")
         await user.press("escape")
         assert not isinstance(user.app.screen, HelpScreen)
 
     drive(collecting[0], play, now=collecting[1])
 
 
+def test_the_help_tells_every_action() -> None:
+    told = help_text("r-1")
+    for action in ACTIONS:
+        assert action.label in told
+        assert action.tooltip in told
+        assert action.twin.format(run="r-1") in told
+
+
 def test_the_palette_offers_the_actions_with_their_commands(collecting: tuple[Path, float]) -> None:
     async def play(user: Driver) -> None:
         await user.sees("running")
-        await user.press("ctrl+p")
-        await user.sees("Stop after stage", "opentau ctl stop RUN", "Detach")
+        await user.press("ctrl+p", *"stop")
+        await user.sees("Stop after stage", "opentau ctl stop RUN")
 
     drive(collecting[0], play, now=collecting[1])
 
 
 def test_every_key_has_a_tooltip_that_names_its_command() -> None:
-    bindings = [binding for binding in LoopScreen.BINDINGS if not isinstance(binding, tuple)]
-    assert [binding.action for binding in bindings] == [action for action, *_ in ACTIONS]
+    bindings = [binding for binding in RunScreen.BINDINGS if not isinstance(binding, tuple)]
+    assert [binding.action for binding in bindings] == [action.name for action in ACTIONS]
     assert all("opentau " in binding.tooltip for binding in bindings)
 
 
@@ -172,16 +192,16 @@ def test_without_colour_the_screen_says_the_same_in_greys(
 
 
 def test_a_lost_link_is_told_and_followed_again(collecting: tuple[Path, float], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tui.app.RETRY_S", 0.3)
+    monkeypatch.setattr("tui.run_screen.RETRY_S", 0.3)
     run_dir, t = collecting
 
     class Unsteady(LocalRunClient):
         is_down = False
 
-        def new_events(self) -> list[dict[str, Any]]:
+        def new_events(self, limit: int | None = None) -> list[dict[str, Any]]:
             if self.is_down:
                 raise ConnectionError("no route to host")
-            return super().new_events()
+            return super().new_events(limit)
 
     client = Unsteady(run_dir)
 

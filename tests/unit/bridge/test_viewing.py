@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 
@@ -10,12 +11,12 @@ import pytest
 from opentau.control import INBOX_FOLDER, PAUSE, RESUME, STOP, Command, take_commands
 from opentau.errors import LeaseError, LinkError
 from opentau.events import AUDIT, NOTE, EventLog, EventReader
+from opentau.lease import LEASE_S, Lease
 from robot_bridge.security.audit import Audit
 from robot_bridge.security.keys import ClientCredentials, make_pair
 from robot_bridge.security.trust import TrustList
 from robot_bridge.viewing.client import RemoteRunClient
 from robot_bridge.viewing.desk import SESSION, CommandDesk, viewing
-from robot_bridge.viewing.lease import LEASE_S, Lease
 from robot_bridge.wire.messages import LeaseRequest, Order
 from tests.unit.bridge.links import Events
 
@@ -73,7 +74,7 @@ def test_an_operator_s_command_arrives_once_however_often_it_is_sent(connect, tm
     operator, command = connect("desk", "operator"), Command(verb=PAUSE, command_id="c1")
     operator.send(command)
     operator.send(command)
-    assert take_commands(tmp_path / "run") == [command]
+    assert take_commands(tmp_path / "run") == [dataclasses.replace(command, operator="desk")]
     assert [event["state"] for event in audits(tmp_path / "run")] == ["accepted", "refused"]
 
 
@@ -122,7 +123,7 @@ def clock() -> list[float]:
 @pytest.fixture
 def desk(tmp_path, clock) -> tuple[CommandDesk, Events]:
     events = Events()
-    lease = Lease(now=lambda: clock[0])
+    lease = Lease(tmp_path, now=lambda: clock[0])
     return CommandDesk(tmp_path, audit=Audit(events.emit), lease=lease), events
 
 
@@ -177,7 +178,7 @@ def test_a_command_replayed_after_the_server_started_again_is_refused(tmp_path):
 def test_a_gate_is_overridden_for_a_named_iteration_only(desk, tmp_path):
     desk, _ = desk
     lease_id = lease_of(desk, "a")
-    assert "needs an iteration" in desk.order("a", "operator", order("1", lease_id, verb="promote")).text
+    assert "promote needs iteration" in desk.order("a", "operator", order("1", lease_id, verb="promote")).text
     assert desk.order("a", "operator", order("2", lease_id, verb="promote", iteration=1)).is_accepted
 
 

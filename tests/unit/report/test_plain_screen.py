@@ -6,7 +6,8 @@ import pytest
 
 from opentau.runfold import fold
 from tests.unit.report.synthetic_run import command_event, run_events
-from tui.text import about_text, bar, clock, cut, interval_bar, plain, render_plain, sparkline, spread
+from tui.text.lines import about_text, bar, clock, cut, interval_bar, plain, sparkline, spread
+from tui.text.plain import render_plain
 
 
 def test_the_plain_screen_holds_every_part_of_a_run() -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from opentau.intervals import paired_interval
 from opentau.loop import report_charts as charts
 from opentau.loop.report import conclusion, write_report
 from opentau.loop.report_charts import BOTTOM, LEFT, RIGHT, TOP, Mark, Series
 from opentau.loop.report_data import ReportData
 from opentau.loop.report_images import NUM_FRAMES, frame_indices, runs_of
-from opentau.loop.report_scores import paired_interval
 from opentau.runfold import fold
 from tests.unit.report.synthetic_report import report_data
 from tests.unit.report.synthetic_run import run_events

@@ -8,7 +8,8 @@ import json
 import numpy as np
 import pytest
 
-from opentau.rollout.evaluation import EvalSpec, eval_spec, evaluation_plans, score, wilson_interval
+from opentau.intervals import wilson_interval
+from opentau.rollout.evaluation import EvalSpec, eval_spec, evaluation_plans, score
 from opentau.rollout.session import RolloutSession
 from opentau.types import EpisodePlan
 from tests.fakes import ScriptedPolicy
