@@ -115,7 +115,7 @@ def test_a_station_is_welcomed_assigned_acknowledged_and_dismissed(control):
         send(station, Plane.CONTROL, upload(0))
         assert answer(station) == UploadAck(session="now", episode_id="e/0")
     send(station, Plane.CONTROL, Heartbeat(session="now"))
-    assert answer(station) == Heartbeat(session="now")
+    assert answer(station) == Heartbeat(session="now", boot_id=BOOT_ID)
     events = [next_event(server)]
     while not server.events.empty():
         events.append(next_event(server))
