@@ -86,9 +86,7 @@ def longest_bridged(*, execute_horizon: int, action_horizon: int | None, chunkin
     return longest
 
 
-def num_committed(
-    delay_ticks: int, *, execute_horizon: int, action_horizon: int, chunking: ChunkingOptions | None
-) -> int:
+def num_committed(delay_ticks: int, *, execute_horizon: int, action_horizon: int, chunking: ChunkingOptions | None) -> int:
     """Return how many committed actions requests will bring; 0 where none are sent, or the robot holds instead."""
     chunking = chunking or ChunkingOptions()
     longest = longest_bridged(execute_horizon=execute_horizon, action_horizon=action_horizon, chunking=chunking)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from opentau.types import Outcome
+from opentau.types import Outcome, Phase
 from robot_bridge.workcell.safety import Hold
 from tests.faults.dated_policy import EPISODE, HORIZON, INDEX, SCALE, TICK, episode_mark
 from tests.faults.run import ARM, RECORDED
@@ -162,15 +162,20 @@ def audit_plans(episode: dict[str, np.ndarray]) -> None:
 
 
 def audit_holds(episode: dict[str, np.ndarray]) -> None:
-    """Check that the arm holds within two ticks of one without an action, and comes to rest."""
+    """Check that the arm holds within two ticks of one without an action, and comes to rest.
+
+    Before the first plan of all, and after a stall of its own program, it is at rest for want of a plan (`Phase.RESUME`).
+    """
     is_fresh = np.isfinite(episode["policy_action"]).all(axis=1)
     level = episode["hold_level"]
-    late = [tick for tick in range(2, len(level)) if not is_fresh[tick - 2 : tick + 1].any() and level[tick] == Hold.NONE]
+    is_held = (level != Hold.NONE) | (episode["fsm_state"] == Phase.RESUME)
+    late = [tick for tick in range(2, len(level)) if not is_fresh[tick - 2 : tick + 1].any() and not is_held[tick]]
     assert not late, f"no hold in the ticks {late}"
     steps = np.abs(np.diff(episode["executed_action"].astype(np.float64), axis=0))
-    brakes = [tick for tick in range(2, len(level)) if level[tick] == Hold.DECELERATE == level[tick - 1]]
-    for tick in brakes:
-        assert (steps[tick - 1] <= steps[tick - 2] + 1e-3).all(), f"the arm gained speed in tick {tick} while it held"
+    is_braking = is_held & ~is_fresh & (level <= Hold.DECELERATE)
+    for tick in range(2, len(level)):
+        if is_braking[tick] and is_braking[tick - 1]:
+            assert (steps[tick - 1] <= steps[tick - 2] + 1e-3).all(), f"the arm gained speed in tick {tick} while it held"
 
 
 def num_held(episode: dict[str, np.ndarray], *, after: int = 0) -> int:

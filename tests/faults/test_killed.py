@@ -28,12 +28,11 @@ def finished_once(scene: Scene) -> None:
     assert {event["episode_id"] for event in events} >= {f"collect-1/{index}" for index in range(scene.num_episodes)}
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_run_killed_at_random_ticks_goes_on_where_it_was(make_scene, seed):
+def test_a_run_killed_at_random_ticks_goes_on_where_it_was(make_scene):
     scene = make_scene(num_episodes=3)
     run = scene.start_run()
     arm = scene.start_arm()
-    for num_ticks in random_ticks(seed, 2):
+    for num_ticks in random_ticks(0, 2):
         scene.let_play(num_ticks, arm=arm)
         kill(run)
         run = scene.start_run()
