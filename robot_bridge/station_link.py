@@ -164,9 +164,9 @@ class StationLink:
         episode_id, assigned = played.result.plan.episode_id, list[Message]()
         while self._await(UploadAck, aside=assigned).episode_id != episode_id:
             continue
-        for message in assigned:
-            if isinstance(message, Assign) and message.plan.episode_id != episode_id:
-                self.put_back(message)
+        for other in assigned:
+            if isinstance(other, Assign) and other.plan.episode_id != episode_id:
+                self.put_back(other)
 
     def deliver(self, spooled: Spooled) -> Delivered:
         """Offer a spooled episode and send what the server lacks of it; returns when its fate is known."""
