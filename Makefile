@@ -17,7 +17,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE = 1
 
-.PHONY: loop test test-full check setup lock clean help lerobot-env
+.PHONY: loop test test-full test-faults check setup lock clean help lerobot-env
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -30,6 +30,9 @@ test: check  ## set up, check, the tabletop loop with kills, one LIBERO task
 
 test-full: setup  ## what takes longer: simulators, faults, driven screens, several processes; LeRobot where it is
 	$(BIN)/pytest -m "sims or faults or tui or dist or lerobot" tests
+
+test-faults: setup  ## the bridge under faults: bad links, blackouts, kills, clocks, a full disk (a part of test-full)
+	$(BIN)/pytest -m faults tests/faults
 
 check: setup  ## format, lint, types, import contracts, fast tests
 	$(BIN)/ruff format --check .

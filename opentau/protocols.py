@@ -30,6 +30,14 @@ class NormalisingPolicy(Policy, Protocol):
     def statistics_id(self) -> str: ...
 
 
+@runtime_checkable
+class ContinuingPolicy(Policy, Protocol):
+    """A policy that says how many committed actions it continues; one that does not say takes any number."""
+
+    @property
+    def max_committed(self) -> int: ...
+
+
 class Critic(Protocol):
     """Scores observations for a supervisor while a policy is deployed."""
 

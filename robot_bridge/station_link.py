@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 import os
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from typing import TypeVar
 import zmq
 from msgspec import UNSET, structs
 
-from opentau.errors import LinkError
+from opentau.errors import LinkError, PolicyError
 from opentau.types import EpisodePlan, Interface, PolicyRequest
 from robot_bridge.config import StationConfig
 from robot_bridge.wire.clocks import BOOT_ID, PeerClock
@@ -52,6 +53,8 @@ M = TypeVar("M", bound=Message)
 POLL_S = 0.25
 ATTEND_S = 0.05
 """How soon what an operator asks is read."""
+SEQ_BITS = 48
+"""Of the number from which a program counts its requests."""
 STATE_S, PREVIEW_S = 0.1, 0.25
 """Time between two words to viewers, and between two pictures."""
 
@@ -76,7 +79,7 @@ class StationLink:
         self._since_heartbeat, self._since_read = Silence(), Silence()
         self.on_steer: Callable[[Steer], None] = lambda steer: None
         """Takes what operators ask of this station, whenever the control socket is read."""
-        self._seq = 0
+        self._seq = secrets.randbits(SEQ_BITS)  # an answer to who had this name before is none to this program
         self._jpeg_quality = config.jpeg_quality if config.image_encoding == Encoding.JPEG else None
         self._policy_version = ""
         self._schema_hash = self._limits_id = ""
@@ -107,7 +110,9 @@ class StationLink:
         self._inference = connect(Plane.INFERENCE, endpoint=config.inference_endpoint)
         self._silence = Silence()
         self._inbox: deque[Message] = deque()
-        self._is_dismissed = False
+        self._is_dismissed = self._is_idle = False
+        self._hello: Hello | None = None
+        self._server_boot_id = ""
 
     def _close(self) -> None:
         for socket in (self._control, self._inference):
@@ -117,15 +122,14 @@ class StationLink:
         """Introduce the station, a robot with its limits; raises `LinkError` with the server's words where it is refused."""
         self._schema_hash, self._limits_id = interface.hash(), limits_id
         config = self._config
-        self.send_control(
-            Hello(
-                session=config.session,
-                station_id=config.station_id,
-                interface=interface,
-                statistics_id=config.statistics_id or UNSET,
-                limits_id=limits_id or UNSET,
-            )
+        self._hello = Hello(
+            session=config.session,
+            station_id=config.station_id,
+            interface=interface,
+            statistics_id=config.statistics_id or UNSET,
+            limits_id=limits_id or UNSET,
         )
+        self.send_control(self._hello)
         welcome = self._await(Welcome)
         self._config = dataclasses.replace(config, session=welcome.session)
         self._asked = structs.replace(self._asked, session=welcome.session)
@@ -147,20 +151,27 @@ class StationLink:
     def next_plan(self, *, within_s: float = math.inf) -> EpisodePlan | None:
         """Wait for a plan, as long as the server lives; None if none came in time. Raises `Dismissed` after the last one."""
         waited = Silence()
-        while waited.advance() <= within_s:
-            message = self.next_control(POLL_S)
-            if isinstance(message, Assign):
-                return message.plan
-            self.keep_alive()
-        return None
+        try:
+            while waited.advance() <= within_s:
+                message = self.next_control(POLL_S)
+                if isinstance(message, Assign):
+                    return message.plan
+                self._is_idle = True
+                self.keep_alive()
+            return None
+        finally:
+            self._is_idle = False
 
     def upload(self, played: PlayedEpisode) -> None:
         """Deliver a finished episode and return when the server has it."""
         message, columns = upload_of(played, session=self._config.session)
         send(self._control, Plane.CONTROL, message, columns)
-        episode_id = played.result.plan.episode_id
-        while self._await(UploadAck).episode_id != episode_id:
+        episode_id, assigned = played.result.plan.episode_id, list[Message]()
+        while self._await(UploadAck, aside=assigned).episode_id != episode_id:
             continue
+        for other in assigned:
+            if isinstance(other, Assign) and other.plan.episode_id != episode_id:
+                self.put_back(other)
 
     def deliver(self, spooled: Spooled) -> Delivered:
         """Offer a spooled episode and send what the server lacks of it; returns when its fate is known."""
@@ -170,7 +181,8 @@ class StationLink:
         """Send a sign of life when one is due and notice whether the server and the parent still live."""
         if self._since_heartbeat.advance() >= self._config.heartbeat_s or is_building:
             self._since_heartbeat.heard()
-            self.send_control(Heartbeat(session=self._config.session, is_building=is_building))
+            is_idle = self._is_idle or UNSET
+            self.send_control(Heartbeat(session=self._config.session, is_building=is_building, is_idle=is_idle))
             self._read_control(0.0)
         elif self._since_read.advance() >= ATTEND_S:
             self._since_read.heard()
@@ -243,20 +255,31 @@ class StationLink:
         self._show(plan, request)
 
     def next_reply(self) -> ChunkReply:
-        """Wait for a chunk."""
+        """Wait for a chunk; raises `PolicyError` where the last request will not be answered, in the server's words."""
         waited = Silence()
-        while not wait(self._inference, timeout_s=POLL_S):
+        while True:
+            if wait(self._inference, timeout_s=POLL_S):
+                if (reply := self._read_reply()) is not None:
+                    return reply
+                continue
             self.keep_alive()
             if waited.advance() > self._config.answer_timeout_s:
                 raise LinkError(f"no chunk came within {self._config.answer_timeout_s:g} s")
-        return self._read_reply()
 
     def arrived_reply(self) -> ChunkReply | None:
-        """Return the next chunk that is here already, or None."""
-        return self._read_reply() if wait(self._inference, timeout_s=0.0) else None
+        """Return the next chunk that is here already, or None; raises `PolicyError` as `next_reply` does."""
+        while wait(self._inference, timeout_s=0.0):
+            if (reply := self._read_reply()) is not None:
+                return reply
+        return None
 
-    def _read_reply(self) -> ChunkReply:
+    def _read_reply(self) -> ChunkReply | None:
+        """Return the chunk that is there; None for a refusal of an earlier request, which changes nothing any more."""
         message, arrays = receive(self._inference, Plane.INFERENCE)
+        if isinstance(message, Reject) and message.seq is not UNSET:
+            if message.seq == self._seq:
+                raise PolicyError(f"the policy does not answer this station: {message.text}")
+            return None
         if not isinstance(message, Chunk):
             raise LinkError(f"the server sent a {type(message).__name__} where a Chunk belongs")
         self._policy_version = message.policy_version
@@ -269,15 +292,26 @@ class StationLink:
     def send_control(self, message: ControlMessage, arrays: Mapping[str, Payload] | None = None) -> None:
         send(self._control, Plane.CONTROL, message, arrays)
 
-    def _await(self, kind: type[M]) -> M:
-        """Wait for a control message of this kind; others are of no use any more and are dropped."""
+    def _await(self, kind: type[M], *, aside: list[Message] | None = None) -> M:
+        """Wait for a control message of this kind; others are laid aside, or dropped as of no use any more."""
         waited = Silence()
         while waited.advance() <= self._config.answer_timeout_s:
             message = self.next_control(POLL_S)
             if isinstance(message, kind):
                 return message
+            if message is not None and aside is not None:
+                aside.append(message)
             self.keep_alive()
         raise LinkError(f"the server has not sent a {kind.__name__} within {self._config.answer_timeout_s:g} s")
+
+    def _note_server(self, sign: Heartbeat) -> None:
+        """Introduce the station to a server that took an earlier one's place; whatever is being played goes on."""
+        if sign.boot_id is UNSET:
+            return
+        is_another = self._server_boot_id not in ("", sign.boot_id)
+        self._server_boot_id = sign.boot_id
+        if is_another and self._hello is not None:
+            self.send_control(self._hello)
 
     def put_back(self, message: Message) -> None:
         """Have a message come again from `next_control`."""
@@ -312,7 +346,9 @@ class StationLink:
                 self.server_clock.add(message, now_ns=time.monotonic_ns())
             elif isinstance(message, Steer):
                 self.on_steer(message)
-            elif not isinstance(message, Heartbeat):
+            elif isinstance(message, Heartbeat):
+                self._note_server(message)
+            else:
                 self._inbox.append(message)
         if self._is_dismissed and not self._inbox:  # an acknowledgement before the goodbye still counts
             raise Dismissed("the server has no more work")

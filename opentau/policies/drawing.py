@@ -133,14 +133,19 @@ class FlowDrawing:
         config = self.model.config
         return config.action_dim if config.has_padding_noise else self.processor.interface.action_dim
 
+    @property
+    def max_committed(self) -> int:
+        """Most committed actions that a request may bring: as many as were trained, or all but the last when guided."""
+        config = self.model.config
+        return config.action_horizon - 1 if self.options.committed == GUIDED else config.max_committed
+
     def _committed(self, requests: Sequence[PolicyRequest]) -> tuple[Tensor, Tensor] | None:
         """Return encoded committed actions [B, H, A] and their weights [B, H], 1 where committed.
 
         None where there are none to continue, and the policy does not read how many there are.
         """
         config, is_guided = self.model.config, self.options.committed == GUIDED
-        horizon = config.action_horizon
-        largest = horizon - 1 if is_guided else config.max_committed
+        horizon, largest = config.action_horizon, self.max_committed
         counts = [0 if request.prefix is None else len(request.prefix) for request in requests]
         if max(counts) > largest:
             limit = f"the policy was trained with at most {largest}; train with a larger policy.max_committed, "

@@ -86,6 +86,11 @@ class VLAPolicy:
         """Identity of the numbers that encode states and actions of the served embodiment."""
         return self.processor.embodiment.statistics_id
 
+    @property
+    def max_committed(self) -> int:
+        """Most committed actions that a request may bring; action tokens continue none."""
+        return 0 if self._options.action_source == FAST else self._draw.max_committed
+
     @classmethod
     def load(
         cls,

@@ -12,12 +12,12 @@ import zmq
 from msgspec import structs
 
 from opentau.errors import LinkError, OpenTauError, PolicyError
-from opentau.protocols import Critic, Policy
+from opentau.protocols import ContinuingPolicy, Critic, Policy
 from opentau.types import ActionChunk, PolicyRequest
 from robot_bridge.security.authority import Guard
 from robot_bridge.wire.clocks import BOOT_ID
 from robot_bridge.wire.link import Plane, receive_admitted, send_to, wait
-from robot_bridge.wire.messages import Chunk, Obs, decode
+from robot_bridge.wire.messages import Chunk, Obs, Reject, decode
 from robot_bridge.wire.payloads import request_from
 
 IDLE_POLL_S = 0.02
@@ -112,10 +112,16 @@ class InferenceServer(threading.Thread):
                 raise LinkError(f"a {type(message).__name__} of session {message.session} does not belong here")
             if message.policy_id not in self._policies:
                 raise LinkError(f"policy {message.policy_id!r} is not served; served are {sorted(self._policies)}")
-            return _Row(identity=identity, message=message, request=request_from(message, arrays), arrived_ns=arrived_ns)
+            request = request_from(message, arrays)
         except LinkError as error:
             self._on_refused(f"{identity.decode(errors='replace')}: {error}")
             return None
+        refusal = refusal_of(request, self._policies[message.policy_id])
+        if refusal:  # which ends the station's episode, and nobody else's
+            self._on_refused(f"{identity.decode(errors='replace')}, episode {message.episode_id}: {refusal}")
+            send_to(self._socket, identity, Reject(session=self._session, seq=message.seq, text=refusal))
+            return None
+        return _Row(identity=identity, message=message, request=request, arrived_ns=arrived_ns)
 
     def _answer(self, rows: list[_Row]) -> None:
         for policy_id, batch in self._batches(rows):
@@ -179,3 +185,25 @@ class InferenceServer(threading.Thread):
                 boot_id=BOOT_ID,
             )
         send_to(self._socket, row.identity, message, {"actions": np.asarray(chunk.actions, np.float32)})
+
+
+def refusal_of(request: PolicyRequest, policy: Policy) -> str:
+    """Return why a policy cannot answer what a station asks; '' where it can."""
+    interface = policy.interface
+    if request.observation.state.shape != (interface.state_dim,):
+        return f"the state has {len(request.observation.state)} numbers; the policy knows {interface.state_dim}"
+    if request.prefix is None:
+        return ""
+    count, action_dim = request.prefix.shape
+    if action_dim != interface.action_dim:
+        return f"committed actions have {action_dim} numbers; the policy's have {interface.action_dim}"
+    largest = policy.action_horizon - 1
+    if isinstance(policy, ContinuingPolicy):
+        largest = min(largest, policy.max_committed)
+    if count <= largest:
+        return ""
+    return (
+        f"the request commits {count} actions; the policy continues at most {largest}. In the station's file set "
+        f"chunking.max_prefix to {largest} (the robot holds where the delay is longer) or chunking.mode to blend; or serve "
+        "with inference.committed=guided, or train with a larger policy.max_committed"
+    )

@@ -50,11 +50,16 @@ class PolicyProcess:
         policy_version: str,
         environment: Callable[[Path], Mapping[str, str]],
         log_path: Path,
+        max_committed: int = 0,
         start_timeout_s: float = 900.0,
         answer_timeout_s: float = 120.0,
     ) -> None:
-        """`camera_keys`: camera of the interface to the policy's own name of it. `environment`: variables, given a folder."""
+        """`camera_keys`: camera of the interface to the policy's own name of it. `environment`: variables, given a folder.
+
+        `max_committed`: most committed actions that the process continues.
+        """
         self.interface = interface
+        self.max_committed = max_committed
         self.policy_version = policy_version
         self._command = command
         self._camera_keys = dict(camera_keys)

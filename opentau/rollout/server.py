@@ -45,6 +45,8 @@ from robot_bridge.wire.payloads import PlayedEpisode, played_from
 POLL_S = 0.01
 GOODBYE_MS = 200
 """How long the goodbyes may take to leave."""
+NUM_IDLE_SIGNS = 3
+"""Signs of life of an idle station after which the plan that it was sent counts as lost on its way."""
 MAX_UNREAD_EPISODES = 8
 """Finished episodes that may wait for the session's thread before stations have to wait."""
 
@@ -106,6 +108,8 @@ class _Peer:
     is_building: bool = True
     is_reported_silent: bool = False
     plan: EpisodePlan | None = None
+    num_idle: int = 0
+    """Signs of life, one after another, of a station that waits for the plan it was sent."""
     last_task: str | None = None
     silence: Silence = field(default_factory=Silence)
 
@@ -138,6 +142,7 @@ class ControlServer(threading.Thread):
         self._plans = PlanQueue(())
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._is_stopping = threading.Event()
+        self._says_goodbye = True
         self.events: queue.SimpleQueue[ServerEvent] = queue.SimpleQueue()
         self.num_playing_policies = 0
         """Stations that play a policy's episode at the moment."""
@@ -165,8 +170,9 @@ class ControlServer(threading.Thread):
         """Ask something of a station for an operator; the answer comes through `on_steered`."""
         self._calls.put(lambda: self._steer(station_id, message))
 
-    def stop(self) -> None:
-        """Say goodbye to all stations and end."""
+    def stop(self, *, says_goodbye: bool = True) -> None:
+        """End; a goodbye tells stations that there is no more work, and without one they look for the next server."""
+        self._says_goodbye = says_goodbye
         self._is_stopping.set()
 
     def run(self) -> None:
@@ -174,7 +180,7 @@ class ControlServer(threading.Thread):
             while not self._is_stopping.is_set():
                 self._turn()
             self._make_calls()  # what was just confirmed is acknowledged before the goodbye
-            for station_id in self._peers:
+            for station_id in self._peers if self._says_goodbye else ():
                 send_to(self._socket, station_id.encode(), Bye(session=self._session))
         except Exception as error:  # noqa: BLE001  (the border of the thread: the session raises it)
             self.events.put(Failed(error))
@@ -209,8 +215,7 @@ class ControlServer(threading.Thread):
             elif isinstance(message, Hello):
                 self._welcome(station_id, message)
             elif isinstance(message, Heartbeat):
-                self._peer(station_id).is_building = message.is_building or not self._peer(station_id).is_welcome
-                send_to(self._socket, identity, Heartbeat(session=self._session))
+                self._note_sign(station_id, message)
             elif isinstance(message, EpisodeMeta):
                 send_to(self._socket, identity, self._intake.offer(station_id, message, self._plans))
             elif isinstance(message, Shard):
@@ -227,6 +232,16 @@ class ControlServer(threading.Thread):
         except LinkError as error:
             send_to(self._socket, identity, Reject(session=self._session, text=str(error)))
             self.events.put(Refused(f"{station_id}: {error}"))
+
+    def _note_sign(self, station_id: str, sign: Heartbeat) -> None:
+        """Answer a sign of life; a plan that its station has plainly not got is sent again."""
+        peer = self._peer(station_id)
+        peer.is_building = sign.is_building or not peer.is_welcome
+        send_to(self._socket, station_id.encode(), Heartbeat(session=self._session, boot_id=BOOT_ID))
+        peer.num_idle = peer.num_idle + 1 if peer.plan is not None and sign.is_idle is True else 0
+        if peer.plan is not None and peer.num_idle == NUM_IDLE_SIGNS:
+            peer.num_idle = 0
+            send_to(self._socket, station_id.encode(), Assign(session=self._session, plan=peer.plan))
 
     def _time(self, ping: TimePing, *, asked_ns: int) -> TimePong:
         return TimePong(session=self._session, t1_ns=ping.t1_ns, t2_ns=asked_ns, t3_ns=time.monotonic_ns(), boot_id=BOOT_ID)
@@ -268,6 +283,7 @@ class ControlServer(threading.Thread):
             return
         peer = self._peer(station_id)
         peer.is_welcome, peer.is_building = True, False
+        self._lose_plan(station_id, peer)
         send_to(self._socket, station_id.encode(), Welcome(session=self._session))
         self.events.put(Connected(station_id))
 
@@ -311,8 +327,12 @@ class ControlServer(threading.Thread):
             send_to(self._socket, station_id.encode(), Assign(session=self._session, plan=plan))
 
     def _remove(self, station_id: str) -> None:
-        self._peers.pop(station_id, None)
         self._intake.forget(station_id)
+        self._lose_plan(station_id, self._peers.pop(station_id, _Peer()))
+
+    def _lose_plan(self, station_id: str, peer: _Peer) -> None:
+        """Give the plan of a station that is gone, or that introduces itself anew, to whoever is free."""
+        peer.plan = None
         lost = self._plans.lose(station_id)
         if lost is not None:
             self.events.put(Lost(station_id, lost))

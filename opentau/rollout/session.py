@@ -15,7 +15,7 @@ import zmq
 from opentau.config import build
 from opentau.errors import OptionError, StationError, near_matches
 from opentau.events import EPISODE_FINISHED, NOTE, STAGE_PROGRESS, STATION, EventLog
-from opentau.protocols import Critic, NormalisingPolicy, Policy
+from opentau.protocols import ContinuingPolicy, Critic, NormalisingPolicy, Policy
 from opentau.rollout.desk import StationDesk
 from opentau.rollout.door import Door, open_door
 from opentau.rollout.fleet import Departure, Fleet
@@ -35,6 +35,7 @@ from opentau.rollout.server import (
 )
 from opentau.types import Actor, Episode, EpisodePlan, EpisodeResult, Outcome
 from robot_bridge.config import StationConfig
+from robot_bridge.playing.chunking import num_committed
 from robot_bridge.station import EXIT_UNUSABLE
 from robot_bridge.wire.link import Plane
 from robot_bridge.wire.telemetry import TelemetryRelay
@@ -95,8 +96,9 @@ class RolloutSession:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        has_failed = kind is not None and issubclass(kind, Exception)
         try:
-            self._control.stop()
+            self._control.stop(says_goodbye=not has_failed)
             self._inference.stop()
             if self._telemetry is not None:
                 self._telemetry.stop()
@@ -348,3 +350,16 @@ def _require_long_enough(policy_id: str, policy: Policy, options: RolloutOptions
             f"policy {policy_id!r} predicts {policy.action_horizon} actions; execute_horizon + delay_ticks is {needed}. "
             f"Set execute_horizon to at most {policy.action_horizon - needed + options.execute_horizon}"
         )
+    if options.num_stations and isinstance(policy, ContinuingPolicy):
+        committed = num_committed(
+            options.delay_ticks,
+            execute_horizon=options.execute_horizon,
+            action_horizon=policy.action_horizon,
+            chunking=options.chunking,
+        )
+        if committed > policy.max_committed:
+            raise OptionError(
+                f"policy {policy_id!r} continues at most {policy.max_committed} committed actions; delay_ticks is {committed}. "
+                "Train with a larger policy.max_committed, set inference.committed=guided, choose chunking.mode=blend, or "
+                "ask without delay"
+            )

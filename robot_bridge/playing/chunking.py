@@ -76,6 +76,23 @@ def num_needed(delay_ticks: int, *, execute_horizon: int, chunking: ChunkingOpti
     return execute_horizon + (delay_ticks if chunking is None else 0)
 
 
+def longest_bridged(*, execute_horizon: int, action_horizon: int | None, chunking: ChunkingOptions) -> int:
+    """Return the longest delay that a chunk's predecessor bridges, in ticks; `action_horizon` None: not known yet."""
+    longest = execute_horizon
+    if action_horizon is not None:
+        longest = min(longest, action_horizon - execute_horizon)
+    if chunking.sends_prefix and chunking.max_prefix is not None:
+        longest = min(longest, chunking.max_prefix)
+    return longest
+
+
+def num_committed(delay_ticks: int, *, execute_horizon: int, action_horizon: int, chunking: ChunkingOptions | None) -> int:
+    """Return how many committed actions requests will bring; 0 where none are sent, or the robot holds instead."""
+    chunking = chunking or ChunkingOptions()
+    longest = longest_bridged(execute_horizon=execute_horizon, action_horizon=action_horizon, chunking=chunking)
+    return delay_ticks if chunking.sends_prefix and delay_ticks <= longest else 0
+
+
 def held(action: np.ndarray, *, is_step: np.ndarray) -> np.ndarray:
     """Return the action that keeps a robot where `action` brought it, float32 [A]: targets again, no further steps."""
     return np.where(is_step, np.float32(0.0), action).astype(np.float32)

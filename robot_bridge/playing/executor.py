@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from opentau.errors import OptionError, PolicyError
-from robot_bridge.playing.chunking import ChunkingOptions, Mode, held, old_weights
+from robot_bridge.playing.chunking import ChunkingOptions, Mode, held, longest_bridged, old_weights
 from robot_bridge.wire.payloads import ChunkReply
 
 # Shapes: H actions of a chunk, d committed actions, A action dimensions.
@@ -125,12 +125,9 @@ class ChunkExecutor:
         """Return whether the delay is bridged by the last chunk; else the robot holds while it waits."""
         if self._chunking.mode == Mode.HOLD:
             return False
-        longest = self._execute_horizon
-        if self._action_horizon is not None:
-            longest = min(longest, self._action_horizon - self._execute_horizon)
-        if self._chunking.sends_prefix and self._chunking.max_prefix is not None:
-            longest = min(longest, self._chunking.max_prefix)
-        return self.delay_ticks <= longest
+        return self.delay_ticks <= longest_bridged(
+            execute_horizon=self._execute_horizon, action_horizon=self._action_horizon, chunking=self._chunking
+        )
 
     def needs_request(self, tick: int) -> bool:
         """Return whether the observation of this tick must be sent."""

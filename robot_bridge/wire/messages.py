@@ -93,6 +93,8 @@ class Reject(Message, frozen=True, kw_only=True, tag="REJECT"):
     """Server to station: you do not fit, and why in words."""
 
     text: Text
+    seq: Count | msgspec.UnsetType = msgspec.UNSET
+    """The request that will not be answered; left out where the station itself is refused, or what it sent."""
 
 
 class Assign(Message, frozen=True, kw_only=True, tag="ASSIGN"):
@@ -265,6 +267,10 @@ class Heartbeat(Message, frozen=True, kw_only=True, tag="HEARTBEAT"):
 
     is_building: bool = False
     """Whether an environment is being built, which may take minutes without another sign of life."""
+    is_idle: bool | msgspec.UnsetType = msgspec.UNSET
+    """Whether the station waits for a plan; left out while it does not. A plan that never arrived is sent again then."""
+    boot_id: Name | msgspec.UnsetType = msgspec.UNSET
+    """Names the server's process; left out by stations. Another one has not met the station yet."""
 
 
 class Steer(Message, frozen=True, kw_only=True, tag="STEER", omit_defaults=True):

@@ -137,6 +137,9 @@ def _later_examples(obs: Obs, chunk: Chunk) -> dict[str, tuple[AnyMessage, dict[
     return {
         "OBS timed, JPEG": (timed, {"state": np.array([1.0], np.float32), "images.agentview": JPEG}),
         "CHUNK timed": (structs.replace(chunk, queue_ms=1.5, **times), {"actions": row}),
+        "REJECT of a request": (Reject(session="s", seq=3, text="it commits 3 actions"), {}),
+        "HEARTBEAT, idle": (Heartbeat(session="s", is_idle=True), {}),
+        "HEARTBEAT of a server": (Heartbeat(session="s", boot_id="b"), {}),
         "EPISODE_META": (EpisodeMeta(num_bytes=5_000, **piece), {}),
         "SHARD": (Shard(offset=4_096, **piece), {"data": np.arange(8, dtype=np.uint8)}),
         "SHARD_ACK": (ShardAck(offset=4_104, credit=1 << 20, **piece), {}),

@@ -13,6 +13,7 @@ import yaml
 from opentau.errors import OptionError
 from robot_bridge.config import StationConfig
 from robot_bridge.station import EXIT_UNUSABLE
+from robot_bridge.station_link import StationLink
 
 
 def config(**changes: object) -> StationConfig:
@@ -25,6 +26,11 @@ def config(**changes: object) -> StationConfig:
         "tasks": {"counting/0": {"task_id": 0}},
     }
     return StationConfig(**(plain | changes))
+
+
+def test_a_program_that_takes_another_s_place_does_not_take_its_answers_for_its_own():
+    with StationLink(config()) as first, StationLink(config()) as second:
+        assert first.next_seq() != second.next_seq()
 
 
 def test_the_yaml_holds_the_whole_configuration(tmp_path):

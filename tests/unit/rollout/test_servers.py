@@ -12,7 +12,7 @@ import zmq
 
 from opentau.rollout.inference import InferenceServer
 from opentau.rollout.schedule import PlanQueue
-from opentau.rollout.server import Connected, ControlServer, Finished, Lost, Refused, ServerEvent, Silent
+from opentau.rollout.server import NUM_IDLE_SIGNS, Connected, ControlServer, Finished, Lost, Refused, ServerEvent, Silent
 from opentau.types import EpisodeResult, Outcome
 from robot_bridge.wire.clocks import BOOT_ID
 from robot_bridge.wire.link import Plane, bind, dial, receive, send, wait
@@ -115,7 +115,7 @@ def test_a_station_is_welcomed_assigned_acknowledged_and_dismissed(control):
         send(station, Plane.CONTROL, upload(0))
         assert answer(station) == UploadAck(session="now", episode_id="e/0")
     send(station, Plane.CONTROL, Heartbeat(session="now"))
-    assert answer(station) == Heartbeat(session="now")
+    assert answer(station) == Heartbeat(session="now", boot_id=BOOT_ID)
     events = [next_event(server)]
     while not server.events.empty():
         events.append(next_event(server))
@@ -160,6 +160,31 @@ def test_a_server_says_what_its_clock_says_and_which_process_it_is(control):
     assert isinstance(pong, TimePong)
     assert (pong.t1_ns, pong.boot_id) == (before, BOOT_ID)
     assert before <= pong.t2_ns <= pong.t3_ns <= time.monotonic_ns()
+
+
+def test_a_station_that_introduces_itself_again_plays_nothing_and_its_plan_is_assigned_anew(control):
+    server, dial_in = control
+    server.submit(PlanQueue([plan(0)]))
+    station = dial_in("s1")
+    for _ in range(2):  # its program was killed and started again
+        send(station, Plane.CONTROL, HELLO)
+        assert answer(station) == Welcome(session="now")
+        assert answer(station) == Assign(session="now", plan=plan(0))
+    assert [type(next_event(server)) for _ in range(3)] == [Connected, Lost, Connected]
+
+
+def test_a_plan_that_was_lost_on_its_way_is_sent_again_to_a_station_that_stays_idle(control):
+    server, dial_in = control
+    station = dial_in("s1")
+    server.submit(PlanQueue([plan(0)]))
+    send(station, Plane.CONTROL, HELLO)
+    assert isinstance(answer(station), Welcome)
+    assert answer(station) == Assign(session="now", plan=plan(0))
+    for is_idle in (True, True, False, *[True] * NUM_IDLE_SIGNS):
+        send(station, Plane.CONTROL, Heartbeat(session="now", is_idle=is_idle))
+        assert isinstance(answer(station), Heartbeat)
+    assert answer(station) == Assign(session="now", plan=plan(0))
+    assert not wait(station, timeout_s=0.1)
 
 
 def obs(**changes: object) -> Obs:
@@ -213,4 +238,49 @@ def test_an_inference_server_answers_what_belongs_to_it_and_refuses_the_rest(con
     assert reply.queue_ms > 0.0
     assert len(refused) == 4
     assert "policy 'q' is not served; served are ['p']" in refused[2]
+    assert not errors
+
+
+class ShortMemory(ScriptedPolicy):
+    """Continues two committed actions at most."""
+
+    max_committed = 2
+
+
+@pytest.mark.parametrize(
+    ("arrays", "text"),
+    [
+        ({"prefix": np.zeros((3, 2), np.float32)}, "commits 3 actions; the policy continues at most 2"),
+        ({"prefix": np.zeros((1, 3), np.float32)}, "committed actions have 3 numbers; the policy's have 2"),
+        ({"state": np.zeros(5, np.float32)}, "the state has 5 numbers; the policy knows 4"),
+    ],
+)
+def test_a_request_that_the_policy_cannot_answer_is_refused_and_others_are_answered(context, arrays, text):
+    socket, endpoint = bind(context, Plane.INFERENCE, host="127.0.0.1")
+    refused: list[str] = []
+    errors: list[Exception] = []
+    server = InferenceServer(
+        socket,
+        session="now",
+        policies={"p": ShortMemory()},
+        critic=None,
+        batch_size=4,
+        gather_s=0.0,
+        num_playing=lambda: 2,
+        on_error=errors.append,
+        on_refused=refused.append,
+    )
+    server.start()
+    asking, other = (dial(context, Plane.INFERENCE, endpoint=endpoint, identity=name) for name in ("s1", "s2"))
+    good = {"state": np.zeros(4, np.float32), "prefix": np.zeros((2, 2), np.float32)}
+    send(asking, Plane.INFERENCE, obs(seq=7), good | arrays)
+    send(other, Plane.INFERENCE, obs(seq=8), good)
+    refusal, chunk = answer(asking, Plane.INFERENCE), answer(other, Plane.INFERENCE)
+    server.stop()
+    server.join(5.0)
+    assert isinstance(refusal, Reject)
+    assert refusal.seq == 7
+    assert text in refusal.text
+    assert text in refused[0]
+    assert isinstance(chunk, Chunk)
     assert not errors

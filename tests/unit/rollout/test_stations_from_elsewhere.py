@@ -13,6 +13,8 @@ import pytest
 from opentau.errors import OptionError
 from opentau.events import NOTE, EventLog, EventReader
 from opentau.rollout.session import RolloutSession
+from opentau.types import Outcome
+from robot_bridge.playing.chunking import ChunkingOptions
 from tests.fakes import ScriptedPolicy, counting_env
 from tests.unit.rollout.sessions import options, plan
 
@@ -58,6 +60,31 @@ def test_one_that_sends_jpegs_asks_for_the_time_and_spools_plays_the_same(tmp_pa
         assert session.run(plans) == here
     assert station.wait(60) == 0, (tmp_path / "guest.log").read_text()
     assert list(spool.iterdir()) == []
+
+
+class ShortMemory(ScriptedPolicy):
+    """Continues one committed action at most."""
+
+    max_committed = 1
+
+
+def test_what_a_policy_cannot_continue_ends_the_episode_that_asked_for_it_and_no_other(tmp_path):
+    plans = [plan(0), plan(1, policy_id="q")]
+    policies = {"p": ShortMemory(), "q": ScriptedPolicy()}
+    with RolloutSession(options(num_stations=0, delay_ticks=2), policies=policies) as session:
+        station = start(session, tmp_path, "guest")
+        refused, played = session.run(plans)
+    assert station.wait(60) == 0
+    assert refused.outcome is Outcome.ERROR
+    assert "commits 2 actions; the policy continues at most 1" in refused.message
+    assert played.outcome is not Outcome.ERROR
+
+
+def test_stations_of_our_own_that_would_ask_for_it_are_not_even_started():
+    policies = {"p": ShortMemory()}
+    with pytest.raises(OptionError, match="policy 'p' continues at most 1 committed actions; delay_ticks is 2"):
+        RolloutSession(options(num_stations=1, delay_ticks=2), policies=policies)
+    RolloutSession(options(num_stations=1, delay_ticks=2, chunking=ChunkingOptions(mode="blend")), policies=policies)
 
 
 def test_fewer_than_none_is_an_error():
