@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("opentau", "envs", "robot_bridge", "lerobot_side", "tui")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-LIGHT_CORE = ("types", "protocols", "errors", "events", "control", "config", "checkpoint", "runstate", "runfold")
+LIGHT_CORE = ("types", "protocols", "errors", "events", "lease", "control", "config", "checkpoint", "runstate", "runfold")
 
 
 def module_name(path: Path) -> str:
