@@ -76,7 +76,7 @@ def policy_config(*, is_full: bool) -> PolicyConfig:
     config = published("pi05", cameras=CAMERAS, state_dim=STATE_DIM, action_dim=ACTION_DIM)
     if is_full:
         return config
-    sizes = {"depth": 3, "num_heads": 4, "head_dim": 32}
+    sizes: dict[str, Any] = {"depth": 3, "num_heads": 4, "head_dim": 32}
     return dataclasses.replace(
         config,
         vision=ViTTowerConfig(image_size=56, patch_size=14, width=96, depth=3, num_heads=4, mlp_dim=256),
@@ -192,7 +192,8 @@ def training_row(*, is_full: bool, device: str, peak: float, batch_size: int) ->
 
 def chunk_rows(*, is_full: bool, device: str) -> dict[str, float]:
     """Return the milliseconds of one request's chunk in ten steps, in each way of computing it; the last one is for GPUs."""
-    config, ways = policy_config(is_full=is_full), {
+    config = policy_config(is_full=is_full)
+    ways: dict[str, dict[str, Any]] = {
         "bfloat16, launched": {"precision": "bfloat16"},
         "bfloat16, recorded": {"precision": "bfloat16", "is_recorded": True},
     }  # fmt: skip
@@ -251,11 +252,11 @@ def loop_row(*, is_full: bool) -> dict[str, Any]:
 
 def _that_fits(config: PolicyConfig, options: TrainOptions, *, limit: int | None) -> DistributionOptions:
     """Return the fastest way to train whose predicted need fits a GPU, with a fifth to spare."""
+    if limit is None:
+        return DistributionOptions()
     ways = [(recomputes, pieces) for recomputes in (False, True) for pieces in (1, 2, 4, 8)]
     for recomputes, pieces in ways:
         distribution = DistributionOptions(checkpoint_activations=recomputes, accumulation=min(pieces, options.batch_size))
-        if limit is None:
-            return distribution
         need = memory_need(
             config,
             options=options,
@@ -352,7 +353,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(json.dumps(cases[parsed.case]()))
         return 0
     further = [f"--batch-size={batch_size}", *([f"--peak-tflops={parsed.peak_tflops}"] if parsed.peak_tflops else [])]
-    found = {case: _in_a_process(case, further) for case in ("train", "chunk", "lora", "loop")}
+    found: dict[str, Any] = {case: _in_a_process(case, further) for case in ("train", "chunk", "lora", "loop")}
     found["device"] = torch.cuda.get_device_name() if is_full else "cpu, at small shapes: no measure of a GPU"
     print(json.dumps(found) if parsed.json else _table(found))
     return 1 if parsed.require and is_full and _missed(found) else 0

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from opentau.errors import OptionError, near_matches
 from opentau.events import EventReader
@@ -59,16 +59,16 @@ class Argument:
         where = f"{self.name} of {verb}"
         if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        allowed = (str, int, float, bool) if self.kind is object else (self.kind,)
-        if not isinstance(value, allowed) or (isinstance(value, bool) and self.kind is not object):
+        is_known = isinstance(value, str | int | float) and (self.kind is object or isinstance(value, self.kind))
+        if not is_known or (isinstance(value, bool) and self.kind is not object):
             raise OptionError(f"{where} is {value!r}; it must be of type {self.kind.__name__}: {self.about}")
         if self.choices and value not in self.choices:
             raise OptionError(f"{where} is {value!r}.{near_matches(str(value), self.choices)}")
-        if self.limits is not None and not self.limits[0] <= value <= self.limits[1]:
+        if self.limits is not None and not self.limits[0] <= float(value) <= self.limits[1]:
             raise OptionError(f"{where} is {value}; it lies between {self.limits[0]:g} and {self.limits[1]:g}")
         if isinstance(value, str) and not value.strip():
             raise OptionError(f"{where} is empty; give {self.about}")
-        return value
+        return cast(Value, value)
 
 
 SAFE_OPTIONS: dict[str, Argument] = {

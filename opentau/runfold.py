@@ -354,9 +354,10 @@ class RunFold:
             change = Change(option=args["option"], value=args["value"], iteration=event["iteration"])
             self._run = replace(run, changes=(*run.changes, change))
         elif verb == control.LABEL:
-            others = {episode: said for episode, said in run.labels.items() if episode != event["episode_id"]}
-            said = {} if args["outcome"] == control.UNKNOWN else {event["episode_id"]: args["outcome"]}
-            self._run = replace(run, labels=others | said)
+            labels = {episode: said for episode, said in run.labels.items() if episode != event["episode_id"]}
+            if args["outcome"] != control.UNKNOWN:
+                labels[event["episode_id"]] = args["outcome"]
+            self._run = replace(run, labels=labels)
         elif verb in (control.STOP_ROBOT, control.CLEAR):
             station = self._stations.get(args["station"], StationState(name=args["station"], state="connected"))
             self._stations[station.name] = replace(station, is_stopped=verb == control.STOP_ROBOT, t=event["t"])

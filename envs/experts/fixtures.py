@@ -34,8 +34,10 @@ class Condition(Protocol):
 class FixtureEnv(PrivilegedEnv, Protocol):
     """What this expert reads of an environment besides."""
 
-    joint_conditions: Mapping[str, Mapping[str, Condition]]
-    """Fixture or part to {'open' | 'close' | 'turnon' | 'turnoff': where its joints are then}."""
+    @property
+    def joint_conditions(self) -> Mapping[str, Mapping[str, Condition]]:
+        """Fixture or part to {'open' | 'close' | 'turnon' | 'turnoff': where its joints are then}."""
+        ...
 
 
 class FixtureExpert(HandlingExpert):

@@ -54,7 +54,7 @@ def build(suite: str, task_id: int, folder: Path) -> None:
     require_listed(scene_files(env))
     stock = env.sim.model._model
     _report("decimating meshes", 0.4)
-    model = _lean_model(env.model.get_xml(), stock, folder, suite=suite)
+    model = _lean_model(env.model.get_xml(), stock, folder, scene_version=SUITES[suite].scene_version)
     for name in env.fixtures_dict:  # stock has drawn their places already
         body = env.obj_body_id[name]
         model.body_pos[body], model.body_quat[body] = stock.body_pos[body], stock.body_quat[body]
@@ -82,7 +82,7 @@ def _report(step: str, fraction: float) -> None:
     print(json.dumps({"step": step, "fraction": fraction}), flush=True)
 
 
-def _lean_model(xml: str, stock: mujoco.MjModel, folder: Path, *, suite: str) -> mujoco.MjModel:
+def _lean_model(xml: str, stock: mujoco.MjModel, folder: Path, *, scene_version: int) -> mujoco.MjModel:
     """Compile the stock scene again with few triangles and small textures; physics stays what it was."""
     spec = mujoco.MjSpec.from_string(xml)
     # Without this MuJoCo 3.3 gives visual meshes a mass.
@@ -94,7 +94,7 @@ def _lean_model(xml: str, stock: mujoco.MjModel, folder: Path, *, suite: str) ->
         if mesh_id not in drawn | solid:
             target.delete()  # other arenas' walls
         elif mesh_id in drawn:
-            _shrink_mesh(target, mesh_of_model(stock, mesh_id, has_texture=mesh_id in textured), suite=suite)
+            _shrink_mesh(target, mesh_of_model(stock, mesh_id, has_texture=mesh_id in textured), scene_version)
     textures = _shrink_textures(spec, stock, folder)
     model = spec.compile()
     for path in textures:
@@ -114,13 +114,13 @@ def _textured_meshes(model: mujoco.MjModel) -> set[int]:
     return set(model.geom_dataid[has_material & is_textured].tolist())
 
 
-def _shrink_mesh(target: Any, mesh: Mesh, *, suite: str) -> None:
+def _shrink_mesh(target: Any, mesh: Mesh, scene_version: int) -> None:
     diagonal_m = float(np.linalg.norm(np.ptp(mesh.vertices, axis=0)))
     num_faces = int(np.clip(FACES_PER_METRE * diagonal_m, MIN_FACES, MAX_FACES))
     if len(mesh.faces) <= num_faces:
         return
-    is_sampled = SUITES[suite].scene_version > 1
-    mesh = decimate_once(mesh, num_faces=num_faces, is_sampled=is_sampled, folder=mesh_folder(suite))
+    is_sampled = scene_version > 1
+    mesh = decimate_once(mesh, num_faces=num_faces, is_sampled=is_sampled, folder=mesh_folder(scene_version))
     target.file = ""
     target.scale, target.refpos, target.refquat = [1, 1, 1], [0, 0, 0], [1, 0, 0, 0]
     target.inertia = mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL

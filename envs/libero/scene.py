@@ -192,17 +192,17 @@ def source_versions() -> dict[str, str]:
 
 def scene_folder(suite: str, task_id: int) -> Path:
     """Return where the compiled scene of a task is or will be kept; raises RuntimeError without the packages it is made of."""
-    return cache_folder() / "libero" / f"{suite}-{task_id}-{_source_key(suite)}"
+    return cache_folder() / "libero" / f"{suite}-{task_id}-{_source_key(SUITES[suite].scene_version)}"
 
 
-def mesh_folder(suite: str) -> Path:
+def mesh_folder(scene_version: int) -> Path:
     """Return where meshes are or will be kept that scenes share, made small."""
-    return cache_folder() / "libero" / f"meshes-{_source_key(suite)}"
+    return cache_folder() / "libero" / f"meshes-{_source_key(scene_version)}"
 
 
-def _source_key(suite: str) -> str:
+def _source_key(scene_version: int) -> str:
     versions = [f"{name}=={version}" for name, version in source_versions().items()]
-    return hashlib.sha256("\n".join([str(SUITES[suite].scene_version), *versions]).encode()).hexdigest()[:12]
+    return hashlib.sha256("\n".join([str(scene_version), *versions]).encode()).hexdigest()[:12]
 
 
 def load_scene(suite: str, task_id: int, *, on_progress: Progress | None = None) -> LoadedScene:

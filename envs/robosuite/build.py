@@ -15,6 +15,7 @@ import numpy as np
 
 from envs.libero.build import _content_hash, _floats, _lean_model, _pair, _point, _require_same_physics
 from envs.libero.scene import MODEL_FILE, SCENE_FILE, Placement, Scene
+from envs.robosuite.scene import SCENE_VERSION
 from envs.robosuite.stock import make_stock_env
 from envs.robosuite.tasks import SUITES
 
@@ -30,7 +31,7 @@ def build(suite: str, folder: Path) -> None:
     env = make_stock_env(SUITES[suite].scene)
     env.visualize({name: False for name in env._visualizations})  # hides the markers, as a stock reset does
     stock = env.sim.model._model
-    model = _lean_model(env.model.get_xml(), stock, folder)
+    model = _lean_model(env.model.get_xml(), stock, folder, scene_version=SCENE_VERSION)
     model.body_pos[:], model.body_quat[:] = stock.body_pos, stock.body_quat  # what a reset moves: bins, door, pictures
     _require_same_physics(model, stock)
     mujoco.mj_saveModel(model, str(folder / MODEL_FILE))

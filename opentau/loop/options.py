@@ -62,6 +62,11 @@ class EnvOptions:
     def spec(self) -> dict[str, Any]:
         return {"target": self.target, "args": dict(self.args)}
 
+    @property
+    def name(self) -> str:
+        """What the environment is called: its suite, else its module."""
+        return str(self.args.get("suite") or self.target.split(".")[1])
+
     def image_size(self, interface: Interface) -> int:
         """Return rows and columns of the images that policies see: what is asked for, else the first camera's rows."""
         return int(self.args.get("image_size") or next(iter(interface.cameras.values()))[0])
@@ -295,8 +300,7 @@ class LoopOptions:
 
     @property
     def env_name(self) -> str:
-        """Return what the environment is called: its suite, else its module."""
-        return str(self.env.args.get("suite") or self.env.target.split(".")[1])
+        return self.env.name
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> LoopOptions:

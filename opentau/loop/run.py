@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -189,9 +189,9 @@ class Run:
         if iteration > self.steering.last_iteration:  # all gates are over: the last moment for what waited
             self.steering.come_back()
         self.steering.begin(iteration)
-        plain = {"options": decisions.options(iteration), "after_gates": decisions.after_gates(iteration)}
-        self.crew.tell(plain)
-        return Course(**plain)
+        course = Course(options=decisions.options(iteration), after_gates=decisions.after_gates(iteration))
+        self.crew.tell(asdict(course))
+        return course
 
     def begin_learning(self, iteration: int) -> dict[str, dict[str, str]]:
         """Fix what an iteration learns from; return what people said of episodes (`Decisions.outcomes`)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -149,8 +149,6 @@ class Hands:
         elif steer.verb == HAND_BACK and self.operator:
             self._answer(steer, "done")
             self._let_go("handed back")
-        elif steer.verb == JOG and self.operator:
-            self._asked.appendleft(steer)
         else:
             self._answer(steer, "refused", "nobody has this station in hand; take_over comes first")
 
@@ -192,12 +190,23 @@ class Hands:
         self._is_stopped = False
         self._answer(steer, "done")
 
-    def _answer(self, steer: Steer, state: str, text: str = "") -> None:
-        self._say(command_id=steer.command_id, state=state, text=text, operator=steer.operator)
+    def _answer(self, steer: Steer, state: Literal["done", "refused"], text: str = "") -> None:
+        self._say(state, command_id=steer.command_id, operator=steer.operator, text=text)
 
-    def _tell(self, state: str, text: str = "") -> None:
-        self._say(state=state, text=text, operator=self.operator)
+    def _tell(self, state: Literal["began", "ended"], text: str = "") -> None:
+        self._say(state, operator=self.operator, text=text)
 
-    def _say(self, **said: str) -> None:
-        episode_id = "" if self._plan is None else self._plan.episode_id
-        self._link.send_control(Steered(session=self._link.session, episode_id=episode_id, tick=self._tick, **said))
+    def _say(
+        self, state: Literal["done", "refused", "began", "ended"], *, operator: str, text: str, command_id: str = ""
+    ) -> None:
+        self._link.send_control(
+            Steered(
+                session=self._link.session,
+                state=state,
+                command_id=command_id,
+                operator=operator,
+                episode_id="" if self._plan is None else self._plan.episode_id,
+                tick=self._tick,
+                text=text,
+            )
+        )

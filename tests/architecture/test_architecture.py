@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("opentau", "envs", "robot_bridge", "lerobot_side", "tui")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 LIGHT_CORE = (
-    *("types", "protocols", "errors", "events", "control", "config", "checkpoint", "runstate", "runfold"),
+    *("types", "protocols", "errors", "events", "lease", "control", "config", "checkpoint", "runstate", "runfold"),
     *("intervals", "labelfacts", "runtally", "runsnapshot", "runfiles", "runreplay"),
 )
 

@@ -34,8 +34,11 @@ from robot_bridge.wire.messages import (
     Reject,
     Shard,
     ShardAck,
+    Shown,
     Stamp,
     State,
+    Steer,
+    Steered,
     TimePing,
     TimePong,
     Upload,
@@ -162,6 +165,12 @@ def _viewing_examples() -> dict[str, tuple[AnyMessage, dict[str, Payload]]]:
         "CMD_ACK": (OrderAnswer(session="viewing", command_id="c1", is_accepted=False, is_repeated=True, text="done"), {}),
         "LEASE": (LeaseRequest(session="viewing", seq=8, action="renew", lease_id="l1"), {}),
         "LEASE_ACK": (LeaseAnswer(session="viewing", seq=8, lease_id="l1"), {}),
+        "STEER": (Steer(session="s", verb="jog", command_id="c2", operator="anna", rates={"dx": 0.5}, ticks=5), {}),
+        "STEERED": (Steered(session="s", state="began", operator="anna", episode_id=PLAN.episode_id, tick=9), {}),
+        "SHOWN": (
+            Shown(session="s", episode_id=PLAN.episode_id, tick=9),
+            {"state": np.array([1.0], np.float32), "images.agentview": JPEG},
+        ),
     }
 
 

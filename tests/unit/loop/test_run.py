@@ -78,6 +78,8 @@ def test_a_command_that_wants_one_stage_ends_after_it(tmp_path: Path) -> None:
 
 def test_a_persons_decision_on_a_gate_is_kept(tmp_path: Path) -> None:
     with open_in(tmp_path) as run:
+        run.steering.last_iteration = 1
+        make_stage(run)
         assert run.gate_override(1) is None
         LocalRunClient(tmp_path).send(Command(verb=control.PROMOTE, args={"iteration": 1}))
         run.obey_commands()

@@ -107,7 +107,12 @@ def _events(*, is_promoted: bool) -> Iterator[dict[str, Any]]:
             yield _evaluated(t, stage, (row[0], *SCORES["final-0"][0][1:]) if stays else row)
         if stage in VERDICTS:
             yield _verdict(t, VERDICTS[stage], is_promoted=is_promoted)
-        finished = {"stage": stage, "iteration": iteration, "is_reused": stage == "demonstrations-0", "summary": {}}
+        finished: dict[str, Any] = {
+            "stage": stage,
+            "iteration": iteration,
+            "is_reused": stage == "demonstrations-0",
+            "summary": {},
+        }
         yield _event(t, events.STAGE_FINISHED, seconds=seconds, cpu_seconds=1.7 * seconds, **finished)
     yield _event(t, events.RUN_FINISHED, seconds=t - START_T, cpu_seconds=1.72 * (t - START_T))
 

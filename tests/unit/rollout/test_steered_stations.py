@@ -37,7 +37,7 @@ Opened = tuple[Callable[[], RunClient], dict[str, Any], str]
 def opened(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opened:
     """A client of this machine, and one that comes over the network with its key."""
     if request.param == "here":
-        return lambda: LocalRunClient(tmp_path, operator="anna"), {}, "anna"
+        return lambda: LocalRunClient(tmp_path / "run", operator="anna"), {}, "anna"
     monkeypatch.setenv("OPENTAU_KEYS", str(tmp_path / "keys"))
     server, laptop, endpoints = make_pair("server"), make_pair("laptop"), queue.SimpleQueue[str]()
     TrustList(tmp_path / "keys").trust("laptop", laptop.public, "operator")
