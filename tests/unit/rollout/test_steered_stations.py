@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from opentau.cli.main import main
 from opentau.control import CLEAR, JOG, STOP_ROBOT, TAKE_OVER, LocalRunClient, RunClient
 from opentau.errors import LeaseError
 from opentau.events import EPISODE_FINISHED, LEASE, TAKEOVER, EventLog, EventReader
+from opentau.lease import Lease
 from opentau.runfold import fold
 from opentau.types import Actor, Outcome, Source
 from robot_bridge.security.keys import ClientCredentials, make_pair
@@ -133,6 +135,28 @@ def test_scores_and_demonstrations_are_nobody_s_to_take_over_but_anyone_may_stop
     assert said[2:5] == ["done", "cleared", "done"]
     assert "no station 'station-9' is here" in said[5]
     assert arrived["collect-1/000000"][0].num_intervention_steps == 0
+
+
+def test_commands_one_by_one_on_the_command_line_keep_what_is_in_hand(tmp_path: Path) -> None:
+    def steer() -> list[int]:
+        station = Scripted(LocalRunClient(tmp_path)).station()
+        words = [
+            ["take_over", station, str(tmp_path), "--wait", "60"],
+            ["jog", station, str(tmp_path), "--dx", "0.5", "--ticks", "3"],
+            ["label", station, "failure", str(tmp_path)],
+            ["jog", station, str(tmp_path), "--gripper=1"],
+            ["hand_back", station, str(tmp_path)],
+        ]
+        return [main(["ctl", *each]) for each in words]
+
+    with ThreadPoolExecutor(1) as pool:
+        steering = pool.submit(steer)
+        arrived = play(tmp_path, [plan()])
+        assert steering.result() == [0] * 5
+    assert arrived["collect-1/000000"][0].num_intervention_steps == 4
+    summary = fold(EventReader(tmp_path).read_new())
+    assert dict(summary.labels) == {"collect-1/000000": "failure"}
+    assert Lease(tmp_path).held().holder == "", "with the last thing in hand the lease is given back"
 
 
 def test_what_was_stopped_and_taken_over_and_handed_back_goes_on_with_its_policy(tmp_path: Path) -> None:
