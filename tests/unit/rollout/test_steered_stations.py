@@ -6,6 +6,7 @@ import queue
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -41,7 +42,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     if request.param == "here":
         return lambda: LocalRunClient(tmp_path / "run", operator="anna"), {}, "anna"
     monkeypatch.setenv("OPENTAU_KEYS", str(tmp_path / "keys"))
-    server, laptop, endpoints = make_pair("server"), make_pair("laptop"), queue.SimpleQueue[str]()
+    server, laptop, endpoints, has_left = make_pair("server"), make_pair("laptop"), queue.SimpleQueue[str](), threading.Event()
     TrustList(tmp_path / "keys").trust("laptop", laptop.public, "operator")
 
     @contextmanager
@@ -49,18 +50,27 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         with viewing(run_dir, host="127.0.0.1", port=0, log=log, pair=server) as endpoint:
             endpoints.put(endpoint)
             yield
+            assert has_left.wait(120), "the run goes on listening until the client knows how its last jog ended"
 
     def connect() -> RunClient:
         credentials = ClientCredentials(pair=laptop, server_public=server.public)
         return RemoteRunClient(endpoints.get(timeout=120), credentials=credentials, answer_s=60)
 
-    return connect, {"listen": listen}, "laptop"
+    return connect, {"listen": listen, "has_left": has_left}, "laptop"
 
 
 def test_who_plays_the_expert_by_jogs_succeeds_and_the_recording_has_exactly_that(opened: Opened, tmp_path: Path) -> None:
     connect, options, operator = opened
+    has_left = options.pop("has_left", threading.Event())
+
+    def steer() -> tuple[int, list[np.ndarray], bool]:
+        try:
+            return play_expert(Scripted(connect()), seed=plan().seed)
+        finally:
+            has_left.set()
+
     with ThreadPoolExecutor(1) as pool:
-        playing = pool.submit(lambda: play_expert(Scripted(connect()), seed=plan().seed))
+        playing = pool.submit(steer)
         arrived = play(tmp_path / "run", [plan()], **options)
         first, actions, is_success = playing.result()
     result, episode = arrived["collect-1/000000"]
