@@ -269,7 +269,11 @@ class RunClient(Protocol):
         ...
 
     def renew(self) -> None:
-        """Hold the lease for longer; call it every few seconds while something is in hand. Raises `LeaseError` once lost."""
+        """Hold the lease for longer; call it every few seconds while something is in hand.
+
+        One that another client of the same operator took meanwhile is taken again; raises `LeaseError` while another operator
+        holds it.
+        """
         ...
 
     def release(self) -> None:
@@ -314,7 +318,7 @@ class LocalRunClient:
         post(self.run_dir, command, operator=self.operator)
 
     def renew(self) -> None:
-        self._lease.renew(self.operator, self._lease_id)
+        self._lease_id = self._lease.hold(self.operator, self._lease_id)
 
     def release(self) -> None:
         if self._lease_id:

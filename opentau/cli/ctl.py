@@ -16,10 +16,11 @@ from opentau.control import LABEL, NOTE_DOWN, SAFE_OPTIONS, SET, VERBS, Argument
 from opentau.errors import OptionError, RunError
 from opentau.loop.run import is_running, obey_at_rest
 from opentau.loop.steering import AT_REST
+from opentau.runfold import RunFold
 
 WAIT_S = 30.0
 HOLDS_ON = (control.TAKE_OVER, control.JOG)
-"""After these the lease is kept, until it expires or the next command renews it."""
+"""After these the lease is kept, as after any command while something is in hand: it expires, or the next command renews it."""
 
 DESCRIPTION = """Steer a run: every command of the screen has its twin here. `opentau ctl COMMAND --help` teaches each.
 
@@ -32,12 +33,13 @@ def main(argv: Sequence[str]) -> int:
     options = _arguments().parse_args(argv)
     command = Command(verb=options.verb, args=_args_of(options))
     with client_of(options) as (client, name):
-        client.new_events()
+        fold = RunFold()
+        _take_in(client, fold)
         client.send(command)
         if isinstance(client, LocalRunClient) and command.verb in AT_REST and not is_running(client.run_dir):
             obey_at_rest(client.run_dir)
-        told = "" if options.no_wait else _wait_for_acknowledgement(client, command, name, wait_s=options.wait)
-        if command.verb in HOLDS_ON:
+        told = "" if options.no_wait else _wait_for_acknowledgement(client, command, fold, name, wait_s=options.wait)
+        if command.verb in HOLDS_ON or any(station.operator for station in fold.summary().stations):
             client.keep()
     print(f"{name}: {options.verb} {'sent' if options.no_wait else 'done'}{f': {told}' if told else ''}")
     return 0
@@ -99,11 +101,19 @@ def _args_of(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _wait_for_acknowledgement(client: RunClient, command: Command, run_id: str, *, wait_s: float) -> str:
+def _take_in(client: RunClient, fold: RunFold) -> list[dict[str, Any]]:
+    """Return what is new, and add it to what is known of the run."""
+    new = client.new_events()
+    for event in new:
+        fold.update(event)
+    return new
+
+
+def _wait_for_acknowledgement(client: RunClient, command: Command, fold: RunFold, run_id: str, *, wait_s: float) -> str:
     """Return what the run said when it had obeyed; raises `RunError` where it refused or did not answer."""
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline:
-        for event in client.new_events():
+        for event in _take_in(client, fold):
             if event["kind"] != events.COMMAND or event.get("command_id") != command.command_id:
                 continue
             if event["state"] == "refused":

@@ -147,8 +147,8 @@ class Hands:
         if steer.verb == TAKE_OVER:
             self._take_over(steer)
         elif steer.verb == HAND_BACK and self.operator:
-            self._answer(steer, "done")
             self._let_go("handed back")
+            self._answer(steer, "done")
         else:
             self._answer(steer, "refused", "nobody has this station in hand; take_over comes first")
 

@@ -79,13 +79,12 @@ class RemoteRunClient:
             raise LeaseError(f"the run refuses {command.verb}: {answer.text}")
 
     def renew(self) -> None:
-        """Hold the lease for longer; raises `LeaseError` once it is lost."""
+        """Hold the lease for longer, or take it again; raises `LeaseError` while another operator holds it."""
         asked = time.monotonic()
-        answer = self._change_lease("renew")
-        if not answer.lease_id:
-            self._lease_id, self._lease_ends = "", 0.0
-            raise LeaseError(f"the run gives no longer lease: {answer.text}")
-        self._lease_ends = asked + LEASE_S
+        if self._lease_id and self._change_lease("renew").lease_id:
+            self._lease_ends = asked + LEASE_S
+        else:
+            self._take_lease()
 
     def release(self) -> None:
         """Give the lease back, if it is held."""

@@ -24,6 +24,7 @@ TABLETOP = {"target": "envs.tabletop.environment:TabletopEnv", "args": {"image_s
 EXPERT = {"target": "envs.experts.pick_place:PickPlaceExpert", "args": {}}
 TASK = "tabletop/0"
 ANSWER_S = 60.0
+RENEW_S = 3.0
 
 
 class IdlePolicy:
@@ -94,6 +95,8 @@ class Scripted:
     def __init__(self, client: RunClient) -> None:
         self.client = client
         self.events: list[dict[str, Any]] = []
+        self._renewed: float | None = None
+        """When the lease was renewed last; None while nothing is asked for that needs it for long."""
 
     def wait_for(self, holds: Callable[[dict[str, Any]], bool], *, since: int = 0) -> dict[str, Any]:
         """Return the first event for which it holds, of those from `since` on."""
@@ -103,6 +106,9 @@ class Scripted:
             for event in self.events[since:]:
                 if holds(event):
                     return event
+            if self._renewed is not None and time.monotonic() - self._renewed > RENEW_S:
+                self.client.renew()
+                self._renewed = time.monotonic()
             time.sleep(0.005)
         raise AssertionError(f"nothing of the kind in {ANSWER_S:g} s; the last events: {self.events[-5:]}")
 
@@ -125,6 +131,7 @@ class Scripted:
     def take_over(self) -> tuple[str, int]:
         """Take the station over; return it and the step at which it is in hand."""
         station = self.station()
+        self._renewed = time.monotonic()
         began = self.ask(TAKE_OVER, station=station)
         assert began["state"] == "done", began
         return station, int(began["tick"])

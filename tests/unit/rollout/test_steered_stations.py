@@ -6,6 +6,7 @@ import queue
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,9 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from opentau.cli.main import main
 from opentau.control import CLEAR, JOG, STOP_ROBOT, TAKE_OVER, LocalRunClient, RunClient
 from opentau.errors import LeaseError
 from opentau.events import EPISODE_FINISHED, LEASE, TAKEOVER, EventLog, EventReader
+from opentau.lease import Lease
 from opentau.runfold import fold
 from opentau.types import Actor, Outcome, Source
 from robot_bridge.security.keys import ClientCredentials, make_pair
@@ -39,7 +42,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     if request.param == "here":
         return lambda: LocalRunClient(tmp_path / "run", operator="anna"), {}, "anna"
     monkeypatch.setenv("OPENTAU_KEYS", str(tmp_path / "keys"))
-    server, laptop, endpoints = make_pair("server"), make_pair("laptop"), queue.SimpleQueue[str]()
+    server, laptop, endpoints, has_left = make_pair("server"), make_pair("laptop"), queue.SimpleQueue[str](), threading.Event()
     TrustList(tmp_path / "keys").trust("laptop", laptop.public, "operator")
 
     @contextmanager
@@ -47,18 +50,27 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         with viewing(run_dir, host="127.0.0.1", port=0, log=log, pair=server) as endpoint:
             endpoints.put(endpoint)
             yield
+            assert has_left.wait(120), "the run goes on listening until the client knows how its last jog ended"
 
     def connect() -> RunClient:
         credentials = ClientCredentials(pair=laptop, server_public=server.public)
         return RemoteRunClient(endpoints.get(timeout=120), credentials=credentials, answer_s=60)
 
-    return connect, {"listen": listen}, "laptop"
+    return connect, {"listen": listen, "has_left": has_left}, "laptop"
 
 
 def test_who_plays_the_expert_by_jogs_succeeds_and_the_recording_has_exactly_that(opened: Opened, tmp_path: Path) -> None:
     connect, options, operator = opened
+    has_left = options.pop("has_left", threading.Event())
+
+    def steer() -> tuple[int, list[np.ndarray], bool]:
+        try:
+            return play_expert(Scripted(connect()), seed=plan().seed)
+        finally:
+            has_left.set()
+
     with ThreadPoolExecutor(1) as pool:
-        playing = pool.submit(lambda: play_expert(Scripted(connect()), seed=plan().seed))
+        playing = pool.submit(steer)
         arrived = play(tmp_path / "run", [plan()], **options)
         first, actions, is_success = playing.result()
     result, episode = arrived["collect-1/000000"]
@@ -133,6 +145,28 @@ def test_scores_and_demonstrations_are_nobody_s_to_take_over_but_anyone_may_stop
     assert said[2:5] == ["done", "cleared", "done"]
     assert "no station 'station-9' is here" in said[5]
     assert arrived["collect-1/000000"][0].num_intervention_steps == 0
+
+
+def test_commands_one_by_one_on_the_command_line_keep_what_is_in_hand(tmp_path: Path) -> None:
+    def steer() -> list[int]:
+        station = Scripted(LocalRunClient(tmp_path)).station()
+        words = [
+            ["take_over", station, str(tmp_path), "--wait", "60"],
+            ["jog", station, str(tmp_path), "--dx", "0.5", "--ticks", "3"],
+            ["label", station, "failure", str(tmp_path)],
+            ["jog", station, str(tmp_path), "--gripper=1"],
+            ["hand_back", station, str(tmp_path)],
+        ]
+        return [main(["ctl", *each]) for each in words]
+
+    with ThreadPoolExecutor(1) as pool:
+        steering = pool.submit(steer)
+        arrived = play(tmp_path, [plan()])
+        assert steering.result() == [0] * 5
+    assert arrived["collect-1/000000"][0].num_intervention_steps == 4
+    summary = fold(EventReader(tmp_path).read_new())
+    assert dict(summary.labels) == {"collect-1/000000": "failure"}
+    assert Lease(tmp_path).held().holder == "", "with the last thing in hand the lease is given back"
 
 
 def test_what_was_stopped_and_taken_over_and_handed_back_goes_on_with_its_policy(tmp_path: Path) -> None:
