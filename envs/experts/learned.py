@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ STATE_LIMIT = 10.0
 FACTS, MEAN, SCALE = "facts", "mean", "scale"
 """Names in the file; layer i is `weight_i` [out, in] and `bias_i` [out]."""
 RELU, TANH = "relu", "tanh"
-ACTIVATIONS = {RELU: lambda values: np.maximum(values, 0.0), TANH: np.tanh}
+ACTIVATIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {RELU: lambda values: np.maximum(values, 0.0), TANH: np.tanh}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,8 @@ class ActorFacts:
         plain: dict[str, Any] = json.loads(text)
         if plain.pop("format", None) != FORMAT:
             raise ValueError(f"the actor's file has another format than {FORMAT}; train the expert again")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()})
+        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

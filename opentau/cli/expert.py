@@ -53,7 +53,8 @@ def main(argv: Sequence[str]) -> int:
     parsed = arguments.parse_intermixed_args(argv)
     options = options_from(ExpertCommand, compose_config("expert", parsed.options), where="expert")
     check_args(options.env.spec, "task_id")
-    path = parsed.out or Path(f"expert-{options.env.env_name}-{options.task_id}-{options.seed}.npz")
+    name = options.env.args.get("suite") or options.env.target.split(".")[1]
+    path = parsed.out or Path(f"expert-{name}-{options.task_id}-{options.seed}.npz")
     if path.suffix != ".npz" or not path.parent.is_dir():
         arguments.error(f"--out is {path}; name a file that ends in .npz in a folder that exists")
     console = Console(stderr=parsed.json)

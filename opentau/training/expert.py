@@ -73,10 +73,11 @@ def train_expert(
 
 def actor_of(model: BaseAlgorithm, env: ExpertEnv, options: ExpertOptions) -> Any:
     """Return the deterministic part of a policy as an `envs.experts.learned.Actor`."""
+    policy: Any = model.policy  # torch calls every part of a module 'Tensor | Module'
     if options.algorithm == IS_SAC:
-        modules: Sequence[nn.Module] = [*model.policy.actor.latent_pi, model.policy.actor.mu]
+        modules: Sequence[nn.Module] = [*policy.actor.latent_pi, policy.actor.mu]
     else:
-        modules = [*model.policy.mlp_extractor.policy_net, model.policy.action_net]
+        modules = [*policy.mlp_extractor.policy_net, policy.action_net]
     linear = [module for module in modules if isinstance(module, nn.Linear)]
     is_sac = options.algorithm == IS_SAC
     facts = locate(FACTS)(

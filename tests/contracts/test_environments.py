@@ -88,6 +88,7 @@ JOINTS_MOVE = (
     {"wrist_flex.pos": 5.0},
 )
 MOVES = {TABLETOP: HAND_MOVES, LIBERO_OBJECT: HAND_MOVES, SO101: JOINTS_MOVE} | {name: HAND_MOVES for name in ROBOSUITE}
+MOVES["opentau/RobosuiteLift-v0"] = ({name: 0.005 for name in ("z", "finger_1", "finger_2")}, {"x": 0.003, "y": 0.003})
 """What must move in an episode, all of the first and one of the second, in the units of the state."""
 SEED = 1
 UNBOUNDED, NOT_NORMALISED = "A Box observation space m", "For Box action spaces, we recommend using a symmetric"
