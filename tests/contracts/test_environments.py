@@ -83,7 +83,8 @@ JOINTS_MOVE = (
     {f"{name}.pos": 5.0 for name in ("shoulder_pan", "shoulder_lift", "elbow_flex", "gripper")},
     {"wrist_flex.pos": 5.0},
 )
-MOVES = {SO101: JOINTS_MOVE}
+LIFT_MOVES = ({name: 0.005 for name in ("z", "finger_1", "finger_2")}, {"x": 0.003, "y": 0.003})
+MOVES = {SO101: JOINTS_MOVE, "opentau/RobosuiteLift-v0": LIFT_MOVES}
 """Other than `HAND_MOVES`: what must move in an episode, all of the first and one of the second, in the units of the state."""
 SEED = 1
 UNBOUNDED, NOT_NORMALISED = "A Box observation space m", "For Box action spaces, we recommend using a symmetric"
