@@ -124,7 +124,7 @@ def test_calibrate_measures_offsets_and_ranges_by_hand_and_check_then_passes(pro
         client = EmulatorClient(arm.control)
         for pose in (low, high, np.zeros(6)):
             client.ask("move_by_hand", positions=pose.tolist())
-            time.sleep(0.4)
+            time.sleep(0.8)  # a loaded machine reads seldom
         client.close()
         typed("\n")
 
