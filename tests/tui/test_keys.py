@@ -147,6 +147,7 @@ def test_brackets_change_the_iteration_and_the_training(collecting: tuple[Path, 
     show(collecting, play)
 
 
+@pytest.mark.unsettled
 def test_filters_search_and_cameras(collecting: tuple[Path, float]) -> None:
     async def play(user: Driver) -> None:
         await user.press("7")
