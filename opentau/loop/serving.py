@@ -87,7 +87,7 @@ def load_answering(checkpoint: Path, options: LoopOptions, *, indicator: str | N
 def load_policy(checkpoint: Path, options: LoopOptions, *, indicator: str | None = None) -> VLAPolicy:
     """Load a checkpoint of ours as the options say, for its features; without an indicator there is nothing to guide by."""
     name = indicator or options.inference.indicator
-    guidance = options.inference.guidance if name != "absent" else 1.0
+    guidance = options.inference.guidance if name not in ("absent", options.inference.guided_from) else 1.0
     inference = replace(options.inference, indicator=name, guidance=guidance)
     device = serving_device(options.placement)
     return VLAPolicy.load(checkpoint, options=inference, batch_size=options.rollout.batch_size, device=device)

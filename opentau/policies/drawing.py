@@ -92,7 +92,7 @@ class FlowDrawing:
     def _guided(self, contexts: tuple[ExpertContext, ...]) -> Velocity:
         """Return the velocity v_u + β (v_c - v_u), or v_c alone for β = 1 (π*0.6, arXiv:2511.14759, appendix E).
 
-        The contexts are that under the indicator and, where chunks are guided, that without.
+        The contexts are that under the indicator and, where chunks are guided, that of `options.guided_from`.
         """
         conditional = self._field(contexts[0])
         if len(contexts) == 1:

@@ -15,10 +15,15 @@ FLOW, FAST = "flow", "fast"
 """Where actions come from."""
 TRAINED, GUIDED = "trained", "guided"
 """How a chunk continues committed actions."""
+UNCONDITIONAL = ("absent", "negative")
+"""What guidance pushes away from."""
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 AGREEMENT, VALUE = "agreement", "value"
 """How one of several chunks is chosen."""
-NEWER = ("action_source", "committed", "committed_limit", "num_candidates", "chosen_by", "critic", "precision", "is_recorded")
+NEWER = (
+    "guided_from", "action_source", "committed", "committed_limit",
+    "num_candidates", "chosen_by", "critic", "precision", "is_recorded",
+)  # fmt: skip
 """At their defaults these are no part of a run's identity, so that runs from before there were any keep theirs."""
 
 
@@ -28,6 +33,9 @@ class InferenceOptions:
 
     guidance: float = 1.0
     """Classifier-free guidance β; 1 samples with the positive indicator alone."""
+    guided_from: str = "absent"
+    """What guidance pushes away from: 'absent', the policy without an indicator, which training must have withheld at times
+    (`objective.indicator_dropout`), or 'negative', which a policy knows whose training kept its negative frames."""
     num_flow_steps: int = 5
     """Euler steps of the flow."""
     indicator: str | None = None
@@ -54,6 +62,7 @@ class InferenceOptions:
             raise OptionError(f"inference.num_flow_steps is {self.num_flow_steps}; it must be at least 1")
         if self.indicator is not None:
             require_indicator(self.indicator, name="inference.indicator")
+        _require_choice(self.guided_from, UNCONDITIONAL, name="inference.guided_from")
         _require_choice(self.action_source, (FLOW, FAST), name="inference.action_source")
         _require_choice(self.committed, (TRAINED, GUIDED), name="inference.committed")
         _require_choice(self.precision, (FLOAT32, BFLOAT16), name="inference.precision")

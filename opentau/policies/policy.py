@@ -53,9 +53,10 @@ class VLAPolicy:
         if batch_size < 1:
             raise OptionError(f"batch_size is {batch_size}; it must be at least 1")
         indicator = processor.served_indicator if options.indicator is None else INDICATORS[options.indicator]
-        if options.guidance != 1.0 and indicator is Indicator.ABSENT:
+        if options.guidance != 1.0 and indicator in (Indicator.ABSENT, INDICATORS[options.guided_from]):
             raise OptionError(
-                f"guidance is {options.guidance} without an indicator to guide by; set guidance=1 or indicator=positive"
+                f"guidance is {options.guidance} from {options.guided_from!r}, but the policy is asked with "
+                f"{indicator.name.lower()!r}: there is nothing to guide by; set guidance=1 or indicator=positive"
             )
         if options.action_source == FAST and processor.fast_tokenizer is None:
             raise OptionError(
@@ -179,11 +180,12 @@ class VLAPolicy:
         return self.processor.decode_action(actions_BHA.float().cpu().numpy())
 
     def _unguided(self, inputs: PrefixInputs, prefix: Prefix) -> Prefix:
-        """Return the prefix under no indicator; where the indicator is part of the prompt that takes a pass of its own."""
-        if self.model.config.indicator_place is IndicatorPlace.BLOCK:
+        """Return the prefix that guidance pushes away from; all but a block that is left out take a pass of their own."""
+        indicator = INDICATORS[self._options.guided_from]
+        if indicator is Indicator.ABSENT and self.model.config.indicator_place is IndicatorPlace.BLOCK:
             return prefix.without_indicator()
-        absent_B = torch.full_like(inputs.indicator_B, Indicator.ABSENT)
-        return self.model.prefix(self.processor.with_indicator(inputs, absent_B))
+        indicator_B = torch.full_like(inputs.indicator_B, indicator)
+        return self.model.prefix(self.processor.with_indicator(inputs, indicator_B))
 
     def _spoken(self, requests: Sequence[PolicyRequest], inputs: PrefixInputs) -> list[tuple[np.ndarray, Fallback | None]]:
         """Return chunks by action tokens, [H, a] each, and what stands in for those that spell none."""

@@ -10,7 +10,7 @@ import torch
 
 from opentau.errors import OptionError, PolicyError
 from opentau.policies.config import IndicatorPlace, nano
-from opentau.policies.options import InferenceOptions
+from opentau.policies.options import InferenceOptions, identifying
 from opentau.policies.policy import VLAPolicy
 from tests.unit.policies.parts import (
     ACTION_DIM,
@@ -203,6 +203,25 @@ def test_guidance_with_the_indicator_in_the_prompt_takes_two_passes_and_is_the_s
     assert np.allclose(guided, absent + 2.5 * (conditional - absent), atol=1e-4)
 
 
+@pytest.mark.parametrize("changes", [{}, IN_PROMPT], ids=["block", "prompt"])
+def test_guidance_from_the_negative_is_the_same_formula(changes):
+    config = nano_like(**changes)
+    vla = model(config)
+    options = {"vla": vla, "num_flow_steps": 1}
+    encode = processor(config).codec.encode_action
+    conditional, negative, guided = (
+        encode(_policy(config, **options, **change).infer([request(seed=0)])[0].actions)
+        for change in ({}, {"indicator": "negative"}, {"guidance": 2.5, "guided_from": "negative"})
+    )
+    assert not np.allclose(conditional, negative, atol=1e-3)
+    assert np.allclose(guided, negative + 2.5 * (conditional - negative), atol=1e-4)
+
+
+def test_what_guidance_pushes_away_from_is_no_part_of_the_identity_of_older_runs():
+    assert identifying({"guidance": 1.5, "guided_from": "absent"}) == {"guidance": 1.5}
+    assert identifying({"guidance": 1.5, "guided_from": "negative"}) == {"guidance": 1.5, "guided_from": "negative"}
+
+
 def test_features_do_not_depend_on_an_indicator_in_the_prompt():
     config = nano_like(**IN_PROMPT)
     vla = model(config)
@@ -264,6 +283,8 @@ def test_answering_does_not_touch_the_global_generator_or_training_data():
         ({"num_flow_steps": 0}, "num_flow_steps"),
         ({"batch_size": 0}, "batch_size"),
         ({"guidance": 2.0, "indicator": "absent"}, "guidance"),
+        ({"guidance": 2.0, "indicator": "negative", "guided_from": "negative"}, "nothing to guide by"),
+        ({"guided_from": "positive"}, "inference.guided_from is 'positive'; use 'absent' or 'negative'"),
         ({"committed": "hoped"}, "'trained' or 'guided'"),
         ({"committed_limit": 0.0}, "committed_limit"),
     ],
