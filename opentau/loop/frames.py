@@ -30,19 +30,25 @@ def frame_table(setting: Setting, episodes: Sequence[Product], *, with_images: b
 
 
 def datasets_of(setting: Setting, episodes: Sequence[Product], *, with_images: bool = True) -> list[Dataset]:
-    """Return the given datasets and the recorded ones, without the episodes that people discarded."""
-    given = [Dataset(find_dataset(reference), with_images=with_images) for reference in setting.options.data.datasets]
+    """Return what is left of the given datasets and of the recorded ones, those of which nothing is left apart."""
+    given = [find_dataset(reference) for reference in setting.options.data.datasets]
     recorded = [product.path for product in episodes if (product.path / "meta").is_dir()]
-    return given + [kept(path, setting.outcomes.get(path.name, {}), with_images=with_images) for path in recorded]
+    left = (kept(path, setting.outcomes.get(path.name, {}), with_images=with_images) for path in [*given, *recorded])
+    return [dataset for dataset in left if dataset is not None]
 
 
-def kept(folder: Path, outcomes: Mapping[str, str], *, with_images: bool) -> Dataset:
-    """Return a recorded dataset without the episodes that people discarded."""
-    if DISCARD not in outcomes.values():
-        return Dataset(folder, with_images=with_images)
+def kept(folder: Path, outcomes: Mapping[str, str], *, with_images: bool) -> Dataset | None:
+    """Return a dataset without the episodes that people discarded or that were aborted, None where no episode is left.
+
+    An aborted episode says nothing of the policy: the link was lost, or somebody pressed stop. One that a person judged
+    afterwards stays.
+    """
     infos = Dataset(folder, with_images=False).episodes
-    left = [info.index for info in infos if outcomes.get(info.episode_id) != DISCARD]
-    return Dataset(folder, with_images=with_images, episodes=left)
+    gone = (DISCARD, Outcome.ABORTED.value)
+    left = [info.index for info in infos if outcomes.get(info.episode_id, info.outcome.value) not in gone]
+    if not left:
+        return None
+    return Dataset(folder, with_images=with_images, episodes=left if len(left) < len(infos) else None)
 
 
 def judged(table: FrameTable, datasets: Sequence[Dataset], outcomes: Mapping[str, Mapping[str, str]]) -> FrameTable:
@@ -60,8 +66,7 @@ def judged(table: FrameTable, datasets: Sequence[Dataset], outcomes: Mapping[str
 
 
 def is_worth_learning(table: FrameTable) -> np.ndarray:
-    """Return the frames a policy may learn from, bool [F]: all but failed demonstrations, aborted episodes and held robots."""
+    """Return the frames a policy may learn from, bool [F]: all but failed demonstrations and held robots."""
     is_success = np.array([record.is_success for record in table.episodes])
-    is_aborted = np.array([record.outcome is Outcome.ABORTED for record in table.episodes])
     is_wanted = is_success[table.episode] | (table.source != Source.DEMONSTRATION)
-    return is_wanted & ~table.is_held & ~is_aborted[table.episode]
+    return is_wanted & ~table.is_held

@@ -43,7 +43,8 @@ def gather_report(run_dir: Path) -> ReportData:
             path for name, path in recorded.items() if (iteration_of(name) or 0) <= iteration and (path / "meta").is_dir()
         ]
         outcomes = read_manifest(stages[f"label-{iteration}"])["content"]["inputs"].get("outcomes", {})
-        learned = [kept(folder, outcomes.get(folder.name, {}), with_images=False) for folder in [*datasets, *so_far]]
+        left = (kept(folder, outcomes.get(folder.name, {}), with_images=False) for folder in [*datasets, *so_far])
+        learned = [dataset for dataset in left if dataset is not None]
         table = judged(FrameTable.from_datasets(learned), learned, outcomes)
         labels = Labels.read(stages[f"label-{iteration}"] / LABELS_FOLDER).aligned_with(table)
         advantages.append(_advantages(iteration, table, labels, stages[f"label-{iteration}"]))

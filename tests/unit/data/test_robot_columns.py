@@ -135,8 +135,6 @@ def test_no_policy_learns_from_frames_in_which_nobody_moved_the_robot():
     assert table.is_held.tolist() == [True, False, True, True, False, True]
     assert is_worth_learning(table).tolist() == [False, True, False, False, True, False]
     assert chunk_stops(table).tolist() == [1, 2, 3, 4, 5, 6]
-    discarded = FrameTable.from_episodes([episode(outcome=Outcome.ABORTED)], dataset_id="d")
-    assert not is_worth_learning(discarded).any()
 
 
 def test_a_simulators_robot_is_held_where_its_policy_proposed_nothing():
