@@ -16,10 +16,10 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from opentau.errors import OptionError, near_matches
 
 OVERRIDES_HELP = """options are written name=value, for example
-  env=libero/object task_id=3        another task of the suite
-  env=tabletop                       a tiny environment of primitive shapes
-  experiment=quick                   half the work, for a first look
-  policy.width=192 sft.updates=2000  any number of any group
+  env=libero/object task_id=3                     another task of the suite
+  env=tabletop                                    a tiny environment of primitive shapes
+  experiment=quick                                half the work, for a first look
+  policy.args.width=192 sft.num_updates=2000      any number of any group
 groups and their members:
 """
 STUDY_FOLDER = "study"
