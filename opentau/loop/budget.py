@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from opentau.config import build
 from opentau.loop.options import LoopOptions
 from opentau.loop.plans import planned_stages
 from opentau.runstate import iteration_of
@@ -12,6 +13,8 @@ EXPECTED_PAIRS = 40
 """A gate stops early; this many pairs are usual."""
 EXPECTED_STEPS = 180
 """Control steps of a usual recorded episode."""
+NOISE_UPDATE_CPU_S = 0.006
+"""An update of improve=dsrl."""
 BUSY_CORES = 1.5
 """How many of two cores a run keeps busy on average."""
 
@@ -51,9 +54,13 @@ def _stage_cost(name: str, options: LoopOptions) -> StageCost:
         )
     if kind in ("sft", "update"):
         updates = (options.sft if kind == "sft" else options.update).num_updates
+        cpu_s = updates * options.cost.update_cpu_s
+        if kind == "update" and options.steers_noise:
+            updates = build(options.improve.spec).num_updates
+            cpu_s = updates * NOISE_UPDATE_CPU_S + collected * EXPECTED_STEPS * options.cost.feature_cpu_s
         return StageCost(
             stage=name,
-            cpu_s=updates * options.cost.update_cpu_s,
+            cpu_s=cpu_s,
             disk_bytes=options.cost.checkpoint_bytes,
             work=f"{updates} updates",
         )

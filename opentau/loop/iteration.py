@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from opentau.loop import collecting, judging, learning, lerobot, valuing
+from opentau.loop import collecting, judging, learning, lerobot, steered, valuing
 from opentau.loop.run import Product
 from opentau.loop.setting import Setting
 
@@ -37,6 +37,7 @@ def run_loop(setting: Setting) -> LoopResult:
         first_policy = eyes = lerobot.fine_tune(setting, demonstrations)
     else:
         first_policy = eyes = learning.fine_tune(setting, demonstrations)
+    if options.learns_values:
         first_critic = valuing.fit_critic(setting, 0, policy=eyes, episodes=[demonstrations])
         if options.value.labels.demonstration_share is not None:
             # Pre-training with the indicator: demonstrations are told apart by what came of them.
@@ -46,6 +47,7 @@ def run_loop(setting: Setting) -> LoopResult:
         judging.evaluate(setting, 0, policy=first_policy)
 
     incumbent, critic, episodes = first_policy, first_critic, [demonstrations]
+    players: list[Product] = []
     gates: dict[int, tuple[Product, Product]] = {}
     for iteration in range(1, options.iterations + 1):
         # What people decided meanwhile holds from here on: other options, another policy that stands.
@@ -53,12 +55,14 @@ def run_loop(setting: Setting) -> LoopResult:
 
         # Autonomous episodes with interventions join all that came before.
         rollouts = collecting.collect(setting, iteration, policy=incumbent, critic=critic, critic_eyes=eyes)
-        episodes, setting = [*episodes, rollouts], setting.with_outcomes(iteration)
+        episodes, players, setting = [*episodes, rollouts], [*players, incumbent], setting.with_outcomes(iteration)
 
         # Critic and candidate start from the pre-trained ones each time, which keeps iterations from drifting.
         start = first_policy if options.improve.start == "pretrained" else incumbent
         if options.is_lerobots:
             candidate = lerobot.update(setting, iteration, start=start, episodes=episodes)
+        elif options.steers_noise:  # the policy is frozen; demonstrations have no noise to learn from
+            candidate = steered.update(setting, iteration, frozen=first_policy, episodes=episodes[1:], players=players)
         else:
             critic = valuing.fit_critic(setting, iteration, policy=eyes, episodes=episodes, start=first_critic)
             labels = valuing.label(setting, iteration, critic=critic, episodes=episodes)

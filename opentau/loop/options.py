@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from opentau.config import check_args, later, locate, options_from
+from opentau.config import build, check_args, later, locate, options_from
 from opentau.data.options import MixtureOptions
 from opentau.errors import OptionError, near_matches
 from opentau.loop.gate import GateOptions
 from opentau.loop.lerobot_options import require_trainable
 from opentau.loop.placement import PlacementOptions
 from opentau.policies.lerobot.start import lerobot
-from opentau.policies.options import FAST, InferenceOptions, identifying, require_indicator
+from opentau.policies.options import FAST, FLOW, InferenceOptions, identifying, require_indicator
 from opentau.rollout.options import LOCAL_PLACE
+from opentau.training.dsrl_options import DsrlOptions
 from opentau.training.options import DistributionOptions, ObjectiveOptions, TrainOptions, TuningOptions
 from opentau.types import Interface, content_hash
 from opentau.value.options import ValueOptions
@@ -194,7 +195,8 @@ class ImproveOptions:
     """What an iteration learns from its episodes."""
 
     target: str = "opentau.value.labels:recap_labels"
-    """The label rule (`LabelRule`): which frames are learned from, with which indicator and weight."""
+    """The label rule (`LabelRule`): which frames are learned from, with which indicator and weight; or `DsrlOptions`, for a
+    policy that stays as it is and is steered by its noise."""
     args: Mapping[str, Any] = field(default_factory=dict)
     start: str = "pretrained"
     """'pretrained' restarts from iteration 0's policy and critic each time (the paper's way), 'incumbent' goes on."""
@@ -299,6 +301,16 @@ class LoopOptions:
         return locate(self.policy["target"]) is lerobot
 
     @property
+    def steers_noise(self) -> bool:
+        """Whether iterations leave the policy as it is and learn what noise its chunks begin as."""
+        return locate(self.improve.target) is DsrlOptions
+
+    @property
+    def learns_values(self) -> bool:
+        """Whether iterations rest on a value function and labels."""
+        return not self.is_lerobots and not self.steers_noise
+
+    @property
     def env_name(self) -> str:
         return self.env.name
 
@@ -316,6 +328,8 @@ class LoopOptions:
             check_args(options.collect.supervisor, "max_steps")
         check_args(options.fleet)
         check_args(options.improve.spec, *LABEL_INPUTS)
+        if options.steers_noise:
+            require_steerable(options)
         if options.is_lerobots:
             require_trainable(options)
         return options
@@ -325,6 +339,26 @@ class LoopOptions:
         name = self.env_name.replace("libero_", "")
         tasks = "_".join(map(str, self.task_id))
         return f"{name}-{tasks}-{self.experiment}-{options_id(config)[:6]}"
+
+
+def require_steerable(options: LoopOptions) -> None:
+    """Raise `OptionError` for options that do not go together with improve=dsrl."""
+    build(options.improve.spec)
+    unfit = {
+        "rollout.delay_ticks": (options.rollout.delay_ticks, 0),
+        "rollout.listen": (options.rollout.listen, ""),
+        "inference.action_source": (options.inference.action_source, FLOW),
+        "inference.num_candidates": (options.inference.num_candidates, 1),
+        "value.labels.demonstration_share": (options.value.labels.demonstration_share, None),
+    }
+    if options.is_lerobots:
+        raise OptionError("improve=dsrl chooses the noise of a policy of ours; policy=lerobot is improved by filtered_bc")
+    for name, (value, wanted) in unfit.items():
+        if value != wanted:
+            raise OptionError(
+                f"{name} is {value!r} with improve=dsrl, which must know the noise of every chunk and the tick at which it was "
+                f"asked for; it takes {wanted!r} alone"
+            )
 
 
 def options_id(config: Mapping[str, Any]) -> str:

@@ -100,7 +100,7 @@ def blind_name(policy_id: str, *, iteration: int, seed: int) -> str:
 
 def planned_stages(options: LoopOptions) -> list[str]:
     """Return the names of all stages of a loop in order."""
-    fitted, labelled = ((), ()) if options.is_lerobots else (("value-0",), ("value", "label"))
+    fitted, labelled = (("value-0",), ("value", "label")) if options.learns_values else ((), ())
     pretrained = ["label-0", "update-0"] if options.value.labels.demonstration_share is not None else []
     evaluated = ["evaluate-0"] if options.evaluation.episodes else []
     first = ["demonstrations-0", "sft-0", *fitted, *pretrained, *evaluated]

@@ -19,11 +19,18 @@ from opentau.models.expert import ExpertContext
 from opentau.models.flow import integrate
 from opentau.models.recording import Recorder
 from opentau.policies.choosing import ChunkScorer, agreement, best
+from opentau.policies.config import PolicyConfig
+from opentau.policies.noise import moved, seeded_noise
 from opentau.policies.options import GUIDED, InferenceOptions
 from opentau.policies.prefix import Prefix
 from opentau.policies.processor import Processor
 from opentau.policies.vla import VLA
-from opentau.types import PolicyRequest, derive_seed
+from opentau.types import Interface, PolicyRequest
+
+
+def num_noisy(config: PolicyConfig, interface: Interface) -> int:
+    """Return the number of action dimensions that are noisy in training, the robot's first."""
+    return config.action_dim if config.has_padding_noise else interface.action_dim
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,23 +44,37 @@ class FlowDrawing:
     recorder: Recorder | None = None
     """Replays the steps instead of launching them one by one; None launches them."""
 
-    def __call__(self, requests: Sequence[PolicyRequest], *, prefix: Prefix, unguided: Prefix | None) -> Tensor:
-        """Return encoded chunks [B, H, A]; `unguided` is the prefix without the indicator, None where nothing is guided."""
+    def __call__(
+        self, requests: Sequence[PolicyRequest], *, prefix: Prefix, unguided: Prefix | None, mean_BA: Tensor | None = None
+    ) -> Tensor:
+        """Return encoded chunks [B, H, A].
+
+        `unguided` is the prefix that guidance pushes away from, None where nothing is guided; `mean_BA` what the noise of each
+        chunk is in the mean, None where it is as it was drawn.
+        """
         count = self.options.num_candidates
         if count == 1:
-            return self._drawn(requests, prefix=prefix, unguided=unguided)
+            return self._drawn(requests, prefix=prefix, unguided=unguided, mean_BA=mean_BA)
         repeated = [request for request in requests for _ in range(count)]
-        candidates_BHA = self._drawn(repeated, prefix=prefix.repeated(count), unguided=unguided and unguided.repeated(count))
+        candidates_BHA = self._drawn(
+            repeated,
+            prefix=prefix.repeated(count),
+            unguided=unguided and unguided.repeated(count),
+            mean_BA=None if mean_BA is None else mean_BA.repeat_interleave(count, dim=0),
+        )
         candidates_BNHA = candidates_BHA.unflatten(0, (-1, count))
         own_BNHA = candidates_BNHA[..., : self.processor.interface.action_dim]
         return best(candidates_BNHA, self.score(requests, prefix, own_BNHA))
 
-    def _drawn(self, requests: Sequence[PolicyRequest], *, prefix: Prefix, unguided: Prefix | None) -> Tensor:
+    def _drawn(
+        self, requests: Sequence[PolicyRequest], *, prefix: Prefix, unguided: Prefix | None, mean_BA: Tensor | None
+    ) -> Tensor:
         """Return a chunk for each row of a prefix; rows of one request side by side differ in their noise."""
         contexts = tuple(self.model.expert_context(each) for each in (prefix, unguided) if each is not None)
         count = self.options.num_candidates
         noise = [self._noise(request, candidate=row % count) for row, request in enumerate(requests)]
         noise_BHA = torch.from_numpy(np.stack(noise)).to(prefix.state_BS.device)
+        noise_BHA = noise_BHA if mean_BA is None else moved(noise_BHA, mean_BA)
         committed = self._committed(requests)
         committed_BHA, weight_BH = (None, None) if committed is None else (each.to(noise_BHA.device) for each in committed)
         if committed_BHA is not None and weight_BH is not None and self.options.committed == GUIDED:
@@ -122,16 +143,13 @@ class FlowDrawing:
         The first candidate has the noise of a policy that draws one.
         """
         config = self.model.config
-        further = (candidate,) if candidate else ()
-        rng = np.random.default_rng(derive_seed(request.episode_seed, "noise", request.tick, *further))
-        noise = rng.standard_normal((config.action_horizon, self._num_noisy), dtype=np.float32)
+        shape = (config.action_horizon, self._num_noisy)
+        noise = seeded_noise(shape, episode_seed=request.episode_seed, tick=request.tick, candidate=candidate)
         return padded(noise, config.action_dim)
 
     @property
     def _num_noisy(self) -> int:
-        """Return the number of action dimensions that are noisy in training, the robot's first."""
-        config = self.model.config
-        return config.action_dim if config.has_padding_noise else self.processor.interface.action_dim
+        return num_noisy(self.model.config, self.processor.interface)
 
     @property
     def max_committed(self) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from opentau.checkpoint import read_manifest
 from opentau.errors import OptionError, PolicyError
@@ -21,6 +22,7 @@ from opentau.policies.config import IndicatorPlace
 from opentau.policies.drawing import FlowDrawing
 from opentau.policies.holding import LastChunks
 from opentau.policies.inputs import PrefixInputs
+from opentau.policies.noise import NoiseActor, seeded_draw
 from opentau.policies.options import BFLOAT16, FAST, INDICATORS, VALUE, InferenceOptions
 from opentau.policies.prefix import Prefix
 from opentau.policies.processor import Processor
@@ -48,7 +50,9 @@ class VLAPolicy:
         policy_version: str,
         options: InferenceOptions | None = None,
         batch_size: int = 1,
+        actor: NoiseActor | None = None,
     ) -> None:
+        """`actor` steers the policy by its noise."""
         options = options or InferenceOptions()
         if batch_size < 1:
             raise OptionError(f"batch_size is {batch_size}; it must be at least 1")
@@ -77,6 +81,7 @@ class VLAPolicy:
         score = unchosen if options.chosen_by == VALUE else agreement
         self._draw = FlowDrawing(model=model, processor=processor, options=options, score=score, recorder=recorder)
         self._last = LastChunks()
+        self._actor = actor
 
     def choose_by(self, score: ChunkScorer) -> None:
         """Choose among `options.num_candidates` chunks by this score instead of by agreement."""
@@ -117,6 +122,7 @@ class VLAPolicy:
             policy_version=str(manifest["id"]),
             options=options,
             batch_size=batch_size,
+            actor=None if (actor := NoiseActor.load(checkpoint)) is None else actor.to(device),
         )
 
     def infer(self, requests: Sequence[PolicyRequest]) -> list[ActionChunk]:
@@ -176,8 +182,23 @@ class VLAPolicy:
     def _drawn(self, requests: Sequence[PolicyRequest], inputs: PrefixInputs, prefix: Prefix) -> np.ndarray:
         """Return chunks by the flow in the interface's units, float32 [B, H, a]."""
         unguided = None if self._options.guidance == 1.0 else self._unguided(inputs, prefix)
-        actions_BHA = self._draw(requests, prefix=prefix, unguided=unguided)
+        actions_BHA = self._draw(
+            requests, prefix=prefix, unguided=unguided, mean_BA=self._steered(requests, inputs, prefix=prefix)
+        )
         return self.processor.decode_action(actions_BHA.float().cpu().numpy())
+
+    def _steered(self, requests: Sequence[PolicyRequest], inputs: PrefixInputs, *, prefix: Prefix) -> Tensor | None:
+        """Return what the actor has the noise of each chunk be in the mean, [B, A]; None without an actor."""
+        if self._actor is None:
+            return None
+        if self.model.config.indicator_place is not IndicatorPlace.BLOCK:  # the actor reads features that know no indicator
+            absent_B = torch.full_like(inputs.indicator_B, Indicator.ABSENT)
+            prefix = self.model.prefix(self.processor.with_indicator(inputs, absent_B))
+        draws = [
+            seeded_draw(self.interface.action_dim, episode_seed=request.episode_seed, tick=request.tick) for request in requests
+        ]
+        read_BR = self._actor.read(self.model.features(prefix).float(), inputs.state_BS[:, : self.interface.state_dim].float())
+        return self._actor(read_BR, torch.from_numpy(np.stack(draws)).to(self.device))
 
     def _unguided(self, inputs: PrefixInputs, prefix: Prefix) -> Prefix:
         """Return the prefix that guidance pushes away from; all but a block that is left out take a pass of their own."""

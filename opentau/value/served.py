@@ -75,7 +75,7 @@ def critic_inputs(
     part of them.
     """
     readers: dict[str, Reader] = {
-        "prefix": lambda: _prefix_features(table, policy=policy, cache_dir=cache_dir, company=company),
+        "prefix": lambda: prefix_features(table, policy=policy, cache_dir=cache_dir, company=company),
         "state": lambda: policy.processor.codec.encode_state(table.state),
         "prompt": lambda: config.prompt_index([record.prompt for record in table.episodes])[table.episode],
         "pixels": lambda: Pixels(images=table.images, cameras=policy.model.config.cameras, num_frames=len(table)),
@@ -148,7 +148,7 @@ def _stacked_images(observations: Sequence[Observation], camera: str) -> np.ndar
     return np.stack([observation.images[camera] for observation in observations])
 
 
-def _prefix_features(table: FrameTable, *, policy: VLAPolicy, cache_dir: Path | None, company: Company) -> np.ndarray:
+def prefix_features(table: FrameTable, *, policy: VLAPolicy, cache_dir: Path | None, company: Company = ALONE) -> np.ndarray:
     """Return the frozen policy's features of every frame, float32 [F, P], in the same batches whatever the cache holds."""
     dataset_ids = [record.dataset_id for record in table.episodes]
     features = np.empty((len(table), policy.model.config.feature_dim), dtype=np.float32)

@@ -14,6 +14,7 @@ from opentau.data.images import ImageFit
 from opentau.errors import OptionError
 from opentau.policies.config import StateInput, TextHead
 from opentau.policies.family import PI0_TEMPLATE, PI05_TEMPLATE
+from opentau.policies.noise import ACTOR_FILE
 from opentau.policies.processor import Processor
 from opentau.policies.published import names
 from opentau.policies.published.lerobot_files import lerobot_config, lerobot_processors, lerobot_statistics
@@ -32,6 +33,11 @@ def export_lerobot(checkpoint: Path, directory: Path, *, without_indicator: bool
     if directory.exists():
         raise OptionError(f"{directory} exists; name a new folder")
     read_manifest(checkpoint, verify=True)
+    if (checkpoint / ACTOR_FILE).is_file():
+        raise OptionError(
+            f"{checkpoint} is steered by its noise ({ACTOR_FILE}), for which LeRobot's layout has no place; export the policy "
+            "that it was made from (improve=dsrl leaves the weights as they are)"
+        )
     model, processor = load_model(checkpoint)
     _require_expressible(processor)
     weights, left_out = _weights(model.state_dict(), processor, without_indicator=without_indicator)

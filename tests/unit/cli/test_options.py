@@ -155,3 +155,17 @@ def test_every_command_teaches(capsys: pytest.CaptureFixture[str]) -> None:
             main([name, "--help"])
         assert left.value.code == 0
         assert f"opentau {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("rollout.delay_ticks=2", "rollout.delay_ticks is 2 with improve=dsrl"),
+        ("inference.num_candidates=3", "inference.num_candidates is 3 with improve=dsrl"),
+        ("improve.args.discount=2", "improve.args.discount is 2"),
+        ("improve.args.disount=0.9", "disount"),
+    ],
+)
+def test_what_does_not_go_together_with_steering_by_noise_is_refused(override: str, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        LoopOptions.from_config(compose_config("loop", ["improve=dsrl", override]))
