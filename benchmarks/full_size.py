@@ -23,34 +23,29 @@ from typing import Any
 
 import numpy as np
 import torch
+from random_samples import ACTION_DIM, STATE_DIM, policy_processor, random_batch
 from torch.utils.flop_counter import FlopCounterMode
 
 from opentau.cli.compose import compose_config
 from opentau.config import options_from
-from opentau.data.batches import Batch
-from opentau.data.codec import Codec
-from opentau.data.statistics import DimStatistics
 from opentau.models.config import ViTTowerConfig
 from opentau.models.flow import noisy_action, target_velocity
 from opentau.models.recomputing import recompute_layers
 from opentau.policies.config import PolicyConfig
-from opentau.policies.embodiment import Embodiment
 from opentau.policies.family import published
 from opentau.policies.inputs import PrefixInputs
 from opentau.policies.options import InferenceOptions
 from opentau.policies.policy import VLAPolicy
-from opentau.policies.processor import Processor
-from opentau.policies.text_tokenizer import TextTokenizer
 from opentau.policies.vla import VLA
 from opentau.training.memory import memory_need
 from opentau.training.objectives import PolicyObjective
 from opentau.training.options import DistributionOptions, ObjectiveOptions, TrainOptions, TuningOptions
 from opentau.training.trainer import train
 from opentau.training.tuning import tune
-from opentau.types import Indicator, Interface, Observation, PolicyRequest
+from opentau.types import Observation, PolicyRequest
 
 CAMERAS = ("base", "left_wrist", "right_wrist")
-STATE_DIM, ACTION_DIM = 8, 7
+PROMPT = "pick up the alphabet soup and place it in the basket, then open the middle drawer of the cabinet"
 GB = 1e9
 BARS = {"mfu": 0.45, "chunk_ms": 20.0, "lora_gb": 24.0}
 """Of an H100: smallest share of its arithmetic in training, longest chunk, largest LoRA training."""
@@ -83,42 +78,6 @@ def policy_config(*, is_full: bool) -> PolicyConfig:
         backbone=dataclasses.replace(config.backbone, width=192, mlp_dim=768, **sizes),
         expert=dataclasses.replace(config.expert, width=96, mlp_dim=384, **sizes),
         text_vocab_size=4096,
-    )
-
-
-def policy_processor(config: PolicyConfig) -> Processor:
-    size = config.vision.image_size
-    interface = Interface(
-        cameras=dict.fromkeys(CAMERAS, (size, size, 3)),
-        state_names=tuple(f"s{number}" for number in range(STATE_DIM)),
-        state_units=("1",) * STATE_DIM,
-        action_names=tuple(f"a{number}" for number in range(ACTION_DIM)),
-        action_units=("1",) * ACTION_DIM,
-        action_space="delta_ee",
-        control_hz=50.0,
-    )
-    rng = np.random.default_rng(0)
-    dims = [DimStatistics.of(rng.uniform(-1, 1, (500, dim)).astype(np.float32)) for dim in (STATE_DIM, ACTION_DIM)]
-    codec = Codec(kind="quantile", state=dims[0], action=dims[1])
-    return Processor(
-        config, embodiments=[Embodiment.sole(interface, codec)], text_tokenizer=TextTokenizer.shipped(), fast_tokenizer=None
-    )
-
-
-def random_batch(config: PolicyConfig, *, batch_size: int) -> Batch:
-    """Return samples of the policy's shapes; all 32 action dimensions have noise, as in π0.5."""
-    rng, size, horizon = np.random.default_rng(0), config.vision.image_size, config.action_horizon
-    return Batch(
-        images={camera: rng.integers(0, 256, (batch_size, size, size, 3), dtype=np.uint8) for camera in CAMERAS},
-        state=rng.uniform(-1, 1, (batch_size, config.state_dim)).astype(np.float32),
-        action=rng.uniform(-1, 1, (batch_size, horizon, config.action_dim)).astype(np.float32),
-        action_is_pad=np.zeros((batch_size, horizon), bool),
-        prompt=["pick up the alphabet soup and place it in the basket, then open the middle drawer of the cabinet"]
-        * batch_size,
-        indicator=np.full(batch_size, Indicator.POSITIVE, np.int8),
-        weight=np.ones(batch_size, np.float32),
-        frame=np.arange(batch_size),
-        task=np.zeros(batch_size, np.int32),
     )
 
 
@@ -176,7 +135,7 @@ def training_row(*, is_full: bool, device: str, peak: float, batch_size: int) ->
     starts = _train(config, options, device=device, distribution=distribution, tuning=TuningOptions())
     durations = [after - before for before, after in itertools.pairwise(starts[2:])]
     update_s = statistics.median(durations)
-    batch = random_batch(config, batch_size=1)
+    batch = random_batch(config, batch_size=1, prompt=PROMPT)
     inputs = policy_processor(config).prefix_inputs(
         images=batch.images, prompts=batch.prompt, state_BS=batch.state, indicator_B=batch.indicator
     )
@@ -279,7 +238,7 @@ def _train(
         recompute_layers(model)
     model.to(device)
     objective = PolicyObjective(model, processor=policy_processor(config), options=ObjectiveOptions(num_noise_draws=1))
-    batch, started = random_batch(config, batch_size=options.batch_size), list[float]()
+    batch, started = random_batch(config, batch_size=options.batch_size, prompt=PROMPT), list[float]()
 
     def between_updates() -> None:
         if device != "cpu":

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from update_speed import ACTION_DIM, CAMERAS, STATE_DIM, policy_processor, random_batch
+from random_samples import ACTION_DIM, CAMERAS, STATE_DIM, policy_processor, random_batch
 
 from opentau.models.config import TransformerConfig, ViTTowerConfig
 from opentau.models.recomputing import recompute_layers

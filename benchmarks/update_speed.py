@@ -10,62 +10,17 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
+from random_samples import ACTION_DIM, CAMERAS, STATE_DIM, policy_processor, random_batch
 
-from opentau.data.batches import Batch
-from opentau.data.codec import Codec
-from opentau.data.statistics import DimStatistics
-from opentau.policies.config import PolicyConfig, nano
-from opentau.policies.embodiment import Embodiment
-from opentau.policies.processor import Processor
-from opentau.policies.text_tokenizer import TextTokenizer
+from opentau.policies.config import nano
 from opentau.policies.vla import VLA
 from opentau.training.objectives import PolicyObjective
 from opentau.training.options import AUTO, BFLOAT16, FLOAT32, ObjectiveOptions, TrainOptions
 from opentau.training.precision import resolve_precision
 from opentau.training.trainer import train
-from opentau.types import Indicator, Interface
 
-CAMERAS = ("agentview", "wrist")
-IMAGE_SHAPE = (64, 64, 3)
-STATE_DIM, ACTION_DIM = 8, 7
 SLOWDOWN_ALLOWED = 1.1
 """What 'auto' may cost at most, relative to the faster precision."""
-
-
-def policy_processor(config: PolicyConfig) -> Processor:
-    """Return the processor of a policy on an environment like LIBERO's."""
-    interface = Interface(
-        cameras=dict.fromkeys(CAMERAS, IMAGE_SHAPE),
-        state_names=tuple(f"s{i}" for i in range(STATE_DIM)),
-        state_units=("1",) * STATE_DIM,
-        action_names=tuple(f"a{i}" for i in range(ACTION_DIM)),
-        action_units=("1",) * ACTION_DIM,
-        action_space="delta_ee",
-        control_hz=20.0,
-    )
-    rng = np.random.default_rng(0)
-    dims = [DimStatistics.of(rng.uniform(-1, 1, (500, dim)).astype(np.float32)) for dim in (STATE_DIM, ACTION_DIM)]
-    codec = Codec(kind="quantile", state=dims[0], action=dims[1])
-    return Processor(
-        config, embodiments=[Embodiment.sole(interface, codec)], text_tokenizer=TextTokenizer.shipped(), fast_tokenizer=None
-    )
-
-
-def random_batch(config: PolicyConfig, *, batch_size: int) -> Batch:
-    """Return a batch of the default run's shapes."""
-    rng = np.random.default_rng(0)
-    return Batch(
-        images={camera: rng.integers(0, 256, (batch_size, *IMAGE_SHAPE), dtype=np.uint8) for camera in CAMERAS},
-        state=rng.uniform(-1, 1, (batch_size, STATE_DIM)).astype(np.float32),
-        action=rng.uniform(-1, 1, (batch_size, config.action_horizon, ACTION_DIM)).astype(np.float32),
-        action_is_pad=np.zeros((batch_size, config.action_horizon), bool),
-        prompt=["pick up the alphabet soup and place it in the basket"] * batch_size,
-        indicator=np.full(batch_size, Indicator.POSITIVE, np.int8),
-        weight=np.ones(batch_size, np.float32),
-        frame=np.arange(batch_size),
-        task=np.zeros(batch_size, np.int32),
-    )
 
 
 def update_cpu_s(precision: str, *, num_updates: int, batch_size: int) -> float:
