@@ -182,7 +182,7 @@ class StationLink:
         if self._since_heartbeat.advance() >= self._config.heartbeat_s or is_building:
             self._since_heartbeat.heard()
             is_idle = self._is_idle or UNSET
-            self.send_control(Heartbeat(session=self._config.session, is_building=is_building, is_idle=is_idle))
+            self._say_in_passing(Heartbeat(session=self._config.session, is_building=is_building, is_idle=is_idle))
             self._read_control(0.0)
         elif self._since_read.advance() >= ATTEND_S:
             self._since_read.heard()
@@ -211,7 +211,7 @@ class StationLink:
         interval_s, is_welcome = self._config.clock_interval_s, self._config.session != ANY_SESSION
         if interval_s is not None and is_welcome and self._since_clock.advance() >= interval_s:
             self._since_clock.heard()
-            self.send_control(TimePing(session=self._config.session, t1_ns=time.monotonic_ns()))
+            self._say_in_passing(TimePing(session=self._config.session, t1_ns=time.monotonic_ns()))
 
     def wait_for_steers(self, timeout_s: float) -> None:
         """Have what arrives within this time received; the link stays alive."""
@@ -291,6 +291,10 @@ class StationLink:
 
     def send_control(self, message: ControlMessage, arrays: Mapping[str, Payload] | None = None) -> None:
         send(self._control, Plane.CONTROL, message, arrays)
+
+    def _say_in_passing(self, message: ControlMessage) -> None:
+        """Send what is worth nothing later; a robot must not stand still because a server that is gone takes nothing."""
+        try_send(self._control, Plane.CONTROL, message)
 
     def _await(self, kind: type[M], *, aside: list[Message] | None = None) -> M:
         """Wait for a control message of this kind; others are laid aside, or dropped as of no use any more."""

@@ -29,9 +29,9 @@ class DsrlOptions:
     layer_widths: tuple[int, ...] = (128, 128)
     num_critics: int = 2
     """The least of them counts."""
-    limit: float = 1.5
-    """Largest size of a number that the actor says; noise that nobody chose has a standard deviation of 1 a tick and of
-    1 / sqrt(horizon) in the mean."""
+    limit: float = 0.5
+    """Largest size of a number that the actor says. Noise that nobody chose has a standard deviation of 1 / sqrt(horizon) in
+    the mean, 0.25 for chunks of 16; far beyond that a policy was never trained, nor anything learned of what happens."""
     target_entropy: float | None = None
     """In nats, of the actor's numbers over the limit; None for minus their number."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from opentau.errors import OptionError
 from robot_bridge.config import StationConfig
 from robot_bridge.station import EXIT_UNUSABLE
 from robot_bridge.station_link import StationLink
+from robot_bridge.wire.link import SEND_TIMEOUT_MS, Plane
 
 
 def config(**changes: object) -> StationConfig:
@@ -31,6 +33,14 @@ def config(**changes: object) -> StationConfig:
 def test_a_program_that_takes_another_s_place_does_not_take_its_answers_for_its_own():
     with StationLink(config()) as first, StationLink(config()) as second:
         assert first.next_seq() != second.next_seq()
+
+
+def test_signs_of_life_never_wait_for_a_server_that_takes_nothing():
+    with StationLink(config(heartbeat_s=0.0, clock_interval_s=0.0)) as link:  # nobody listens at its endpoints
+        began = time.monotonic()
+        for _ in range(3 * Plane.CONTROL.value.queued_messages):
+            link.keep_alive()
+        assert time.monotonic() - began < SEND_TIMEOUT_MS / 1000
 
 
 def test_the_yaml_holds_the_whole_configuration(tmp_path):
