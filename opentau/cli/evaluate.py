@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from opentau.cli.checkpoints import checkpoint_and_config
 from opentau.cli.compose import parser
@@ -19,6 +21,7 @@ from opentau.types import content_hash
 DESCRIPTION = """Score a checkpoint with the environment and inference options given; prints successes and their 95 % interval.
   opentau eval runs/RUN/stages/sft-0-… env=libero/object task_id=0 --official
   opentau eval policy=lerobot policy.args.checkpoint=FOLDER env=libero/object   ACT, diffusion … of LeRobot's (docs/lerobot.md)
+  opentau eval CHECKPOINT env=libero/object 'task_id=[0,1,2]' --episodes 20 --video      a table by task, and a film of each
 Scored episodes are kept: an interrupted evaluation goes on, a finished one is printed again."""
 KEYS = ("policy", "episodes", "successes", "interval", "tasks", "errors", "mean_steps", "eval_spec")
 
@@ -28,8 +31,13 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser("eval", DESCRIPTION)
     arguments.add_argument("--episodes", type=int, default=50, help="episodes per task (default 50)")
     arguments.add_argument("--official", action="store_true", help="start from the official initial states ")
+    arguments.add_argument(
+        "--video", type=int, nargs="?", const=1, default=0, metavar="N", help="film the first N episodes of each task (1)"
+    )
     arguments.add_argument("--json", action="store_true", help="one line: {policy, episodes, successes, interval, tasks, …}")
     parsed = arguments.parse_intermixed_args(argv)
+    if parsed.episodes < 1 or not 0 <= parsed.video <= parsed.episodes:
+        arguments.error(f"--episodes {parsed.episodes} --video {parsed.video}: score at least one, and film no more than that")
     policy, config = checkpoint_and_config(parsed.options, command="eval")
     options = LoopOptions.from_config(config)
     told = {name: value for name, value in config.items() if name != "fleet"} | {"inference": identifying(config["inference"])}
@@ -41,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
             runs_dir() / run_id,
             config=config,
             command="opentau eval",
-            expected_s={"evaluate-0": parsed.episodes * options.env.cost.scored_episode_cpu_s},
+            expected_s=_expected_s(options, num_episodes=parsed.episodes, num_films=parsed.video),
         ) as run,
         StageProgress(console) as progress,
     ):
@@ -50,11 +58,37 @@ def main(argv: Sequence[str]) -> int:
         product = locate("opentau.loop.judging:evaluate")(
             setting, 0, policy=policy, num_episodes=parsed.episodes, is_official=parsed.official
         )
+        films: list[str] = []
+        if parsed.video:
+            filmed = locate("opentau.loop.filming:film")(
+                setting, policy=policy, num_films=parsed.video, is_official=parsed.official
+            )
+            films = sorted(str(path) for path in filmed.path.glob("*.mp4"))
     score = {key: product.summary[key] for key in KEYS}
     if parsed.json:
-        print(json.dumps(score))
+        print(json.dumps(score | ({"videos": films} if films else {})))
         return 0
-    low, high = score["interval"]
-    interval = f"95 % interval {low:.0%} to {high:.0%}"
-    print(f"{score['successes']} of {score['episodes']} succeed ({interval}), eval-spec {score['eval_spec']}")
+    if len(score["tasks"]) > 1:
+        Console().print(_table(score["tasks"]))
+    print(f"{_share(score)}, eval-spec {score['eval_spec']}")
+    for path in films:
+        print(f"film: {path}")
     return 0
+
+
+def _expected_s(options: LoopOptions, *, num_episodes: int, num_films: int) -> dict[str, float]:
+    cost, num_tasks = options.env.cost, len(options.task_id)
+    films = {"film-0": num_films * num_tasks * cost.episode_cpu_s} if num_films else {}
+    return {"evaluate-0": num_episodes * num_tasks * cost.scored_episode_cpu_s, **films}
+
+
+def _share(score: Mapping[str, Any]) -> str:
+    low, high = score["interval"]
+    return f"{score['successes']} of {score['episodes']} succeed (95 % interval {low:.0%} to {high:.0%})"
+
+
+def _table(tasks: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = Table("task", "score")
+    for task_id, score in tasks.items():
+        table.add_row(task_id, _share(score))
+    return table

@@ -54,14 +54,7 @@ def evaluate(
     """Score one policy on placements of its own, or on the official initial states."""
     options, stage = setting.options, f"evaluate-{iteration}"
     num_episodes = num_episodes or options.evaluation.episodes
-    plans = evaluation_plans(
-        setting.task_ids,
-        name=stage,
-        policy_id=CANDIDATE,
-        num_episodes=num_episodes,
-        seed=derive_seed(options.seed, stage),
-        is_official=is_official,
-    )
+    plans = scored_plans(setting, stage, num_episodes=num_episodes, is_official=is_official)
 
     def work(work: StageWork) -> None:
         ledger = Ledger(work.output / LEDGER_FILE)
@@ -80,6 +73,18 @@ def evaluate(
     product = setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work)
     _announce(setting, stage, iteration, events.CANDIDATE, product.summary)
     return product
+
+
+def scored_plans(setting: Setting, stage: str, *, num_episodes: int, is_official: bool) -> list[EpisodePlan]:
+    """Return the episodes of an evaluation, the first ones of each task the same however many there are."""
+    return evaluation_plans(
+        setting.task_ids,
+        name=stage,
+        policy_id=CANDIDATE,
+        num_episodes=num_episodes,
+        seed=derive_seed(setting.options.seed, stage),
+        is_official=is_official,
+    )
 
 
 def face(setting: Setting, iteration: int, *, incumbent: Product, candidate: Product) -> bool:
