@@ -98,7 +98,7 @@ def _learner(num_read: int, num_dims: int, options: DsrlOptions, *, size: int, s
         batch_size=options.batch_size,
         gamma=options.discount,
         ent_coef=FIRST_ENTROPY_WEIGHT,
-        target_entropy="auto" if options.target_entropy is None else options.target_entropy,
+        target_entropy=options.target_entropy * num_dims,
         policy_kwargs={"net_arch": list(options.layer_widths), "n_critics": options.num_critics},
         seed=derive_seed(seed, "algorithm") % 2**31,
         device="cpu",

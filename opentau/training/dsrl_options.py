@@ -19,7 +19,7 @@ class DsrlOptions:
     the value function has it.
     """
 
-    num_updates: int = 4000
+    num_updates: int = 1000
     """Of actor and critics, from fresh ones in every iteration."""
     batch_size: int = 256
     learning_rate: float = 3e-4
@@ -27,13 +27,14 @@ class DsrlOptions:
     num_features: int = 32
     """Principal components of the policy's features that actor and critics read, beside the state."""
     layer_widths: tuple[int, ...] = (128, 128)
-    num_critics: int = 2
+    num_critics: int = 4
     """The least of them counts."""
     limit: float = 0.5
     """Largest size of a number that the actor says. Noise that nobody chose has a standard deviation of 1 / sqrt(horizon) in
     the mean, 0.25 for chunks of 16; far beyond that a policy was never trained, nor anything learned of what happens."""
-    target_entropy: float | None = None
-    """In nats, of the actor's numbers over the limit; None for minus their number."""
+    target_entropy: float = 0.5
+    """Nats of each of the actor's numbers over the limit, 0.69 for one that is spread evenly; what soft actor-critic usually
+    aims at, -1, leaves noise so narrow that errors of the critics add up over an episode."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layer_widths", tuple(self.layer_widths))

@@ -14,7 +14,9 @@ from opentau.training.dsrl import train_noise_actor
 from opentau.training.dsrl_options import Decisions, DsrlOptions
 
 NUM_DECISIONS, NUM_FEATURES, STATE_DIM, ACTION_DIM = 600, 24, 2, 2
-OPTIONS = DsrlOptions(num_updates=800, batch_size=64, learning_rate=2e-3, num_features=3, layer_widths=(32,), limit=1.0)
+OPTIONS = DsrlOptions(
+    num_updates=800, batch_size=64, learning_rate=2e-3, num_features=3, layer_widths=(32,), limit=1.0, target_entropy=-1.0
+)
 
 
 def _decisions(*, length: int = 1) -> Decisions:
