@@ -15,7 +15,7 @@ from opentau.errors import OpenTauError
 from opentau.runreplay import Replay
 from tui.actions import Action
 from tui.panels import STYLES
-from tui.run_screen import RunScreen
+from tui.run_screen import FOLLOW, RunScreen
 from tui.text.replay import replay_line
 from tui.views import Surroundings
 
@@ -57,7 +57,7 @@ class ReplayScreen(RunScreen):
     def is_replay(self) -> bool:
         return True
 
-    @work(thread=True, group="follow", exclusive=True)
+    @work(thread=True, group=FOLLOW, exclusive=True)
     def _follow(self) -> None:
         """Play: fold to where the clock stands and post it, as a live run would be."""
         self.post_message(self.LinkChanged("reading the run's events"))

@@ -55,6 +55,8 @@ POLL_S = 0.25
 BREATH_S = 0.002
 """While there is more to read, the thread stands back for so long between blocks: keys come first."""
 RETRY_S = 2.0
+FOLLOW = "follow"
+"""The group of the worker that reads as long as the screen is open."""
 TICK_S = 1.0
 
 VIEW_CLASSES: dict[str, type[View]] = {
@@ -150,7 +152,7 @@ class RunScreen(Screen[None]):
         """Return the view that is shown."""
         return self.query_one(f"#view-{self.current}", View)
 
-    @work(thread=True, group="follow", exclusive=True)
+    @work(thread=True, group=FOLLOW, exclusive=True)
     def _follow(self) -> None:
         """Fold the run's events and post what they add up to; a lost link is told and tried again."""
         follower, told = RunFollower(self._client), ""

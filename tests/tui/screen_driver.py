@@ -13,8 +13,11 @@ from textual.pilot import Pilot
 from opentau.control import LocalRunClient, RunClient
 from tests.unit.report.synthetic_run import RUN_ID
 from tui.app import LoopApp
+from tui.run_screen import FOLLOW
 
 DEADLINE_S = 40.0
+NUM_SAME = 3
+"""Looks at the screen, a twentieth of a second apart, that must agree before it counts as settled."""
 
 
 class Driver:
@@ -54,6 +57,17 @@ class Driver:
     async def waits_for(self, happened: Callable[[], Any]) -> None:
         """Wait until something has happened."""
         await self._until(happened, "what was waited for")
+
+    async def settles(self) -> str:
+        """Wait until nothing is being read and the screen stays as it is, and return it."""
+        seen = [""] * NUM_SAME
+
+        def is_settled() -> bool:
+            seen.append("\n".join(self.lines()))
+            is_reading = any(worker.group != FOLLOW and not worker.is_finished for worker in self.app.workers)
+            return not is_reading and len({*seen[-NUM_SAME:]}) == 1
+
+        return await self._until(is_settled, "screen that stays as it is")
 
     async def _until(self, is_so: Callable[[], Any], what: str) -> str:
         for _ in range(round(DEADLINE_S / 0.05)):
