@@ -203,6 +203,8 @@ def test_a_station_in_hand_is_jogged_labelled_stopped_and_handed_back(collecting
             assert ticks == (1 if "gripper" in rates else 5)
         await user.press("tab", "w")
         assert (await sent(user, collecting[0])).args["ticks"] == 20
+        await user.press("tab", "d")
+        assert (await sent(user, collecting[0])).args == {"station": "station-0", "dy": -0.2, "ticks": 1}
         await user.press("c")
         for key, _, verb, outcome in IN_HAND:
             await user.press(key)
