@@ -62,6 +62,10 @@ class LoopApp(App[None]):
         else:
             self._run_screen = RunScreen(client, run_id, surroundings=surroundings, view=view, now=now)
 
+    @property
+    def run_screen(self) -> RunScreen:
+        return self._run_screen
+
     def on_mount(self) -> None:
         for theme in THEMES:
             self.register_theme(theme)

@@ -84,9 +84,11 @@ class RunScreen(Screen[None]):
     class Changed(Message):
         """The run said something new."""
 
-        def __init__(self, summary: RunSummary) -> None:
+        def __init__(self, summary: RunSummary, *, is_all: bool = True) -> None:
+            """`is_all`: whether there was nothing more to read."""
             super().__init__()
             self.summary = summary
+            self.is_all = is_all
 
     class LinkChanged(Message):
         """The run can or cannot be reached, or is still being read; '' means that all is well."""
@@ -119,6 +121,7 @@ class RunScreen(Screen[None]):
         self.current = view
         self._summary = RunSummary(run_id=run_id)
         self._num_finished = -1
+        self._is_caught_up = False
         self._is_closing = threading.Event()
         self._client_lock = threading.Lock()
         """Clients are not safe to share: one thread follows, others send."""
@@ -148,6 +151,16 @@ class RunScreen(Screen[None]):
         return False
 
     @property
+    def is_reading(self) -> bool:
+        """Return whether something is being read that the screen is going to show, beside the run's next events."""
+        return any(worker.group != FOLLOW and not worker.is_finished for worker in self.app.workers)
+
+    @property
+    def is_shown(self) -> bool:
+        """Return whether all that the run has said so far is on the screen."""
+        return self._is_caught_up
+
+    @property
     def view(self) -> View:
         """Return the view that is shown."""
         return self.query_one(f"#view-{self.current}", View)
@@ -168,7 +181,7 @@ class RunScreen(Screen[None]):
             is_behind = follower.is_behind and not text
             if is_new and (not is_behind or time.monotonic() - posted > POLL_S):
                 posted, is_new = time.monotonic(), False
-                self.post_message(self.Changed(follower.summary()))
+                self.post_message(self.Changed(follower.summary(), is_all=not is_behind))
                 if is_behind and (share := follower.share_read) < 0.9:
                     text = f"reading the run's events, {100 * share:.0f} %"
             if text != told and (text or not is_behind):
@@ -188,7 +201,7 @@ class RunScreen(Screen[None]):
 
     def on_run_screen_changed(self, message: Changed) -> None:
         was_over = self._summary.phase.is_over
-        self._summary = message.summary
+        self._summary, self._is_caught_up = message.summary, message.is_all
         self._draw()
         if was_over != self._summary.phase.is_over:
             self.refresh_bindings()

@@ -13,7 +13,6 @@ from textual.pilot import Pilot
 from opentau.control import LocalRunClient, RunClient
 from tests.unit.report.synthetic_run import RUN_ID
 from tui.app import LoopApp
-from tui.run_screen import FOLLOW
 
 DEADLINE_S = 40.0
 NUM_SAME = 3
@@ -64,8 +63,7 @@ class Driver:
 
         def is_settled() -> bool:
             seen.append("\n".join(self.lines()))
-            is_reading = any(worker.group != FOLLOW and not worker.is_finished for worker in self.app.workers)
-            return not is_reading and len({*seen[-NUM_SAME:]}) == 1
+            return not self.app.run_screen.is_reading and len({*seen[-NUM_SAME:]}) == 1
 
         return await self._until(is_settled, "screen that stays as it is")
 
