@@ -334,9 +334,16 @@ class RunFold:
 
     def _link(self, event: Event) -> None:
         station = self._stations.get(event["station"], StationState(name=event["station"], state="connected"))
-        times = ("round_trip_ms", "round_trip_p95_ms", "answer_ms", "obs_age_ms")
-        known = {name: float(event[name]) for name in times if name in event}
-        self._stations[station.name] = replace(station, t=event["t"], link_t=event["t"], hold=event["hold"], **known)
+        self._stations[station.name] = replace(
+            station,
+            t=event["t"],
+            link_t=event["t"],
+            hold=event["hold"],
+            round_trip_ms=event.get("round_trip_ms", station.round_trip_ms),
+            round_trip_p95_ms=event.get("round_trip_p95_ms", station.round_trip_p95_ms),
+            answer_ms=event.get("answer_ms", station.answer_ms),
+            obs_age_ms=event.get("obs_age_ms", station.obs_age_ms),
+        )
 
     def _command(self, event: Event) -> None:
         verb, state = event["verb"], event["state"]

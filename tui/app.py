@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from textual.app import App, SystemCommand
+from textual.events import Event, Key
 from textual.filter import LineFilter
 from textual.screen import Screen
 
@@ -71,6 +72,11 @@ class LoopApp(App[None]):
             self.register_theme(theme)
         self.theme = self._theme_name
         self.push_screen(self._run_screen)
+
+    async def on_event(self, event: Event) -> None:
+        if isinstance(event, Key):
+            self._run_screen.hurry()
+        await super().on_event(event)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         filters = list(super().get_line_filters())

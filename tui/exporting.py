@@ -29,7 +29,7 @@ def export_screens(app: LoopApp, views: Sequence[str], folder: Path, *, size: tu
     written: list[Path] = []
     failed: list[str] = []
 
-    async def draw(pilot: Pilot[None]) -> None:
+    async def draw(pilot: Pilot[object]) -> None:
         for view in views:
             await app.run_screen.action_view(view)
             if not await _comes_to_rest(app, pilot):
@@ -50,17 +50,13 @@ def svg_of(app: LoopApp) -> str:
     return _FONT_FACE.sub("", app.export_screenshot(simplify=True))
 
 
-async def _comes_to_rest(app: LoopApp, pilot: Pilot[None]) -> bool:
+async def _comes_to_rest(app: LoopApp, pilot: Pilot[object]) -> bool:
     """Wait until nothing is read any more and the screen stays as it is; return whether that came in time."""
     deadline, seen = time.monotonic() + DEADLINE_S, list[str]()
     while time.monotonic() < deadline:
         await pilot.pause(LOOK_S)
         seen.append("\n".join(strip.text for strip in app.screen._compositor.render_strips()))
-        if (
-            app.run_screen.is_shown
-            and not app.run_screen.is_reading
-            and len({*seen[-NUM_SAME:]}) == 1
-            and len(seen) >= NUM_SAME
-        ):
+        is_still = len(seen) >= NUM_SAME and len({*seen[-NUM_SAME:]}) == 1
+        if is_still and app.run_screen.is_shown and not app.run_screen.is_reading:
             return True
     return False

@@ -78,7 +78,9 @@ class ReplayScreen(RunScreen):
                 shown = self.position_s
                 summary = replay.seek(shown)
                 self._moment = replay.moment(shown)
+                self._is_drawn.clear()
                 self.post_message(self.Changed(summary))
+                self._is_behind = False
             self._is_closing.wait(STEP_S)
 
     def _draw(self) -> None:

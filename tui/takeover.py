@@ -11,12 +11,13 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from opentau.control import HAND_BACK, JOG, LABEL, Command
 from opentau.runfiles import Live
 from opentau.runstate import RunSummary
 from tui.actions import IN_HAND, JOGS, KEY_NAMES, STEPS
+from tui.key_bar import KeyBar
 from tui.panels import STYLES
 from tui.text.lines import Line, Span, cut
 from tui.text.pictures import beside, picture_lines
@@ -63,7 +64,7 @@ class TakeoverScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="in-hand"):
             yield Static(id="in-hand-text")
-        yield Footer()
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self._draw()

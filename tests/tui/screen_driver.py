@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from textual.geometry import Size
 from textual.pilot import Pilot
 
 from opentau.control import LocalRunClient, RunClient
@@ -32,9 +33,11 @@ class Driver:
     async def click(self, selector: str, offset: tuple[int, int]) -> None:
         await self._pilot.click(selector, offset=offset)
 
-    def lines(self) -> list[str]:
-        """Return the text of the screen, row by row."""
-        return [strip.text for strip in self.app.screen._compositor.render_strips()]
+    def lines(self, count: int | None = None) -> list[str]:
+        """Return the text of the screen, row by row, or of its first few rows."""
+        compositor = self.app.screen._compositor
+        size = compositor.size if count is None else Size(compositor.size.width, count)
+        return [strip.text for strip in compositor.render_strips(size)]
 
     def colours(self) -> list[str]:
         """Return the colours on the screen, as sorted hexadecimal numbers."""
@@ -63,7 +66,8 @@ class Driver:
 
         def is_settled() -> bool:
             seen.append("\n".join(self.lines()))
-            return not self.app.run_screen.is_reading and len({*seen[-NUM_SAME:]}) == 1
+            screen = self.app.run_screen
+            return screen.is_shown and not screen.is_reading and len({*seen[-NUM_SAME:]}) == 1
 
         return await self._until(is_settled, "screen that stays as it is")
 

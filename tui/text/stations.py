@@ -103,7 +103,7 @@ def station_detail(station: StationState, summary: RunSummary, now: float, width
         rows.insert(1, ("holds", (f"{station.hold}: it has no fresh action", "warning")))
     if station.answer_ms is not None and station.obs_age_ms is not None:
         words = f"after {number_text(station.answer_ms)} ms, to what was seen {number_text(station.obs_age_ms)} ms before"
-        rows.insert(3, ("answers", (words, "")))
+        rows.append(("answers", (words, "")))
     if station.is_stopped:
         rows.insert(1, ("STOPPED", ("by a person; clear lets a simulator go on, a robot is re-armed on the spot", "bad")))
     if station.num_fallbacks:
