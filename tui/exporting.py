@@ -17,6 +17,7 @@ DEADLINE_S = 60.0
 LOOK_S = 0.05
 NUM_SAME = 3
 """Looks at a screen that must agree before it counts as complete."""
+_NAMES = re.compile(r"terminal-\d+")
 _FONT_FACE = re.compile(r"@font-face\s*\{[^}]*\}\s*")
 
 
@@ -46,8 +47,9 @@ def export_screens(app: LoopApp, views: Sequence[str], folder: Path, *, size: tu
 
 
 def svg_of(app: LoopApp) -> str:
-    """Return the screen as SVG that asks nobody for fonts: the viewer's own fixed-width font stands in."""
-    return _FONT_FACE.sub("", app.export_screenshot(simplify=True))
+    """Return the screen as SVG, small, that asks nobody for fonts: the viewer's own fixed-width font stands in."""
+    drawn = _FONT_FACE.sub("", app.export_screenshot(simplify=True))
+    return _NAMES.sub("t", drawn).replace("&#160;", "\u00a0")
 
 
 async def _comes_to_rest(app: LoopApp, pilot: Pilot[object]) -> bool:

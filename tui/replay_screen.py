@@ -38,7 +38,7 @@ class ReplayScreen(RunScreen):
         at: float = 0.0,
         speed: float = 10.0,
     ) -> None:
-        """`at`: where to begin, a share of the recording; `speed`: times as fast as it was."""
+        """`at`: where to begin, a share of the recording; `speed`: times as fast as it was, 0 to begin with a stopped clock."""
         super().__init__(client, run_id, surroundings=surroundings, view=view, now=lambda: self._moment)
         self._open_replay = open_replay
         self._replay: Replay | None = None
@@ -46,8 +46,8 @@ class ReplayScreen(RunScreen):
         self._start_share = at
         self.position_s = 0.0
         """Seconds of the recording that were played."""
-        self.speed = speed
-        self.is_playing = True
+        self.speed = speed or SPEEDS[2]
+        self.is_playing = speed > 0
 
     def compose(self) -> ComposeResult:
         yield from super().compose()
