@@ -42,8 +42,12 @@ def main(argv: Sequence[str]) -> int:
         "--svg", metavar="FOLDER", type=Path, help="draw every screen (or --screen) there, <screen>.svg each"
     )
     arguments.add_argument("--size", metavar="COLUMNSxROWS", default="120x40", help="--svg: of the screens; 120x40")
+    arguments.add_argument("--serve", metavar="PORT", type=int, help="show the screens in a browser, at http://127.0.0.1:PORT")
     add_connect(arguments)
     options = arguments.parse_args(argv)
+    if options.serve is not None:
+        _serve(argv, options)
+        return 0
     with client_of(options) as (client, name):
         run_dir = client.run_dir if isinstance(client, LocalRunClient) else None
         if options.plain or options.json:
@@ -51,6 +55,25 @@ def main(argv: Sequence[str]) -> int:
         else:
             _open(client, name, run_dir, options)
     return 0
+
+
+def _serve(argv: Sequence[str], options: argparse.Namespace) -> None:
+    if options.plain or options.json or options.svg is not None:
+        raise OptionError("--serve shows the screens in a browser; it does not go with --plain, --json or --svg")
+    with client_of(options):
+        pass  # a run that cannot be opened is told here, not in the browser
+    others = arguments_without(argv, "--serve")
+    locate("opentau.cli.tui_serving:serve")(others, port=options.serve)
+
+
+def arguments_without(argv: Sequence[str], name: str) -> list[str]:
+    """Return the arguments without an option and its value."""
+    kept, is_value = list[str](), False
+    for word in argv:
+        if not is_value and word != name and not word.startswith(f"{name}="):
+            kept.append(word)
+        is_value = word == name and not is_value
+    return kept
 
 
 def _print(client: RunClient, run_dir: Path | None, options: argparse.Namespace) -> None:
