@@ -17,8 +17,17 @@ DEADLINE_S = 60.0
 LOOK_S = 0.05
 NUM_SAME = 3
 """Looks at a screen that must agree before it counts as complete."""
-_NAMES = re.compile(r"terminal-\d+")
-_FONT_FACE = re.compile(r"@font-face\s*\{[^}]*\}\s*")
+_SHORTER = tuple(
+    (re.compile(pattern), short)
+    for pattern, short in (
+        (r"@font-face\s*\{[^}]*\}\s*", ""),
+        (r"terminal-\d+", "t"),
+        (r'<clipPath id="t-line-\d+">\s*<rect [^>]*/>\s*</clipPath>', ""),
+        (r' clip-path="url\(#t-line-\d+\)"', ""),
+        (r"&#160;", "\u00a0"),
+    )
+)
+"""What a picture of a screen does without: fonts from elsewhere, long names, and an edge for every row."""
 
 
 def export_screens(app: LoopApp, views: Sequence[str], folder: Path, *, size: tuple[int, int]) -> list[Path]:
@@ -48,8 +57,10 @@ def export_screens(app: LoopApp, views: Sequence[str], folder: Path, *, size: tu
 
 def svg_of(app: LoopApp) -> str:
     """Return the screen as SVG, small, that asks nobody for fonts: the viewer's own fixed-width font stands in."""
-    drawn = _FONT_FACE.sub("", app.export_screenshot(simplify=True))
-    return _NAMES.sub("t", drawn).replace("&#160;", "\u00a0")
+    drawn = app.export_screenshot(simplify=True)
+    for pattern, short in _SHORTER:
+        drawn = pattern.sub(short, drawn)
+    return drawn
 
 
 async def _comes_to_rest(app: LoopApp, pilot: Pilot[object]) -> bool:
