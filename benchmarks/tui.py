@@ -118,14 +118,14 @@ def follow_part(seconds: float) -> dict[str, float]:
             async with app.run_test(size=SIZE) as pilot:
                 user = Driver(app, pilot)
                 started, early_mb, number = time.monotonic(), 0.0, 0
-                while "busy" not in user.lines()[0] and time.monotonic() - started < 60:
+                while "busy" not in user.lines(1)[0] and time.monotonic() - started < 60:
                     await asyncio.sleep(0.05)
                 begun, num_before = time.monotonic(), _num_lines(run_dir)
                 while time.monotonic() - begun < seconds:
                     number, wanted = number + 1, ("2 Success]", "9 Log]", "4 Stations]")[number % 3]
                     pressed, used = time.perf_counter(), time.process_time()
                     app.simulate_key(wanted[0])
-                    while wanted not in user.lines()[3]:
+                    while wanted not in user.lines(4)[3]:
                         await asyncio.sleep(0.02)
                     latencies.append(time.perf_counter() - pressed)
                     cpu.append(time.process_time() - used)
@@ -165,7 +165,7 @@ def watch_part(run_dir: Path, seconds: float) -> dict[str, float]:
             log = events.EventLog(run_dir, "main")
             log.emit(events.RUN_STARTED, run_id="quiet", command="opentau loop", plan=["update-1"], resumed=False)
             log.emit(events.STAGE_STARTED, stage="update-1", iteration=1)
-            while "quiet" not in user.lines()[0]:
+            while "quiet" not in user.lines(1)[0]:
                 await asyncio.sleep(0.05)
             used, started = time.process_time(), time.monotonic()
             for i in range(int(2 * seconds)):

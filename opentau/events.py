@@ -42,6 +42,8 @@ VERDICT = (
 LABELLED = "labelled"  # stage, iteration, edges, counts: {source: [frames per bin]}, thresholds: {task: advantage},
 # positive: {source: share}, calibration: [[predicted, realised, frames]]
 STATION = "station"  # station, state: started|connected|lost|replaced|stopped, text
+# How a station's link does: medians over its newest answers, told every few seconds and when a robot holds otherwise.
+LINK = "link"  # station, hold ('' for none), round_trip_ms?, round_trip_p95_ms?, answer_ms?, obs_age_ms?
 # A jog is told once, at its end. A done `set` names the `iteration` it holds from, a done `label` its `episode_id`.
 # Stations add the `tick` and the `episode_id` at which they obeyed.
 COMMAND = "command"  # verb, args, state: received|done|refused|repeated, text, command_id?, operator?

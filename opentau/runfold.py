@@ -83,6 +83,7 @@ class RunFold:
             events.VERDICT: self._verdict,
             events.LABELLED: self._labelled,
             events.STATION: self._station,
+            events.LINK: self._link,
             events.COMMAND: self._command,
             events.LEASE: self._lease,
             events.TAKEOVER: self._takeover,
@@ -324,9 +325,24 @@ class RunFold:
         station = self._stations.get(event["station"], StationState(name=event["station"]))
         is_lost = event["state"] == "lost"
         lost = station.num_lost + is_lost
-        self._stations[station.name] = replace(station, state=event["state"], text=event["text"], num_lost=lost, t=event["t"])
+        self._stations[station.name] = replace(
+            station, state=event["state"], text=event["text"], num_lost=lost, t=event["t"], link_t=0.0, hold=""
+        )
         self._say(
             event, f"station {station.name} {event['state']}: {event['text']}".rstrip(": "), "warning" if is_lost else "info"
+        )
+
+    def _link(self, event: Event) -> None:
+        station = self._stations.get(event["station"], StationState(name=event["station"], state="connected"))
+        self._stations[station.name] = replace(
+            station,
+            t=event["t"],
+            link_t=event["t"],
+            hold=event["hold"],
+            round_trip_ms=event.get("round_trip_ms", station.round_trip_ms),
+            round_trip_p95_ms=event.get("round_trip_p95_ms", station.round_trip_p95_ms),
+            answer_ms=event.get("answer_ms", station.answer_ms),
+            obs_age_ms=event.get("obs_age_ms", station.obs_age_ms),
         )
 
     def _command(self, event: Event) -> None:

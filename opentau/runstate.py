@@ -234,6 +234,17 @@ class StationState:
     """Seconds that persons gave to its episodes."""
     recent: str = ""
     """First letters of its last outcomes, the newest last."""
+    link_t: float = 0.0
+    """When it last told how its link does, seconds since the epoch; 0 where it does not, or is not there."""
+    hold: str = ""
+    """How a robot holds that has no fresh action; '' while it has one."""
+    round_trip_ms: float | None = None
+    """On the way, there and back, median of its newest answers; None before there are any, as below."""
+    round_trip_p95_ms: float | None = None
+    answer_ms: float | None = None
+    """Waiting and inference, median."""
+    obs_age_ms: float | None = None
+    """How old what it acts on was when the answer came, median."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

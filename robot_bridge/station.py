@@ -198,7 +198,9 @@ class Station:
         args = self._config.tasks[task_id]
         if self._cell is None:
             return build(self._config.env, **args)
-        return RobotEnv(self._cell, task_id=task_id, on_wait=self._link.keep_alive, **args)
+        env = RobotEnv(self._cell, task_id=task_id, on_wait=self._link.keep_alive, **args)
+        self._link.health.hold_of = lambda: env.drive.hold_level.word
+        return env
 
     def _make_player(self, env: StepEnv) -> EpisodePlayer:
         config = self._config

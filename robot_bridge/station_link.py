@@ -21,6 +21,7 @@ from opentau.types import EpisodePlan, Interface, PolicyRequest
 from robot_bridge.config import StationConfig
 from robot_bridge.wire.clocks import BOOT_ID, PeerClock
 from robot_bridge.wire.delivery import Delivered, deliver
+from robot_bridge.wire.health import HealthMeter
 from robot_bridge.wire.images import Encoding
 from robot_bridge.wire.link import Plane, dial, receive, send, try_send, wait
 from robot_bridge.wire.liveness import Silence
@@ -85,6 +86,8 @@ class StationLink:
         self._schema_hash = self._limits_id = ""
         self._since_clock = Silence()
         self.server_clock = PeerClock()
+        self.health = HealthMeter()
+        """How this link does; travels with signs of life."""
         self.telemetry: TelemetryPublisher | None = None
         """Where this station tells viewers how it goes; None where nobody asked for it."""
         if config.telemetry_endpoint is not None:
@@ -181,8 +184,9 @@ class StationLink:
         """Send a sign of life when one is due and notice whether the server and the parent still live."""
         if self._since_heartbeat.advance() >= self._config.heartbeat_s or is_building:
             self._since_heartbeat.heard()
-            is_idle = self._is_idle or UNSET
-            self._say_in_passing(Heartbeat(session=self._config.session, is_building=is_building, is_idle=is_idle))
+            is_idle, health = self._is_idle or UNSET, self.health.health() or UNSET
+            sign = Heartbeat(session=self._config.session, is_building=is_building, is_idle=is_idle, health=health)
+            self._say_in_passing(sign)
             self._read_control(0.0)
         elif self._since_read.advance() >= ATTEND_S:
             self._since_read.heard()
@@ -286,6 +290,7 @@ class StationLink:
         reply = reply_from(message, arrays, now_ns=time.monotonic_ns())
         if reply.timing is not None:
             timing = reply.timing
+            self.health.add(timing)
             self._asked = structs.replace(self._asked, rtt_ms=timing.net_ms, obs_age_ms=timing.obs_age_ms)
         return reply
 

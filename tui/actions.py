@@ -236,8 +236,8 @@ ACTIONS: tuple[Action, ...] = (
     ),
 )
 
-STEP_TICKS = (1, 5, 20)
-"""Control steps of one press of a key, by how fine the hand is."""
+STEPS: tuple[tuple[float, int], ...] = ((0.2, 1), (1.0, 1), (1.0, 5), (1.0, 20))
+"""What one press of a key does, from the finest: part of the largest action, and for how many control steps."""
 # What moves a station in hand: key, what it does, part of the largest action per direction.
 JOGS: tuple[tuple[str, str, dict[str, float]], ...] = (
     ("w", "forward", {"dx": 1.0}),

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from textual.app import App, SystemCommand
+from textual.events import Event, Key
 from textual.filter import LineFilter
 from textual.screen import Screen
 
@@ -62,11 +63,20 @@ class LoopApp(App[None]):
         else:
             self._run_screen = RunScreen(client, run_id, surroundings=surroundings, view=view, now=now)
 
+    @property
+    def run_screen(self) -> RunScreen:
+        return self._run_screen
+
     def on_mount(self) -> None:
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = self._theme_name
         self.push_screen(self._run_screen)
+
+    async def on_event(self, event: Event) -> None:
+        if isinstance(event, Key):
+            self._run_screen.hurry()
+        await super().on_event(event)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         filters = list(super().get_line_filters())

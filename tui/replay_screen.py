@@ -15,7 +15,7 @@ from opentau.errors import OpenTauError
 from opentau.runreplay import Replay
 from tui.actions import Action
 from tui.panels import STYLES
-from tui.run_screen import RunScreen
+from tui.run_screen import FOLLOW, RunScreen
 from tui.text.replay import replay_line
 from tui.views import Surroundings
 
@@ -38,7 +38,7 @@ class ReplayScreen(RunScreen):
         at: float = 0.0,
         speed: float = 10.0,
     ) -> None:
-        """`at`: where to begin, a share of the recording; `speed`: times as fast as it was."""
+        """`at`: where to begin, a share of the recording; `speed`: times as fast as it was, 0 to begin with a stopped clock."""
         super().__init__(client, run_id, surroundings=surroundings, view=view, now=lambda: self._moment)
         self._open_replay = open_replay
         self._replay: Replay | None = None
@@ -46,8 +46,8 @@ class ReplayScreen(RunScreen):
         self._start_share = at
         self.position_s = 0.0
         """Seconds of the recording that were played."""
-        self.speed = speed
-        self.is_playing = True
+        self.speed = speed or SPEEDS[2]
+        self.is_playing = speed > 0
 
     def compose(self) -> ComposeResult:
         yield from super().compose()
@@ -57,7 +57,7 @@ class ReplayScreen(RunScreen):
     def is_replay(self) -> bool:
         return True
 
-    @work(thread=True, group="follow", exclusive=True)
+    @work(thread=True, group=FOLLOW, exclusive=True)
     def _follow(self) -> None:
         """Play: fold to where the clock stands and post it, as a live run would be."""
         self.post_message(self.LinkChanged("reading the run's events"))
@@ -78,7 +78,9 @@ class ReplayScreen(RunScreen):
                 shown = self.position_s
                 summary = replay.seek(shown)
                 self._moment = replay.moment(shown)
+                self._is_drawn.clear()
                 self.post_message(self.Changed(summary))
+                self._is_behind = False
             self._is_closing.wait(STEP_S)
 
     def _draw(self) -> None:

@@ -13,7 +13,7 @@ from textual.binding import BindingType
 from textual.content import Content
 from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import ContentSwitcher, Footer, Static
+from textual.widgets import ContentSwitcher, Static
 
 from opentau.control import (
     JOG,
@@ -35,6 +35,7 @@ from opentau.runsnapshot import RunFollower
 from opentau.runstate import RunPhase, RunSummary
 from tui.actions import ACTIONS, VIEWS, Action
 from tui.dialogs import HelpScreen, LineDialog, number_of
+from tui.key_bar import KeyBar
 from tui.panels import Panel
 from tui.screens.checkpoints import CheckpointsView
 from tui.screens.differences import DifferencesView
@@ -52,9 +53,17 @@ from tui.views import Surroundings, TabBar, View
 
 POLL_S = 0.25
 """The log is read this often: bursts of events become one update of the screen."""
+BLOCK_EVENTS = 500
+"""Events that are folded at once, a few milliseconds of work."""
 BREATH_S = 0.002
-"""While there is more to read, the thread stands back for so long between blocks: keys come first."""
+"""While there is more to read, the thread stands back for so long between blocks."""
+HURRY_S = 0.2
+"""And for so long where a key was pressed: what it does comes first."""
+DRAWING_SHARE = 0.2
+"""Of the screen's time, at most, that goes into drawing what is new; a slow machine sees news less often."""
 RETRY_S = 2.0
+FOLLOW = "follow"
+"""The group of the worker that reads as long as the screen is open."""
 TICK_S = 1.0
 
 VIEW_CLASSES: dict[str, type[View]] = {
@@ -117,6 +126,13 @@ class RunScreen(Screen[None]):
         self.current = view
         self._summary = RunSummary(run_id=run_id)
         self._num_finished = -1
+        self._is_behind = True
+        """Whether there is more to read, or to post, than the screen was told of."""
+        self._is_drawn = threading.Event()
+        """Whether what was posted last is on the screen; nothing newer is posted before, so that keys never wait behind it."""
+        self._is_drawn.set()
+        self._drawing_s = 0.0
+        self._hurry_until = 0.0
         self._is_closing = threading.Event()
         self._client_lock = threading.Lock()
         """Clients are not safe to share: one thread follows, others send."""
@@ -127,7 +143,7 @@ class RunScreen(Screen[None]):
         yield Static(id="link")
         with ContentSwitcher(id="views", initial=f"view-{self.current}"):
             yield VIEW_CLASSES[self.current](self.current, self.surroundings)  # others once they are asked for
-        yield Footer()
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self.query_one("#header").can_focus = False
@@ -136,6 +152,10 @@ class RunScreen(Screen[None]):
         self.set_interval(TICK_S, self._draw)
         self.call_after_refresh(self._draw)
         self._follow()
+
+    def hurry(self) -> None:
+        """Have the reading of events stand back for a moment: a key was pressed."""
+        self._hurry_until = time.monotonic() + HURRY_S
 
     def on_unmount(self) -> None:
         self._is_closing.set()
@@ -146,11 +166,21 @@ class RunScreen(Screen[None]):
         return False
 
     @property
+    def is_reading(self) -> bool:
+        """Return whether something is being read that the screen is going to show, beside the run's next events."""
+        return any(worker.group != FOLLOW and not worker.is_finished for worker in self.app.workers)
+
+    @property
+    def is_shown(self) -> bool:
+        """Return whether all that the run has said so far is on the screen."""
+        return not self._is_behind and self._is_drawn.is_set()
+
+    @property
     def view(self) -> View:
         """Return the view that is shown."""
         return self.query_one(f"#view-{self.current}", View)
 
-    @work(thread=True, group="follow", exclusive=True)
+    @work(thread=True, group=FOLLOW, exclusive=True)
     def _follow(self) -> None:
         """Fold the run's events and post what they add up to; a lost link is told and tried again."""
         follower, told = RunFollower(self._client), ""
@@ -158,20 +188,26 @@ class RunScreen(Screen[None]):
         posted = 0.0
         while not self._is_closing.is_set():
             text = ""
+            if (left_s := self._hurry_until - time.monotonic()) > 0:
+                self._is_closing.wait(left_s)
             try:
                 with self._client_lock:
-                    is_new = bool(follower.advance()) or is_new
+                    is_new = bool(follower.advance(BLOCK_EVENTS)) or is_new
             except Exception as error:  # noqa: BLE001  a worker's border: whatever the link meets, the screen stays
                 text = f"cannot follow the run: {error or type(error).__name__}; trying again"
             is_behind = follower.is_behind and not text
-            if is_new and (not is_behind or time.monotonic() - posted > POLL_S):
+            pace_s = max(POLL_S, self._drawing_s / DRAWING_SHARE)
+            is_due = not is_behind or time.monotonic() - posted > pace_s
+            if is_new and is_due and self._is_drawn.is_set():
                 posted, is_new = time.monotonic(), False
+                self._is_drawn.clear()
                 self.post_message(self.Changed(follower.summary()))
                 if is_behind and (share := follower.share_read) < 0.9:
                     text = f"reading the run's events, {100 * share:.0f} %"
             if text != told and (text or not is_behind):
                 told = text
                 self.post_message(self.LinkChanged(text))
+            self._is_behind = is_behind or is_new
             self._is_closing.wait(RETRY_S if text and not is_behind else BREATH_S if is_behind else POLL_S)
 
     @work(thread=True, group="stages", exclusive=True)
@@ -185,6 +221,14 @@ class RunScreen(Screen[None]):
             self.app.call_from_thread(self.notify, f"the run's stages cannot be read: {error}", severity="error")
 
     def on_run_screen_changed(self, message: Changed) -> None:
+        began = time.monotonic()
+        try:
+            self._take(message)
+        finally:
+            self._drawing_s = time.monotonic() - began
+            self._is_drawn.set()
+
+    def _take(self, message: Changed) -> None:
         was_over = self._summary.phase.is_over
         self._summary = message.summary
         self._draw()

@@ -11,13 +11,15 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from opentau.control import HAND_BACK, JOG, LABEL, Command
 from opentau.runfiles import Live
-from tui.actions import IN_HAND, JOGS, KEY_NAMES, STEP_TICKS
+from opentau.runstate import RunSummary
+from tui.actions import IN_HAND, JOGS, KEY_NAMES, STEPS
+from tui.key_bar import KeyBar
 from tui.panels import STYLES
-from tui.text.lines import Line, cut
+from tui.text.lines import Line, Span, cut
 from tui.text.pictures import beside, picture_lines
 from tui.views import Surroundings
 
@@ -34,7 +36,7 @@ class TakeoverScreen(ModalScreen[None]):
             Binding(key, f"tell({i})", label, key_display=KEY_NAMES.get(key), tooltip=f"{label} (opentau ctl {verb})")
             for i, (key, label, verb, _) in enumerate(IN_HAND)
         ),
-        Binding("tab", "change_step", "step", tooltip="control steps of one press (opentau ctl jog --ticks N)"),
+        Binding("tab", "change_step", "step", tooltip="how far one press goes (opentau ctl jog --dx X --ticks N)"),
         Binding("c", "next_camera", "camera", tooltip="show the next camera (opentau tui)"),
     ]
 
@@ -52,14 +54,17 @@ class TakeoverScreen(ModalScreen[None]):
         self._send = send
         self._station = station
         self._surroundings = surroundings
-        self._step = 1
+        self._step = len(STEPS) // 2
         self._camera = 0
         self._live: Live | None = None
+        self._episode_id = ""
+        """What was in hand here; '' before it is."""
+        self._is_over = False
 
     def compose(self) -> ComposeResult:
         with Vertical(id="in-hand"):
             yield Static(id="in-hand-text")
-        yield Footer()
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self._draw()
@@ -75,22 +80,33 @@ class TakeoverScreen(ModalScreen[None]):
     def _draw(self) -> None:
         width, rows = max(20, self.size.width - 4), max(4, self.size.height - 9)
         summary, _ = self._surroundings.shown
-        station = next((one for one in summary.stations if one.name == self._station), None)
-        holder = station.operator if station is not None else ""
-        words = f"in hand of {holder}" if holder else "asked for; it comes with its next control step or episode"
-        ticks = STEP_TICKS[self._step]
-        lines: list[Line] = [[(self._station, "strong"), (f" {words}", "" if holder else "warning")]]
+        lines: list[Line] = [[(self._station, "strong"), (" ", ""), self._told(summary)]]
         if self._live is None:
             lines.append([("no picture yet", "dim")])
         else:
             lines.append([(f"{self._live.episode_id}, step {self._live.tick}", "dim")])
             lines += self._picture(self._live, width=width, rows=rows)
         keys = "  ".join(f"{key} {label}" for key, label, _ in JOGS)
-        lines += [[(keys, "")], [(f"tab: {ticks} control steps a press", "dim")]]
+        rate, ticks = STEPS[self._step]
+        step = f"{ticks} control steps" if ticks > 1 else "a control step" if rate == 1 else f"{rate:g} of a control step"
+        lines += [[(keys, "")], [(f"tab: {step} a press", "dim")]]
         content = Content("\n").join(
             Content.assemble(*((text, STYLES.get(style, style)) for text, style in cut(line, 3 * width))) for line in lines
         )
         self.query_one("#in-hand-text", Static).update(content)
+
+    def _told(self, summary: RunSummary) -> Span:
+        """Return who has the station in hand, or that what was in hand here is over."""
+        station = next((one for one in summary.stations if one.name == self._station), None)
+        if station is not None and station.operator:
+            self._episode_id, self._is_over = station.episode_id, False
+            return f"in hand of {station.operator}", ""
+        self._is_over = bool(self._episode_id)
+        if not self._is_over:
+            return "asked for; it comes with its next control step or episode", "warning"
+        played = next((one for one in reversed(summary.episodes) if one.episode_id == self._episode_id), None)
+        outcome = f": {played.outcome}" if played is not None else ""
+        return f"{self._episode_id} is over{outcome}. Say what came of it, or leave (escape)", "accent"
 
     def _picture(self, live: Live, *, width: int, rows: int) -> list[Line]:
         cameras = list(live.pictures.values())
@@ -102,18 +118,21 @@ class TakeoverScreen(ModalScreen[None]):
 
     def action_jog(self, number: int) -> None:
         _, _, rates = JOGS[number]
-        ticks = 1 if "gripper" in rates else STEP_TICKS[self._step]
-        self._send(Command(verb=JOG, args={"station": self._station, **rates, "ticks": ticks}))
+        rate, ticks = (1.0, 1) if "gripper" in rates else STEPS[self._step]
+        moves = {name: rate * part for name, part in rates.items()}
+        self._send(Command(verb=JOG, args={"station": self._station, **moves, "ticks": ticks}))
 
     def action_tell(self, number: int) -> None:
         _, _, verb, outcome = IN_HAND[number]
-        args = {"target": self._station, "outcome": outcome} if verb == LABEL else {"station": self._station}
-        self._send(Command(verb=verb, args=args))
+        target = self._episode_id or self._station  # the episode, since the station may play the next one by now
+        args = {"target": target, "outcome": outcome} if verb == LABEL else {"station": self._station}
+        if verb != HAND_BACK or not self._is_over:
+            self._send(Command(verb=verb, args=args))
         if verb == HAND_BACK:
             self.dismiss(None)
 
     def action_change_step(self) -> None:
-        self._step = (self._step + 1) % len(STEP_TICKS)
+        self._step = (self._step + 1) % len(STEPS)
         self._draw()
 
     def action_next_camera(self) -> None:

@@ -25,6 +25,7 @@ from robot_bridge.wire.messages import (
     Assign,
     Bye,
     EpisodeMeta,
+    Health,
     Heartbeat,
     Hello,
     Payload,
@@ -149,6 +150,7 @@ class ControlServer(threading.Thread):
         self.on_steered: Callable[[str, Steered], None] = lambda station_id, steered: None
         """Takes what stations say of what they were asked; called in this thread."""
         self.on_shown: Callable[[str, Shown, Mapping[str, Payload]], None] = lambda station_id, shown, arrays: None
+        self.on_health: Callable[[str, Health], None] = lambda station_id, health: None
 
     def submit(self, plans: PlanQueue) -> None:
         """Assign these plans from now on; what is left of earlier ones is forgotten."""
@@ -237,6 +239,8 @@ class ControlServer(threading.Thread):
         """Answer a sign of life; a plan that its station has plainly not got is sent again."""
         peer = self._peer(station_id)
         peer.is_building = sign.is_building or not peer.is_welcome
+        if sign.health is not UNSET:
+            self.on_health(station_id, sign.health)
         send_to(self._socket, station_id.encode(), Heartbeat(session=self._session, boot_id=BOOT_ID))
         peer.num_idle = peer.num_idle + 1 if peer.plan is not None and sign.is_idle is True else 0
         if peer.plan is not None and peer.num_idle == NUM_IDLE_SIGNS:

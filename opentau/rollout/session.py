@@ -19,6 +19,7 @@ from opentau.protocols import ContinuingPolicy, Critic, NormalisingPolicy, Polic
 from opentau.rollout.desk import StationDesk
 from opentau.rollout.door import Door, open_door
 from opentau.rollout.fleet import Departure, Fleet
+from opentau.rollout.health import HealthTeller
 from opentau.rollout.inference import InferenceServer
 from opentau.rollout.options import RolloutOptions
 from opentau.rollout.schedule import LostPlan, PlanQueue
@@ -195,6 +196,7 @@ class RolloutSession:
         )
         self.desk = StationDesk(session=session, steer=self._control.steer, emit=self._emit, live_dir=self._live_dir)
         self._control.on_steered, self._control.on_shown = self.desk.answered, self.desk.shown
+        self._control.on_health = HealthTeller(self._emit).take
         self._inference = InferenceServer(
             inference,
             session=session,

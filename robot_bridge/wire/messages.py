@@ -262,6 +262,22 @@ class Preview(Message, frozen=True, kw_only=True, tag="PREVIEW"):
     tick: Count
 
 
+class Health(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a station does, as it measures itself over its newest answers; milliseconds."""
+
+    num_answers: Count = 0
+    """How many answers the times rest on; 0: none has come yet."""
+    round_trip_ms: float = 0.0
+    """On the way, there and back, median."""
+    round_trip_p95_ms: float = 0.0
+    answer_ms: float = 0.0
+    """Waiting and inference at the server, median."""
+    obs_age_ms: float = 0.0
+    """Between what was seen and the arrival of the answer to it, median."""
+    hold: Text = ""
+    """How a robot holds that has no fresh action: a word of `Hold` in robot_bridge.workcell.safety; '' while it has one."""
+
+
 class Heartbeat(Message, frozen=True, kw_only=True, tag="HEARTBEAT"):
     """Both ways: I am alive. The server answers each with one of its own."""
 
@@ -271,6 +287,8 @@ class Heartbeat(Message, frozen=True, kw_only=True, tag="HEARTBEAT"):
     """Whether the station waits for a plan; left out while it does not. A plan that never arrived is sent again then."""
     boot_id: Name | msgspec.UnsetType = msgspec.UNSET
     """Names the server's process; left out by stations. Another one has not met the station yet."""
+    health: Health | msgspec.UnsetType = msgspec.UNSET
+    """How the station does; left out before it has anything to tell."""
 
 
 class Steer(Message, frozen=True, kw_only=True, tag="STEER", omit_defaults=True):

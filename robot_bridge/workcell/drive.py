@@ -50,6 +50,8 @@ class Drive:
         self._age_s = 0.0
         self.measured = np.zeros(len(interface.action_names))
         """Where each axis was when it was read last, float64 [A]."""
+        self.hold_level = Hold.NONE
+        """How the robot held in its last tick."""
 
     @property
     def now_s(self) -> float:
@@ -189,6 +191,7 @@ class Drive:
         return Sent(executed=executed, num_missed=self._cell.ticker.wait())
 
     def _command(self, executed: Executed) -> None:
+        self.hold_level = executed.level
         if executed.level is Hold.STOPPED and self._cell.limits.relaxes_on_stop and self.is_still:
             self._cell.relax()
         else:

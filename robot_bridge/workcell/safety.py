@@ -43,6 +43,11 @@ class Hold(enum.IntEnum):
     STOPPED = 4
     """The latched stop."""
 
+    @property
+    def word(self) -> str:
+        """Return what people read, '' for none."""
+        return self.name.lower().replace("_", " ") if self else ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Motion:

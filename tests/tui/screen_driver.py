@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from textual.geometry import Size
 from textual.pilot import Pilot
 
 from opentau.control import LocalRunClient, RunClient
@@ -15,6 +16,8 @@ from tests.unit.report.synthetic_run import RUN_ID
 from tui.app import LoopApp
 
 DEADLINE_S = 40.0
+NUM_SAME = 3
+"""Looks at the screen, a twentieth of a second apart, that must agree before it counts as settled."""
 
 
 class Driver:
@@ -30,9 +33,11 @@ class Driver:
     async def click(self, selector: str, offset: tuple[int, int]) -> None:
         await self._pilot.click(selector, offset=offset)
 
-    def lines(self) -> list[str]:
-        """Return the text of the screen, row by row."""
-        return [strip.text for strip in self.app.screen._compositor.render_strips()]
+    def lines(self, count: int | None = None) -> list[str]:
+        """Return the text of the screen, row by row, or of its first few rows."""
+        compositor = self.app.screen._compositor
+        size = compositor.size if count is None else Size(compositor.size.width, count)
+        return [strip.text for strip in compositor.render_strips(size)]
 
     def colours(self) -> list[str]:
         """Return the colours on the screen, as sorted hexadecimal numbers."""
@@ -54,6 +59,17 @@ class Driver:
     async def waits_for(self, happened: Callable[[], Any]) -> None:
         """Wait until something has happened."""
         await self._until(happened, "what was waited for")
+
+    async def settles(self) -> str:
+        """Wait until nothing is being read and the screen stays as it is, and return it."""
+        seen = [""] * NUM_SAME
+
+        def is_settled() -> bool:
+            seen.append("\n".join(self.lines()))
+            screen = self.app.run_screen
+            return screen.is_shown and not screen.is_reading and len({*seen[-NUM_SAME:]}) == 1
+
+        return await self._until(is_settled, "screen that stays as it is")
 
     async def _until(self, is_so: Callable[[], Any], what: str) -> str:
         for _ in range(round(DEADLINE_S / 0.05)):

@@ -22,7 +22,6 @@ from tui.themes import DARK, LIGHT
 FOLDER = Path(__file__).parent / "snapshots"
 SIZES = ((80, 24), (120, 40))
 THEMES = ("dark", "light", "no-colour")
-QUIET_POLLS = 3
 
 
 @dataclass(frozen=True)
@@ -60,11 +59,7 @@ async def _drawn(cell: Cell, folder: Path, now: float) -> str:
     async with app.run_test(size=cell.size, notifications=True) as pilot:
         user = Driver(app, pilot)
         await user.sees(cell.state.sees)
-        text, quiet = "", 0
-        while quiet < QUIET_POLLS:
-            await pilot.pause(0.1)
-            newest = "\n".join(row.rstrip() for row in user.lines())
-            quiet, text = (quiet + 1 if newest == text else 0), newest
+        text = "\n".join(row.rstrip() for row in (await user.settles()).splitlines())
         return f"{text}\n-- colours: {' '.join(user.colours())}\n"
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.message import Message
 
 from opentau import events, runsnapshot
 from opentau.control import LocalRunClient, take_commands
@@ -249,6 +252,50 @@ def test_a_burst_of_events_leaves_the_screen_responsive(collecting: tuple[Path, 
         await user.sees("note 19999")
 
     drive(run_dir, play, now=t)
+
+
+def test_news_that_is_slow_to_draw_never_piles_up_before_keys(
+    collecting: tuple[Path, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir, t = collecting
+    post, draw, waiting = RunScreen.post_message, RunScreen._draw, [0]
+
+    def counted(screen: RunScreen, message: Message) -> bool:
+        if isinstance(message, RunScreen.Changed):
+            waiting.append(waiting[-1] + 1)
+        return post(screen, message)
+
+    def slowly(screen: RunScreen) -> None:
+        time.sleep(0.4)
+        draw(screen)
+        waiting.append(0)
+
+    def tell_steadily() -> None:
+        for number in range(120):
+            record(run_dir, [{"t": t, "process": "main", "kind": events.NOTE, "level": "info", "text": f"note {number}"}])
+            time.sleep(0.025)
+
+    async def play(user: Driver) -> None:
+        await user.sees("running")
+        monkeypatch.setattr(RunScreen, "post_message", counted)
+        monkeypatch.setattr(RunScreen, "_draw", slowly)
+        told = threading.Thread(target=tell_steadily)
+        told.start()
+        await user.sees("note 119")
+        told.join()
+        assert max(waiting) == 1
+
+    drive(run_dir, play, now=t)
+
+
+def test_a_click_on_the_foot_is_a_press_of_the_key(collecting: tuple[Path, float]) -> None:
+    async def play(user: Driver) -> None:
+        await user.sees("running", "space pause or resume")
+        await user.click("#keys", (8, 0))
+        sent: list[str] = []
+        await user.waits_for(lambda: sent.extend(one.verb for one in take_commands(collecting[0])) or sent == ["pause"])
+
+    drive(collecting[0], play, now=collecting[1])
 
 
 def test_the_screen_waits_for_a_run_that_has_not_begun(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ def test_there_is_a_file_for_every_cell_and_for_nothing_else() -> None:
 
 
 @pytest.mark.tui
-@pytest.mark.unsettled
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
 def test_a_screen_looks_as_recorded(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
     in_place_and_time()

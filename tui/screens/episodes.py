@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from textual import work
 from textual.app import ComposeResult
 
@@ -29,6 +31,7 @@ class EpisodesView(View):
         self._camera = 0
         self._films: dict[tuple[str, str, int], Film | None] = {}
         """What was read of the newest few, by stage, episode and number of the camera."""
+        self._asked: tuple[str, str, int] | None = None
 
     def compose(self) -> ComposeResult:
         yield ListPanel(self._table, id="episodes", title=f"Episodes: {FILTERS[0]}")
@@ -70,13 +73,15 @@ class EpisodesView(View):
 
     def _want_film(self) -> None:
         key = self._key()
-        if key is not None and key not in self._films and self.surroundings.files is not None:
-            self.set_timer(DELAY_S, lambda: self._load(key) if key == self._key() and key not in self._films else None)
+        if key is not None and key != self._asked and key not in self._films and self.surroundings.files is not None:
+            self._asked = key
+            self._load(key)
 
     @work(thread=True, group="film", exclusive=True)
     def _load(self, key: tuple[str, str, int]) -> None:
         files, (stage, episode_id, number) = self.surroundings.files, key
-        if files is None:
+        time.sleep(DELAY_S)
+        if files is None or key != self._key():
             return
         film = None
         try:

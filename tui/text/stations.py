@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opentau.runstate import RunSummary, StationState, duration_text
+from opentau.runstate import RunSummary, StationState, duration_text, number_text
 from tui.text.lines import Line, Span, clock, cut, percent
 
 STATE_GLYPHS = {
@@ -14,11 +14,14 @@ STATE_GLYPHS = {
 }
 STALE_S = 180.0
 """A station that should be playing and is not heard of for this long is marked; a long episode says nothing before its end."""
+LINK_STALE_S = 15.0
+"""The same for a station that tells how its link does, which it does every few seconds."""
 CELL_WIDTH = 26
 
 
 def is_stale(station: StationState, summary: RunSummary, now: float) -> bool:
-    return station.state in ("connected", "replaced") and not summary.phase.is_over and now - station.t > STALE_S
+    limit_s = LINK_STALE_S if station.link_t else STALE_S
+    return station.state in ("connected", "replaced") and not summary.phase.is_over and now - station.t > limit_s
 
 
 def station_rows(summary: RunSummary, now: float, width: int) -> list[Line]:
@@ -56,6 +59,8 @@ def _state(station: StationState, summary: RunSummary, now: float) -> Line:
         glyph, style, word = "▲", "accent", "in hand"
     elif is_stale(station, summary, now):
         glyph, style, word = "!", "warning", "silent"
+    elif station.hold:
+        glyph, style, word = "‖", "warning", "holds"
     else:
         word = station.state
     return [(f"{glyph} {word:<9}", style)]
@@ -87,13 +92,18 @@ def station_detail(station: StationState, summary: RunSummary, now: float, width
     rows: list[tuple[str, Span]] = [
         ("state", (f"{station.state} {station.text}".strip(), _state(station, summary, now)[0][1])),
         ("in hand of", (station.operator or "nobody", "accent" if station.operator else "dim")),
-        ("link", (f"heard {clock(max(0.0, now - station.t))} ago, lost {station.num_lost} times", "")),
+        ("link", (_link(station, now), "warning" if is_stale(station, summary, now) else "")),
         ("episodes", (f"{station.num_successes} of {station.num_episodes} succeed, {percent(rate)}", "")),
         ("last ones", (" ".join(station.recent) or "none yet", "dim")),
         ("steps", (f"{station.num_steps}", "")),
         ("clamped", (f"{station.num_clipped} actions were cut to limits", "warning" if station.num_clipped else "")),
         ("late", (f"{station.num_refused} chunks refused, {station.num_held} ticks held", "")),
     ]
+    if station.hold:
+        rows.insert(1, ("holds", (f"{station.hold}: it has no fresh action", "warning")))
+    if station.answer_ms is not None and station.obs_age_ms is not None:
+        words = f"after {number_text(station.answer_ms)} ms, to what was seen {number_text(station.obs_age_ms)} ms before"
+        rows.append(("answers", (words, "")))
     if station.is_stopped:
         rows.insert(1, ("STOPPED", ("by a person; clear lets a simulator go on, a robot is re-armed on the spot", "bad")))
     if station.num_fallbacks:
@@ -103,3 +113,11 @@ def station_detail(station: StationState, summary: RunSummary, now: float, width
     if station.human_s:
         rows.append(("a person's", (f"{duration_text(station.human_s)}", "")))
     return [cut([(f"{station.name}", "strong")], width), *(cut([(f"{name:<12}", "dim"), span], width) for name, span in rows)]
+
+
+def _link(station: StationState, now: float) -> str:
+    heard = f"heard {clock(max(0.0, now - station.t))} ago, lost {station.num_lost} times"
+    if station.round_trip_ms is None or station.round_trip_p95_ms is None:
+        return heard
+    p50, p95 = number_text(station.round_trip_ms), number_text(station.round_trip_p95_ms)
+    return f"{heard}; {p50} ms there and back, 95 % within {p95}"
