@@ -21,7 +21,7 @@ from envs.libero.manifest import require_listed, scene_files
 from envs.libero.predicates import compile_goal
 from envs.libero.scene import STATES_FILE, mesh_folder
 from envs.libero.stock import StockTask, make_stock_env, open_stock_task
-from envs.libero.suites import SUITES
+from envs.libero.suites import ALL_SUITES
 from envs.panda.compiling import content_hash, floats, lean_model, pair, point, require_same_physics
 from envs.panda.scene import MODEL_FILE, SCENE_FILE, JointDraw, Placement, Scene
 
@@ -41,7 +41,7 @@ def build(suite: str, task_id: int, folder: Path) -> None:
     require_listed(scene_files(env))
     stock = env.sim.model._model
     _report("decimating meshes", 0.4)
-    version = SUITES[suite].scene_version
+    version = ALL_SUITES[suite].scene_version
     model = lean_model(env.model.get_xml(), stock, folder, mesh_folder=mesh_folder(version), is_sampled=version > 1)
     for name in env.fixtures_dict:  # stock has drawn their places already
         body = env.obj_body_id[name]

@@ -17,9 +17,10 @@ from envs.libero.physics import LeanPhysics, Physics
 from envs.libero.predicates import Predicate, compile_lamps, compile_predicate, compile_relations, region_relations
 from envs.libero.protocols import require_protocol, shown
 from envs.libero.scene import load_scene, source_versions
-from envs.libero.suites import OLDEST_SUITE, require_task
+from envs.libero.suites import OLDEST_SUITE, VARIANTS, require_task, variant_suite
 from envs.libero.words import group_of, spoken_name
-from envs.panda.environment import CAMERAS, COLLISION_GEOM_GROUP, PandaEnv, require_images
+from envs.looks import LOOKS
+from envs.panda.environment import CAMERAS, COLLISION_GEOM_GROUP, MORE_CAMERAS, PandaEnv, require_images
 from envs.panda.physics import CONTROL_HZ
 from envs.panda.placement import draw_initial_state
 from envs.panda.scene import LoadedScene, Progress
@@ -53,6 +54,7 @@ class LiberoEnv(PandaEnv):
         timestep_ms: float = 2,
         max_steps: int | None = None,
         protocol: str | None = None,
+        perturbation: str | Sequence[str] = (),
         on_progress: Progress | None = None,
     ) -> None:
         """Open the task's scene, building it first where the cache lacks it (about ten seconds, told to `on_progress`).
@@ -60,19 +62,25 @@ class LiberoEnv(PandaEnv):
         `stepping` is "fast" (plain MuJoCo, decimated pixels) or "exact" (stock LIBERO and robosuite, original meshes).
         A `timestep_ms` above 2 is faster but not the official physics. A `protocol` (openpi, lerobot, tensorauto) names the
         cameras as that project does, shows images of its size and mirrored as it does, and has its step limits; options
-        given besides win. Raises ValueError for values that do not exist, RuntimeError when no OpenGL works or the scene
-        cannot be built.
+        given besides win. `perturbation` is one or several of `envs.looks.LOOKS` and at most one of LIBERO-PRO's
+        (`envs.libero.suites.VARIANTS`).
+
+        Raises ValueError for values that do not exist, RuntimeError when no OpenGL works or the scene cannot be built.
         """
         limits = require_task(suite, task_id)
+        perturbations = [perturbation] if isinstance(perturbation, str) else list(perturbation)
+        looks, scene_suite = _perturbed(suite, perturbations)
         rules = require_protocol(protocol) if protocol else None
-        scene_cameras = rules.cameras if rules else CAMERAS
+        scene_cameras = dict(rules.cameras if rules else CAMERAS)
         cameras = tuple(scene_cameras) if cameras is None else tuple(cameras)
         image_size = (rules.image_size if rules else IMAGE_SIZE) if image_size is None else image_size
         _require_stepping(stepping, timestep_ms)
+        scene_cameras = MORE_CAMERAS | scene_cameras
         require_images(image_size, cameras, max_steps, known_cameras=scene_cameras)
-        loaded = load_scene(suite, task_id, on_progress=on_progress)
+        loaded = load_scene(scene_suite, task_id, on_progress=on_progress)
         self.physics = _physics(loaded, stepping, timestep_ms)
-        super().__init__(self.physics, cameras={name: scene_cameras[name] for name in cameras}, image_size=image_size)
+        used = {name: scene_cameras[name] for name in cameras}
+        super().__init__(self.physics, cameras=used, image_size=image_size, looks=looks)
         self._initial_states = loaded.initial_states
         scene = self.physics.scene
         self.prompt = scene.prompt
@@ -98,6 +106,8 @@ class LiberoEnv(PandaEnv):
         }  # fmt: skip
         if rules or suite != OLDEST_SUITE:  # whose ids are older than these facts, and stay
             facts |= {"versions": source_versions(), "protocol": rules.to_dict() if rules else None}
+        if perturbations:
+            facts |= {"perturbation": sorted(perturbations)}
         self.env_id = _env_id(facts)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
@@ -110,6 +120,7 @@ class LiberoEnv(PandaEnv):
         else:
             state = official_initial_state(self.model, scene, self._initial_states, index)
         self.physics.reset(state)
+        self._dress()
         for _ in range(self._rules.settling_steps if self._rules else NUM_SETTLING_STEPS):
             self.physics.step(SETTLING_ACTION)
         self._num_steps = 0
@@ -155,6 +166,19 @@ class LiberoEnv(PandaEnv):
             self._grounding.close()
         self._grounding = None
         self.physics.close()
+
+
+def _perturbed(suite: str, perturbations: Sequence[str]) -> tuple[list[str], str]:
+    """Return the looks and the suite whose scenes are shown."""
+    variants = [name for name in perturbations if name in VARIANTS]
+    looks = [name for name in perturbations if name not in VARIANTS]
+    unknown = [name for name in looks if name not in LOOKS]
+    if unknown or len(variants) > 1:
+        raise ValueError(
+            f"perturbation is any of {', '.join(LOOKS)} and at most one of {', '.join(VARIANTS)}, "
+            f"not {', '.join(map(repr, perturbations))}"
+        )
+    return looks, variant_suite(suite, variants[0]) if variants else suite
 
 
 def _physics(loaded: LoadedScene, stepping: str, timestep_ms: float) -> Physics:

@@ -15,7 +15,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from envs.libero.suites import SUITES, require_task
+from envs.libero.suites import ALL_SUITES, require_task
 from envs.opengl import CACHE_VARIABLE, cache_folder
 from envs.panda.scene import MODEL_FILE, SCENE_FILE, LoadedScene, Progress, Scene, exclusive
 
@@ -37,7 +37,7 @@ def source_versions() -> dict[str, str]:
 
 def scene_folder(suite: str, task_id: int) -> Path:
     """Return where the compiled scene of a task is or will be kept; raises RuntimeError without the packages it is made of."""
-    return cache_folder() / "libero" / f"{suite}-{task_id}-{_source_key(SUITES[suite].scene_version)}"
+    return cache_folder() / "libero" / f"{suite}-{task_id}-{_source_key(ALL_SUITES[suite].scene_version)}"
 
 
 def mesh_folder(scene_version: int) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import numpy as np
 
 from envs.libero.suites import require_task
 from envs.panda.stock import imports_without_opengl
+
+SAID_IN_FILE = ("_lan", "_task")
+"""Suites of LIBERO-PRO whose instructions stand in their files: the files' names, which LIBERO reads, are the old tasks'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +49,19 @@ def open_stock_task(suite: str, task_id: int) -> StockTask:
     return StockTask(
         suite=suite,
         task_id=task_id,
-        prompt=task.language,
+        prompt=_said(bddl_path) if suite.endswith(SAID_IN_FILE) else task.language,
         bddl_path=bddl_path,
         initial_states=states,
         files=(bddl_path, states_path),
     )
+
+
+def _said(bddl_path: Path) -> str:
+    """Return the instruction that a bddl file holds, in lower case as LIBERO's are."""
+    found = re.search(r"\(:language\s+([^)]*)\)", bddl_path.read_text())
+    if found is None:
+        raise RuntimeError(f"{bddl_path.name} holds no instruction; install the locked version of LIBERO")
+    return found[1].strip().lower()
 
 
 def contents_of(task: StockTask) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import gymnasium
 import mujoco
 import numpy as np
 
+from envs.looks import Look
 from envs.panda.controller import FINGER_JOINTS, GRIPPER_SITE
 from envs.panda.physics import CONTROL_HZ
 from envs.panda.scene import Scene
@@ -18,6 +19,8 @@ AGENTVIEW, WRIST = "agentview", "robot0_eye_in_hand"
 """The scenes' cameras that are offered."""
 CAMERAS = {"agentview": AGENTVIEW, "wrist": WRIST}
 """Public camera name to the scene's."""
+MORE_CAMERAS = {"front": "frontview", "side": "sideview", "bird": "birdview"}
+"""Those that are shown only where they are asked for."""
 STATE_NAMES = ("x", "y", "z", "rx", "ry", "rz", "finger_1", "finger_2")
 STATE_UNITS = ("m", "m", "m", "rad", "rad", "rad", "m", "m")
 ACTION_NAMES = ("dx", "dy", "dz", "drx", "dry", "drz", "gripper")
@@ -49,14 +52,17 @@ class PandaEnv(gymnasium.Env):
     gripper_site = GRIPPER_SITE
     finger_joints = FINGER_JOINTS
 
-    def __init__(self, physics: SteppedScene, *, cameras: Mapping[str, str], image_size: int) -> None:
-        """`cameras` are {public name: the scene's}, drawn at `image_size` pixels a side."""
+    def __init__(
+        self, physics: SteppedScene, *, cameras: Mapping[str, str], image_size: int, looks: Collection[str] = ()
+    ) -> None:
+        """`cameras` are {public name: the scene's}, drawn at `image_size` pixels a side; `looks` are of `envs.looks.LOOKS`."""
         self._stepped = physics
         self._cameras, self._image_size = dict(cameras), image_size
         self._renderer: Renderer | None = None
         self._site = self.model.site(GRIPPER_SITE).id
         self._hand = self.model.body(HAND_BODY).id
         self._finger_qpos = [int(self.model.joint(name).qposadr[0]) for name in FINGER_JOINTS]
+        self._look = Look(self.model, looks, cameras=self._cameras.values()) if looks else None
         self._num_steps = 0
         image = gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
         state = gymnasium.spaces.Box(-np.inf, np.inf, (len(STATE_NAMES),), np.float32)
@@ -114,7 +120,13 @@ class PandaEnv(gymnasium.Env):
                 hidden_geom_groups=(COLLISION_GEOM_GROUP,),
                 shows_sites=True,
             )
-        return self._renderer.render(self.data)
+        images = self._renderer.render(self.data)
+        return images if self._look is None else self._look.spoil(images, self.data)
+
+    def _dress(self) -> None:
+        """Give the episode whose placement is in the data its look."""
+        if self._look is not None:
+            self._look.draw_for(self.data)
 
     def _state(self) -> np.ndarray:
         state = np.empty(len(STATE_NAMES), np.float32)

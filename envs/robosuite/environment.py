@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 
 from envs.conventions import asked_initial_state, env_id, official_rng
-from envs.panda.environment import CAMERAS, PandaEnv, require_images
+from envs.panda.environment import CAMERAS, MORE_CAMERAS, PandaEnv, require_images
 from envs.panda.placement import InitialState, draw_initial_state
 from envs.panda.scene import Progress
 from envs.rendering import describe_backend
@@ -43,17 +43,23 @@ class RobosuiteEnv(PandaEnv):
         image_size: int = 64,
         cameras: Sequence[str] = tuple(CAMERAS),
         max_steps: int | None = None,
+        perturbation: str | Sequence[str] = (),
         on_progress: Progress | None = None,
     ) -> None:
         """Open the suite's scene, building it first where the cache lacks it (about ten seconds, told to `on_progress`).
 
+        `perturbation` is one or several of `envs.looks.LOOKS`.
+
         Raises ValueError for values that do not exist, RuntimeError when no OpenGL works or the scene cannot be built.
         """
         self.task = require_task(suite, task_id)
-        require_images(image_size, cameras, max_steps, known_cameras=CAMERAS)
+        known_cameras = CAMERAS | MORE_CAMERAS
+        require_images(image_size, cameras, max_steps, known_cameras=known_cameras)
         loaded = load_scene(suite, on_progress=on_progress)
         self.physics = LeanPhysics(loaded)
-        super().__init__(self.physics, cameras={name: CAMERAS[name] for name in cameras}, image_size=image_size)
+        looks = [perturbation] if isinstance(perturbation, str) else list(perturbation)
+        shown = {name: known_cameras[name] for name in cameras}
+        super().__init__(self.physics, cameras=shown, image_size=image_size, looks=looks)
         scene = self.physics.scene
         self._reward = compile_reward(self.model, scene, self.task)
         used = [self.task.object] if self.task.object else list(scene.object_joints)
@@ -71,6 +77,7 @@ class RobosuiteEnv(PandaEnv):
         self.env_id = env_id(
             task=self.task_id, image_size=image_size, cameras=tuple(cameras), max_steps=self.max_steps,
             mujoco=mujoco.__version__, opengl=describe_backend().id, scene=scene.content_hash,
+            **({"perturbation": sorted(looks)} if looks else {}),
         )  # fmt: skip
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -84,6 +91,7 @@ class RobosuiteEnv(PandaEnv):
         index = asked_initial_state(options)
         rng = self.np_random if index is None else _official_rng(index)
         self.physics.reset(self._draw(rng))
+        self._dress()
         self._num_steps = 0
 
     def _draw(self, rng: np.random.Generator) -> InitialState:
