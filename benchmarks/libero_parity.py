@@ -23,8 +23,8 @@ from envs.experts.shapes import Shape
 from envs.libero.environment import LiberoEnv
 from envs.libero.exact import StockPhysics
 from envs.libero.predicates import JOINT_PREDICATES, PLACE_PREDICATES, Predicate, compile_predicate
-from envs.libero.scene import Scene
 from envs.libero.suites import SUITES, require_task
+from envs.panda.scene import Scene
 
 FOUR_SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10")
 ONE_OF_EACH_SCENE = (3, 8, 16, 21, 23, 32, 33, 35, 39, 40, 48, 52, 56, 63, 68, 70, 76, 77, 83, 89)

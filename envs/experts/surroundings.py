@@ -17,6 +17,8 @@ CLEARANCE_M = 0.05
 PASSING_M = 0.12
 """Objects closer to a path than this are passed over, not beside."""
 WAYS_OUT_M = np.arange(0.02, 0.2, 0.01)
+ROOM_M, MAX_WAY_IN_A_DRAWER_M = 0.004, 0.02
+"""Between an object that rises out of a drawer and what is above the drawer; how far it is moved in the drawer for that."""
 FINGER_ROOM_M = 0.02
 """Around an object that is let down between walls."""
 RELEASE_BELOW_RIM_M = 0.01
@@ -176,6 +178,9 @@ class Surroundings:
 
         `grip` is where the hand holds it, [3].
         """
+        outwards = self._drawer_direction()
+        if outwards is not None:
+            return self._way_out_of_a_drawer(grip, outwards)
         box = self.box
         above = np.concatenate([shape.fine_points(self._data) for shape in self.obstacles])
         above = above[(above[:, 2] > box.high[2]) & (above[:, 2] < height_m)][:, :2]
@@ -191,6 +196,38 @@ class Surroundings:
         shifts = [step * np.array([np.cos(turn), np.sin(turn)]) for step in WAYS_OUT_M for turn in turns]
         clear = next((shift for shift in shifts if is_clear(shift)), np.zeros(2))
         return grip[:2] + clear
+
+    def _drawer_direction(self) -> np.ndarray | None:
+        """Return the unit vector [3] in which the open drawer that the object is in slides out; None where it is in none."""
+        box, model, data = self.box, self._model, self._data
+        obstacles = np.concatenate([shape.geoms for shape in self.obstacles])
+        for joint in np.flatnonzero(model.jnt_type == mujoco.mjtJoint.mjJNT_SLIDE):
+            opening = float(data.qpos[model.jnt_qposadr[joint]])
+            drawer = int(model.jnt_bodyid[joint])
+            if not opening or not np.isin(np.flatnonzero(model.geom_bodyid == drawer), obstacles).any():
+                continue
+            around = Shape(model, data, drawer).box(data)
+            is_inside = (around.low[:2] < box.centre[:2]).all() and (box.centre[:2] < around.high[:2]).all()
+            if is_inside and around.low[2] < box.low[2] < around.high[2]:
+                return np.sign(opening) * data.xaxis[joint]
+        return None
+
+    def _way_out_of_a_drawer(self, grip: np.ndarray, outwards: np.ndarray) -> np.ndarray | None:
+        """Return the point [2] a little further out from which the object rises clear of what the drawer slides into.
+
+        The hand came down where it is, so that only the object can be under something.
+        """
+        aside = np.array([-outwards[1], outwards[0], 0.0])
+        axes = np.stack([outwards, aside])
+        object_points, top = self.object.fine_points(self._data), self.box.high[2]
+        low, high = (object_points @ axes.T).min(axis=0) - ROOM_M, (object_points @ axes.T).max(axis=0) + ROOM_M
+        above = np.concatenate([shape.fine_points(self._data) for shape in self.obstacles])
+        above = above[above[:, 2] > top] @ axes.T
+        is_under = ((above > low) & (above < high)).all(axis=1) & (above[:, 0] < (low[0] + high[0]) / 2)
+        if not is_under.any():
+            return None
+        shift = min(float(above[is_under, 0].max() - low[0]), MAX_WAY_IN_A_DRAWER_M)
+        return grip[:2] + shift * outwards[:2]
 
     def passing_height_m(self, start: np.ndarray, end: np.ndarray) -> float:
         """Return the height at which something passes over everything but the object between two points [2 or more]."""

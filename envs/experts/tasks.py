@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from envs.experts.fixtures import FixtureEnv, FixtureExpert
+from envs.experts.fixtures import FixtureEnv, FixtureExpert, is_door
 from envs.experts.pick_place import PickPlaceExpert
 
 Predicate = tuple[str, ...]
@@ -54,7 +54,15 @@ class TaskExpert:
         self._steps = _ordered(env)
 
     def start(self, *, seed: int, is_clean: bool) -> None:
-        """Plan from the environment's current state; the style comes from the seed unless clean."""
+        """Plan from the environment's current state; the style comes from the seed unless clean.
+
+        Raises ValueError where no skill serves a thing of the goal.
+        """
+        for relation, *names in self._steps:
+            if relation == "in" and _opens_to_the_front(self._env, names[1]):
+                raise ValueError(
+                    f"no skill puts {names[0]} into {names[1]}: it opens to the front, and objects are let down from above"
+                )
         self._seed, self._is_clean = seed, is_clean
         self._skills = {step: self._skill_for(step) for step in self._steps}
         self._begin(self._wanted(default=self._steps[-1]))
@@ -108,6 +116,12 @@ class TaskExpert:
     @property
     def _pace(self) -> dict[str, Any]:
         return {"pace": self._style["pace"]} if "pace" in self._style else {}
+
+
+def _opens_to_the_front(env: TaskEnv, region: str) -> bool:
+    """Return whether a region lies behind a door on hinges, as a microwave's does."""
+    things = [thing for thing, words in env.joint_conditions.items() if region.startswith(f"{thing}_") and "close" in words]
+    return any(is_door(env, env.joint_conditions[thing]["close"].joints[0]) for thing in things)
 
 
 def _ordered(env: TaskEnv) -> list[Predicate]:

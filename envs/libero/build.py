@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import io
 import json
 import logging
@@ -16,29 +15,17 @@ from typing import Any
 
 import mujoco
 import numpy as np
-from PIL import Image
 
 from envs.libero.joints import joint_conditions, slide_of
 from envs.libero.manifest import require_listed, scene_files
-from envs.libero.meshes import Mesh, decimate_once, mesh_of_model
 from envs.libero.predicates import compile_goal
-from envs.libero.scene import MODEL_FILE, SCENE_FILE, STATES_FILE, JointDraw, Placement, Scene, mesh_folder
+from envs.libero.scene import STATES_FILE, mesh_folder
 from envs.libero.stock import StockTask, make_stock_env, open_stock_task
-from envs.libero.suites import SUITES
+from envs.libero.suites import ALL_SUITES
+from envs.panda.compiling import content_hash, floats, lean_model, pair, point, require_same_physics
+from envs.panda.scene import MODEL_FILE, SCENE_FILE, JointDraw, Placement, Scene
 
 # Stock objects carry no type annotations; `Any` stands for them.
-
-FACES_PER_METRE = 2500
-"""Triangles a decimated mesh keeps per metre of its diagonal, within the two bounds below."""
-MIN_FACES = 40
-MAX_FACES = 500
-TEXTURE_PIXELS = 512
-"""Largest side of a texture."""
-UNUSED_TEXTURE_PIXELS = 8
-PHYSICS_TOLERANCE = 1e-9
-
-VISUAL_GROUP = 1
-COLLISION_GROUP = 0
 
 
 def build(suite: str, task_id: int, folder: Path) -> None:
@@ -54,124 +41,23 @@ def build(suite: str, task_id: int, folder: Path) -> None:
     require_listed(scene_files(env))
     stock = env.sim.model._model
     _report("decimating meshes", 0.4)
-    model = _lean_model(env.model.get_xml(), stock, folder, scene_version=SUITES[suite].scene_version)
+    version = ALL_SUITES[suite].scene_version
+    model = lean_model(env.model.get_xml(), stock, folder, mesh_folder=mesh_folder(version), is_sampled=version > 1)
     for name in env.fixtures_dict:  # stock has drawn their places already
         body = env.obj_body_id[name]
         model.body_pos[body], model.body_quat[body] = stock.body_pos[body], stock.body_quat[body]
-    _require_same_physics(model, stock)
+    require_same_physics(model, stock)
     _report("writing the scene", 0.95)
     mujoco.mj_saveModel(model, str(folder / MODEL_FILE))
     np.save(folder / STATES_FILE, np.asarray(task.initial_states, np.float64))
     scene = _describe(task, env)
     compile_goal(model, scene)  # raises where the goal says something that is not known
-    scene = dataclasses.replace(scene, content_hash=_content_hash(model, task.initial_states, scene))
+    scene = dataclasses.replace(scene, content_hash=content_hash(model, task.initial_states, scene))
     (folder / SCENE_FILE).write_text(scene.to_json())
-
-
-def _content_hash(model: mujoco.MjModel, initial_states: np.ndarray, scene: Scene) -> str:
-    """Return a sha256 that does not depend on where the packages are installed, as the model's file paths do."""
-    digest = hashlib.sha256(scene.to_json().encode() + initial_states.tobytes())
-    for name in sorted(name for name in dir(model) if not name.startswith("_") and not name.endswith("_pathadr")):
-        value = getattr(model, name)
-        if isinstance(value, np.ndarray):
-            digest.update(name.encode() + np.ascontiguousarray(value).tobytes())
-    return digest.hexdigest()
 
 
 def _report(step: str, fraction: float) -> None:
     print(json.dumps({"step": step, "fraction": fraction}), flush=True)
-
-
-def _lean_model(xml: str, stock: mujoco.MjModel, folder: Path, *, scene_version: int) -> mujoco.MjModel:
-    """Compile the stock scene again with few triangles and small textures; physics stays what it was."""
-    spec = mujoco.MjSpec.from_string(xml)
-    # Without this MuJoCo 3.3 gives visual meshes a mass.
-    spec.compiler.inertiagrouprange = [COLLISION_GROUP, COLLISION_GROUP]
-    solid, textured = _meshes_of_group(stock, COLLISION_GROUP), _textured_meshes(stock)
-    drawn = _meshes_of_group(stock, VISUAL_GROUP) - solid
-    for target in list(spec.meshes):
-        mesh_id = mujoco.mj_name2id(stock, mujoco.mjtObj.mjOBJ_MESH, target.name)
-        if mesh_id not in drawn | solid:
-            target.delete()  # other arenas' walls
-        elif mesh_id in drawn:
-            _shrink_mesh(target, mesh_of_model(stock, mesh_id, has_texture=mesh_id in textured), scene_version)
-    textures = _shrink_textures(spec, stock, folder)
-    model = spec.compile()
-    for path in textures:
-        path.unlink()
-    model.site_rgba[:] = stock.site_rgba
-    return model
-
-
-def _meshes_of_group(model: mujoco.MjModel, group: int) -> set[int]:
-    is_mesh = (model.geom_type == mujoco.mjtGeom.mjGEOM_MESH) & (model.geom_group == group)
-    return set(model.geom_dataid[is_mesh].tolist())
-
-
-def _textured_meshes(model: mujoco.MjModel) -> set[int]:
-    has_material = (model.geom_type == mujoco.mjtGeom.mjGEOM_MESH) & (model.geom_matid >= 0)
-    is_textured = (model.mat_texid[model.geom_matid] >= 0).any(axis=1)
-    return set(model.geom_dataid[has_material & is_textured].tolist())
-
-
-def _shrink_mesh(target: Any, mesh: Mesh, scene_version: int) -> None:
-    diagonal_m = float(np.linalg.norm(np.ptp(mesh.vertices, axis=0)))
-    num_faces = int(np.clip(FACES_PER_METRE * diagonal_m, MIN_FACES, MAX_FACES))
-    if len(mesh.faces) <= num_faces:
-        return
-    is_sampled = scene_version > 1
-    mesh = decimate_once(mesh, num_faces=num_faces, is_sampled=is_sampled, folder=mesh_folder(scene_version))
-    target.file = ""
-    target.scale, target.refpos, target.refquat = [1, 1, 1], [0, 0, 0], [1, 0, 0, 0]
-    target.inertia = mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL
-    # A vertex per corner, because MuJoCo takes one normal and one texture coordinate per vertex.
-    target.uservert = _flat(mesh.vertices[mesh.faces])
-    target.userface = list(range(mesh.faces.size))
-    target.usernormal = _flat(mesh.normals)
-    if mesh.texture is not None:
-        target.usertexcoord = _flat(mesh.texture)
-
-
-def _flat(array: np.ndarray) -> list[float]:
-    return array.astype(np.float32).ravel().tolist()
-
-
-def _shrink_textures(spec: mujoco.MjSpec, stock: mujoco.MjModel, folder: Path) -> list[Path]:
-    """Point large textures at small files; those that nothing drawn uses become a few pixels."""
-    used_materials = set(stock.geom_matid[stock.geom_group == VISUAL_GROUP].tolist()) - {-1}
-    used = {texture for material in used_materials for texture in stock.mat_texid[material].tolist()}
-    files = []
-    for texture in spec.textures:
-        texture_id = mujoco.mj_name2id(stock, mujoco.mjtObj.mjOBJ_TEXTURE, texture.name) if texture.name else -1
-        if texture_id < 0 or not texture.file:
-            continue
-        side = TEXTURE_PIXELS if texture_id in used else UNUSED_TEXTURE_PIXELS
-        with Image.open(texture.file) as image:
-            if max(image.size) <= side:
-                continue
-            path = folder / f"texture-{texture_id}.png"
-            image.convert("RGB").resize((side, side), Image.Resampling.BOX).save(path)
-        texture.file = str(path)
-        files.append(path)
-    return files
-
-
-def _require_same_physics(model: mujoco.MjModel, stock: mujoco.MjModel) -> None:
-    """Raise RuntimeError unless everything that moves or touches is as in the stock model."""
-    is_solid = (stock.geom_contype | stock.geom_conaffinity) > 0
-    for name in ("nq", "nv", "nu", "nbody", "ngeom", "nsite", "njnt", "nsensor"):
-        if getattr(model, name) != getattr(stock, name):
-            raise RuntimeError(f"the lean scene has another {name} than the stock scene")
-    for name in ("body_mass", "body_inertia", "body_pos", "body_quat", "dof_damping", "dof_armature", "actuator_gainprm"):
-        _require_close(name, getattr(model, name), getattr(stock, name))
-    for name in ("geom_pos", "geom_quat", "geom_size", "geom_friction", "geom_solref", "geom_solimp", "geom_margin"):
-        _require_close(name, getattr(model, name)[is_solid], getattr(stock, name)[is_solid])
-
-
-def _require_close(name: str, lean: np.ndarray, stock: np.ndarray) -> None:
-    difference = float(np.abs(lean - stock).max(initial=0.0))
-    if difference > PHYSICS_TOLERANCE:
-        raise RuntimeError(f"{name} of the lean scene differs from the stock scene by {difference:.3g}; physics must be equal")
 
 
 def _describe(task: StockTask, env: Any) -> Scene:
@@ -187,13 +73,13 @@ def _describe(task: StockTask, env: Any) -> Scene:
         object_bodies={name: model.body(body_id).name for name, body_id in env.obj_body_id.items()},
         object_joints={name: thing.joints[-1] for name, thing in objects.items()},
         contact_geoms={name: tuple(thing.contact_geoms) for name, thing in {**objects, **fixtures}.items()},
-        site_sizes={name: _point(site.size) for name, site in sites.items()},
+        site_sizes={name: point(site.size) for name, site in sites.items()},
         site_parents={name: site.parent_name or "" for name, site in sites.items()},
         fixtures=tuple(fixtures),
         placements=tuple(_placements(env)),
         joint_draws=tuple(_joint_draws(env)),
-        arm_joints_at_rest=_floats(robot.init_qpos),
-        gripper_joints_at_rest=_floats(robot.gripper.init_qpos),
+        arm_joints_at_rest=floats(robot.init_qpos),
+        gripper_joints_at_rest=floats(robot.gripper.init_qpos),
         content_hash="",
         joint_conditions=joint_conditions(env),
         lamps=dict(_lamps(env)),
@@ -205,20 +91,6 @@ def _lamps(env: Any) -> Iterable[tuple[str, str]]:
     for name in env.visualization_sites_list:
         for site, _ in env.get_object(name).object_properties["vis_site_names"].values():
             yield site, name
-
-
-def _floats(values: Iterable[float]) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)
-
-
-def _pair(values: Iterable[float]) -> tuple[float, float]:
-    first, second = values
-    return float(first), float(second)
-
-
-def _point(values: Iterable[float]) -> tuple[float, float, float]:
-    x, y, z = values
-    return float(x), float(y), float(z)
 
 
 def _placements(env: Any) -> Iterable[Placement]:
@@ -267,10 +139,10 @@ def _placement(
     return Placement(
         object=thing.name,
         on=on,
-        x_ranges=tuple(_pair(bounds) for bounds in sampler.x_ranges),
-        y_ranges=tuple(_pair(bounds) for bounds in sampler.y_ranges),
-        origin=_point(origin),
-        turned_origin=_point(turned_origin),
+        x_ranges=tuple(pair(bounds) for bounds in sampler.x_ranges),
+        y_ranges=tuple(pair(bounds) for bounds in sampler.y_ranges),
+        origin=point(origin),
+        turned_origin=point(turned_origin),
         z_offset=float(sampler.z_offset),
         rotations=tuple((name, float(min(bounds)), float(max(bounds))) for name, bounds in by_axis.items()),
         quaternion_order="wxyz" if type(sampler).__name__ == "MultiRegionRandomSampler" else "xyzw",

@@ -9,10 +9,10 @@ import mujoco
 import numpy as np
 
 from envs.libero.manifest import require_listed
-from envs.libero.physics import StateLayout
-from envs.libero.placement import InitialState
-from envs.libero.scene import Scene
 from envs.libero.stock import make_stock_env, open_stock_task
+from envs.panda.physics import StateLayout
+from envs.panda.placement import InitialState
+from envs.panda.scene import Scene
 
 
 class StockPhysics:

@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 
 from envs.libero.predicates import COMPARISONS
-from envs.libero.scene import JointCondition
+from envs.panda.scene import JointCondition
 
 # Stock objects carry no type annotations; `Any` stands for them.
 

@@ -12,7 +12,7 @@ from typing import Any
 import mujoco
 
 from envs.libero.stock import contents_of, make_stock_env, open_stock_task
-from envs.libero.suites import SUITES
+from envs.libero.suites import ALL_SUITES
 
 MANIFEST = Path(__file__).with_name("manifest.json")
 
@@ -60,7 +60,7 @@ def _write() -> None:
     """List the files of all suites; of tasks that show the same things, one is opened."""
     listed: dict[str, str] = {}
     opened: set[str] = set()
-    for suite, known in SUITES.items():
+    for suite, known in ALL_SUITES.items():
         for task_id in range(known.num_tasks):
             task = open_stock_task(suite, task_id)
             files = list(task.files)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import mujoco
 import numpy as np
 
-from envs.libero.scene import JointCondition, Scene
+from envs.panda.scene import JointCondition, Scene
 
 Predicate = Callable[[mujoco.MjData], bool]
 

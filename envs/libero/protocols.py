@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-AGENTVIEW, WRIST = "agentview", "robot0_eye_in_hand"
-"""The scene's cameras that all of them use."""
+from envs.panda.environment import AGENTVIEW, WRIST
+
 LIMITS = {"libero_spatial": 280, "libero_object": 280, "libero_goal": 300, "libero_10": 520, "libero_90": 400}
 """LeRobot's and TensorAuto OpenTau's longest episodes, control steps."""
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
-import os
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,10 @@ from typing import Any
 import numpy as np
 
 from envs.libero.suites import require_task
+from envs.panda.stock import imports_without_opengl
+
+SAID_IN_FILE = ("_lan", "_task")
+"""Suites of LIBERO-PRO whose instructions stand in their files: the files' names, which LIBERO reads, are the old tasks'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +35,7 @@ class StockTask:
 def open_stock_task(suite: str, task_id: int) -> StockTask:
     """Look a task up in LIBERO's benchmark, in its published order."""
     require_task(suite, task_id)
-    with _imports_without_opengl(), contextlib.redirect_stdout(io.StringIO()):
+    with imports_without_opengl(), contextlib.redirect_stdout(io.StringIO()):
         from libero.libero import get_default_path_dict  # optional package, extra 'sim'
         from libero.libero.benchmark import get_benchmark
 
@@ -47,16 +49,24 @@ def open_stock_task(suite: str, task_id: int) -> StockTask:
     return StockTask(
         suite=suite,
         task_id=task_id,
-        prompt=task.language,
+        prompt=_said(bddl_path) if suite.endswith(SAID_IN_FILE) else task.language,
         bddl_path=bddl_path,
         initial_states=states,
         files=(bddl_path, states_path),
     )
 
 
+def _said(bddl_path: Path) -> str:
+    """Return the instruction that a bddl file holds, in lower case as LIBERO's are."""
+    found = re.search(r"\(:language\s+([^)]*)\)", bddl_path.read_text())
+    if found is None:
+        raise RuntimeError(f"{bddl_path.name} holds no instruction; install the locked version of LIBERO")
+    return found[1].strip().lower()
+
+
 def contents_of(task: StockTask) -> str:
     """Return what a task's bddl file puts into its scene; equal texts mean equal models, meshes and textures."""
-    with _imports_without_opengl(), contextlib.redirect_stdout(io.StringIO()):
+    with imports_without_opengl(), contextlib.redirect_stdout(io.StringIO()):
         from libero.libero.envs.bddl_utils import robosuite_parse_problem  # optional package, extra 'sim'
 
         problem = robosuite_parse_problem(str(task.bddl_path))
@@ -66,26 +76,9 @@ def contents_of(task: StockTask) -> str:
 
 def make_stock_env(task: StockTask) -> Any:
     """Make LIBERO's own environment without its renderer and without a horizon."""
-    with _imports_without_opengl(), contextlib.redirect_stdout(io.StringIO()):
+    with imports_without_opengl(), contextlib.redirect_stdout(io.StringIO()):
         from libero.libero.envs.env_wrapper import ControlEnv  # optional package, extra 'sim'
 
         return ControlEnv(
             bddl_file_name=str(task.bddl_path), has_offscreen_renderer=False, use_camera_obs=False, ignore_done=True
         )
-
-
-@contextlib.contextmanager
-def _imports_without_opengl() -> Iterator[None]:
-    """Let robosuite be imported where no OpenGL is installed: only under 'glx' it opens nothing on import."""
-    before = os.environ.get("MUJOCO_GL")
-    os.environ["MUJOCO_GL"] = "glx"
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(disabled)
-        if before is None:
-            del os.environ["MUJOCO_GL"]
-        else:
-            os.environ["MUJOCO_GL"] = before

@@ -26,16 +26,33 @@ SUITES = {
     "libero_90": Suite(num_tasks=90, max_steps=400),
 }
 
+VARIANTS = {"objects": "object", "positions": "swap", "instructions": "lan", "tasks": "task"}
+"""LIBERO-PRO's perturbations (Zhou et al. 2025, arXiv:2510.03827) to the endings of their suites: objects of other colours
+and sizes, two things' places exchanged, the instruction in other words, another task in the same scene."""
+PRO_SUITES = {
+    f"{suite}_{ending}": known for suite, known in SUITES.items() if suite != "libero_90" for ending in VARIANTS.values()
+}
+"""LIBERO-PRO's own files for four suites; none for libero_90."""
+ALL_SUITES = {**SUITES, **PRO_SUITES}
+
 OLDEST_SUITE = "libero_object"
 """What environments of this suite are called when no option says otherwise was fixed before the other suites came."""
 
 
 def require_task(suite: str, task_id: int) -> Suite:
     """Return the suite; raises ValueError with near matches when suite or task does not exist."""
-    if suite not in SUITES:
+    if suite not in ALL_SUITES:
         close = difflib.get_close_matches(suite, SUITES, n=2, cutoff=0.5) or sorted(SUITES)
         raise ValueError(f"there is no LIBERO suite {suite!r}; did you mean {' or '.join(close)}?")
-    found = SUITES[suite]
+    found = ALL_SUITES[suite]
     if not 0 <= task_id < found.num_tasks:
         raise ValueError(f"{suite} has the tasks 0 to {found.num_tasks - 1}, not {task_id}")
     return found
+
+
+def variant_suite(suite: str, perturbation: str) -> str:
+    """Return LIBERO-PRO's suite for a suite and one of `VARIANTS`; raises ValueError where LIBERO-PRO has none."""
+    name = f"{suite}_{VARIANTS[perturbation]}"
+    if name not in PRO_SUITES:
+        raise ValueError(f"LIBERO-PRO perturbs libero_spatial, libero_object, libero_goal and libero_10, not {suite}")
+    return name

@@ -13,9 +13,9 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from envs.libero.build import _content_hash, _floats, _lean_model, _pair, _point, _require_same_physics
-from envs.libero.scene import MODEL_FILE, SCENE_FILE, Placement, Scene
-from envs.robosuite.scene import SCENE_VERSION
+from envs.panda.compiling import content_hash, floats, lean_model, pair, point, require_same_physics
+from envs.panda.scene import MODEL_FILE, SCENE_FILE, Placement, Scene
+from envs.robosuite.scene import mesh_folder
 from envs.robosuite.stock import make_stock_env
 from envs.robosuite.tasks import SUITES
 
@@ -31,12 +31,12 @@ def build(suite: str, folder: Path) -> None:
     env = make_stock_env(SUITES[suite].scene)
     env.visualize({name: False for name in env._visualizations})  # hides the markers, as a stock reset does
     stock = env.sim.model._model
-    model = _lean_model(env.model.get_xml(), stock, folder, scene_version=SCENE_VERSION)
+    model = lean_model(env.model.get_xml(), stock, folder, mesh_folder=mesh_folder(), is_sampled=False)
     model.body_pos[:], model.body_quat[:] = stock.body_pos, stock.body_quat  # what a reset moves: bins, door, pictures
-    _require_same_physics(model, stock)
+    require_same_physics(model, stock)
     mujoco.mj_saveModel(model, str(folder / MODEL_FILE))
     scene = _describe(suite, env)
-    scene = dataclasses.replace(scene, content_hash=_content_hash(model, np.empty(0), scene))
+    scene = dataclasses.replace(scene, content_hash=content_hash(model, np.empty(0), scene))
     (folder / SCENE_FILE).write_text(scene.to_json())
 
 
@@ -57,8 +57,8 @@ def _describe(suite: str, env: Any) -> Scene:
         fixtures=tuple(fixtures),
         placements=tuple(_placements(env.placement_initializer, set(things))),
         joint_draws=(),
-        arm_joints_at_rest=_floats(robot.init_qpos),
-        gripper_joints_at_rest=_floats(robot.gripper.init_qpos),
+        arm_joints_at_rest=floats(robot.init_qpos),
+        gripper_joints_at_rest=floats(robot.gripper.init_qpos),
         content_hash="",
     )
 
@@ -81,9 +81,9 @@ def _placement(sampler: Any, thing: Any) -> Placement:
     return Placement(
         object=thing.name,
         on="",
-        x_ranges=(_pair(sampler.x_range),),
-        y_ranges=(_pair(sampler.y_range),),
-        origin=_point(sampler.reference_pos),
+        x_ranges=(pair(sampler.x_range),),
+        y_ranges=(pair(sampler.y_range),),
+        origin=point(sampler.reference_pos),
         turned_origin=(0.0, 0.0, 0.0),
         z_offset=float(sampler.z_offset),
         rotations=((sampler.rotation_axis, float(min(bounds)), float(max(bounds))),),

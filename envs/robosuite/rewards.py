@@ -8,8 +8,8 @@ from typing import Protocol
 import mujoco
 import numpy as np
 
-from envs.libero.controller import GRIPPER_SITE
-from envs.libero.scene import Scene
+from envs.panda.controller import GRIPPER_SITE
+from envs.panda.scene import Scene
 from envs.robosuite.tasks import Task
 
 # Distances in metres and weights as robosuite 1.4.0 has them in robosuite/environments/manipulation.

@@ -14,8 +14,8 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from envs.libero.scene import MODEL_FILE, SCENE_FILE, LoadedScene, Progress, Scene, _exclusive
 from envs.opengl import CACHE_VARIABLE, cache_folder
+from envs.panda.scene import MODEL_FILE, SCENE_FILE, LoadedScene, Progress, Scene, exclusive
 from envs.robosuite.tasks import SUITES
 
 logger = logging.getLogger(__name__)
@@ -28,12 +28,20 @@ SOURCE_PACKAGES = ("mujoco", "robosuite", "fast-simplification")
 
 def scene_folder(suite: str) -> Path:
     """Return where a suite's compiled scene is or will be kept; raises RuntimeError without the packages it is made of."""
+    return cache_folder() / "robosuite" / f"{SUITES[suite].scene}-{_source_key()}"
+
+
+def mesh_folder() -> Path:
+    """Return where meshes are or will be kept that scenes share, made small."""
+    return cache_folder() / "robosuite" / f"meshes-{_source_key()}"
+
+
+def _source_key() -> str:
     try:
         versions = [f"{name}=={importlib.metadata.version(name)}" for name in SOURCE_PACKAGES]
     except importlib.metadata.PackageNotFoundError as error:
         raise RuntimeError(f"robosuite's tasks need the package {error.name}; install the extra 'sim'") from error
-    key = hashlib.sha256("\n".join([str(SCENE_VERSION), *versions]).encode()).hexdigest()[:12]
-    return cache_folder() / "robosuite" / f"{SUITES[suite].scene}-{key}"
+    return hashlib.sha256("\n".join([str(SCENE_VERSION), *versions]).encode()).hexdigest()[:12]
 
 
 def load_scene(suite: str, *, on_progress: Progress | None = None) -> LoadedScene:
@@ -58,7 +66,7 @@ def build_scene(suite: str, *, on_progress: Progress | None = None) -> None:
         raise RuntimeError(
             f"the cache folder {folder.parent} cannot be made ({error.strerror}); set {CACHE_VARIABLE} to another"
         ) from error
-    with _exclusive(folder.with_name(f"{folder.name}.lock")) as lock:
+    with exclusive(folder.with_name(f"{folder.name}.lock")) as lock:
         if (folder / SCENE_FILE).is_file():
             return
         partial = folder.with_name(f"{folder.name}.partial")

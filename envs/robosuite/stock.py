@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from envs.libero.stock import _imports_without_opengl
+from envs.panda.stock import imports_without_opengl
 
 
 def make_stock_env(stock_name: str, *, is_shaped: bool = False) -> Any:
     """Make robosuite's own environment as its benchmark has it: Panda, OSC_POSE at 20 Hz; without renderer and horizon."""
-    with _imports_without_opengl():
+    with imports_without_opengl():
         import robosuite  # optional package, extra 'sim'
         from robosuite.controllers import load_controller_config
 

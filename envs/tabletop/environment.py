@@ -12,6 +12,7 @@ import numpy as np
 
 from envs.conventions import asked_initial_state, env_id, official_rng, read_state, write_state
 from envs.grounding import Grounding
+from envs.looks import Look
 from envs.rendering import Renderer, describe_backend
 
 SCENE = Path(__file__).with_name("scene.xml")
@@ -55,19 +56,32 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     finger_joints = FINGER_JOINTS
     places: Sequence[tuple[str, str]] = (("on", "tray"),)
 
-    def __init__(self, *, task_id: int = 0, image_size: int = 64, placement_range: float = 0.25, max_steps: int = 100) -> None:
-        """Build the scene; `placement_range`, from 0 (cubes at home) to 1 (anywhere in their region), sets the difficulty."""
+    def __init__(
+        self,
+        *,
+        task_id: int = 0,
+        image_size: int = 64,
+        placement_range: float = 0.25,
+        max_steps: int = 100,
+        perturbation: str | Sequence[str] = (),
+    ) -> None:
+        """Build the scene; `placement_range`, from 0 (cubes at home) to 1 (anywhere in their region), sets the difficulty.
+
+        `perturbation` is one or several of `envs.looks.LOOKS`.
+        """
         if not 0 <= task_id < len(COLOURS):
             raise ValueError(f"tabletop has the tasks 0 to {len(COLOURS) - 1}, got task_id={task_id}")
         if not 0.0 <= placement_range <= 1.0:
             raise ValueError(f"placement_range is {placement_range}; it lies between 0 (fixed) and 1 (anywhere)")
         if max_steps < 1 or not 8 <= image_size <= 2048:
             raise ValueError(f"max_steps is at least 1, image_size 8 to 2048 pixels; got {max_steps} and {image_size}")
+        looks = [perturbation] if isinstance(perturbation, str) else list(perturbation)
         self.prompt = f"put the {COLOURS[task_id]} cube on the tray"
         self.task_id = f"tabletop/{task_id}"
         self.env_id = env_id(
             task=self.task_id, scene=SCENE.read_text(), image_size=image_size, placement_range=placement_range,
             max_steps=max_steps, mujoco=mujoco.__version__, opengl=describe_backend().id,
+            **({"perturbation": sorted(looks)} if looks else {}),
         )  # fmt: skip
         self.max_steps = max_steps
         self.goal = (("on", CUBES[task_id], "tray"),)
@@ -77,6 +91,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self.model = mujoco.MjModel.from_xml_path(str(SCENE))
         self.data = mujoco.MjData(self.model)
         self._image_size, self._placement_range = image_size, placement_range
+        self._look = Look(self.model, looks, cameras=CAMERAS.values()) if looks else None
         self._renderer: Renderer | None = None
         self._grounding: Grounding | None = None
         self._num_steps = 0
@@ -106,6 +121,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             self.data.qpos[address + 3 : address + 7] = np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)
         self.data.qpos[self._finger_qpos] = self.data.ctrl[:] = 0.04, -0.04
         mujoco.mj_forward(self.model, self.data)
+        if self._look is not None:
+            self._look.draw_for(self.data)
         self._num_steps = 0
         return self.observe(), {"is_success": False}
 
@@ -141,7 +158,10 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             self._renderer = Renderer(self.model, cameras=CAMERAS, height=size, width=size, shadow_size=0)
         hand = self.data.qpos[self._hand_qpos : self._hand_qpos + 7]
         state = np.concatenate([hand[:3], _axis_angle(hand[3:]), self.data.qpos[self._finger_qpos]])
-        return {"images": self._renderer.render(self.data), "state": state.astype(np.float32)}
+        images = self._renderer.render(self.data)
+        if self._look is not None:
+            images = self._look.spoil(images, self.data)
+        return {"images": images, "state": state.astype(np.float32)}
 
     def ground_truth(self) -> dict[str, Any]:
         """Return what is true of the scene now, as plain data; see `Grounding.read`."""

@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "view": ("opentau.cli.data_view:main", "a picture of episodes: frames over time, states and actions"),
     "mix": ("opentau.cli.data_mix:main", "what a mixture gives: shares, what is masked, one batch as a picture"),
     "make-vqa": ("opentau.cli.data_vqa:main", "make visual questions with certain answers from simulated scenes"),
+    "render": ("opentau.cli.data_render:main", "draw a recording anew: other sizes, cameras, looks"),
     "export": ("opentau.cli.data_export:main", "a cleaned copy: chosen episodes, smaller images, other names"),
 }
 

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("opentau.cli.report:main", "write a run's report again"),
     "tensorboard": ("opentau.cli.tensorboard:main", "write a run's metrics for TensorBoard, live or afterwards"),
     "runs": ("opentau.cli.runs:main", "list runs, prune what they no longer need"),
+    "bench": ("opentau.cli.bench:main", "measure this machine: control steps per second of an environment"),
     "doctor": ("opentau.cli.doctor:main", "check this machine: rendering, packages, cores, disk"),
 }
 

@@ -78,7 +78,7 @@ def export(root: Path, out: Path, *, options: ExportOptions, on_episode: Progres
         raise OptionError(f"{out} exists; choose another folder, or delete it")
     dataset = Dataset(root, episodes=_chosen(Dataset(root, with_images=False), options))
     interface = _interface(dataset.interface, options)
-    videos = tuple(camera for camera, shape in interface.cameras.items() if _is_video(shape))
+    videos = tuple(camera for camera, shape in interface.cameras.items() if is_video(shape))
     partial = partial_path(out)
     if partial.exists():
         shutil.rmtree(partial)
@@ -164,7 +164,8 @@ def _size(shape: Sequence[int], image_size: int | None) -> tuple[int, int, int]:
     return (*scaled, channels)  # type: ignore[return-value]  # two sides and the channels
 
 
-def _is_video(shape: Sequence[int]) -> bool:
+def is_video(shape: Sequence[int]) -> bool:
+    """Return whether images [Y, X, 3] of a camera are stored as video."""
     height, width = shape[:2]
     return max(height, width) > MAX_IMAGE_SIDE and height % 2 == 0 and width % 2 == 0
 

@@ -39,7 +39,7 @@ def test_the_overview_lists_every_command_and_every_command_is_there(capsys):
         locate(target)
 
 
-@pytest.mark.parametrize("name", ["info", "stats", "check", "view", "export"])
+@pytest.mark.parametrize("name", ["info", "stats", "check", "view", "render", "export"])
 def test_every_command_teaches_itself(name, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["data", name, "--help"])

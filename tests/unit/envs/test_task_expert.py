@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from envs.experts.fixtures import FixtureExpert
+from envs.experts.fixtures import FixtureExpert, is_door
 from envs.experts.grasps import MAX_OPENING_M, finger_axes, narrowest_m
 from envs.experts.parts import plan_part_grasp
 from envs.experts.shapes import Shape
@@ -99,11 +99,59 @@ def test_goals_without_a_skill_are_named():
         FixtureExpert(SimpleNamespace(joint_conditions={"stove": {"turnon": None}}), goal=("open", "stove"))
 
 
+def door_env(angle: float) -> SimpleNamespace:
+    """Return an environment with a box on whose front a door hangs by an upright hinge, opened by so much."""
+    model = mujoco.MjModel.from_xml_string(
+        '<mujoco><compiler angle="radian"/><worldbody><body name="box"><geom type="box" size="0.1 0.1 0.1"/>'
+        '<body name="door" pos="-0.1 -0.12 0"><joint name="hinge" type="hinge" axis="0 0 1" range="-2 0"/>'
+        '<geom type="box" size="0.1 0.01 0.1" pos="0.1 0 0"/></body><body name="knob" pos="0 0 0.12"><joint name="turn" '
+        'type="hinge" axis="0 0 1"/><geom type="box" size="0.02 0.02 0.02"/></body></body></worldbody></mujoco>'
+    )
+    data = mujoco.MjData(model)
+    data.joint("hinge").qpos = angle
+    mujoco.mj_forward(model, data)
+    return SimpleNamespace(model=model, data=data)
+
+
+def test_a_door_is_what_hangs_by_its_side_and_a_knob_is_none():
+    for angle in (0.0, -1.5):
+        assert is_door(door_env(angle), "hinge")
+        assert not is_door(door_env(angle), "turn")
+
+
+def test_a_door_is_pushed_shut_and_what_no_skill_does_is_refused():
+    env = door_env(-1.5)
+    condition = SimpleNamespace(joints=("hinge",), comparison=">", bound=-0.005)
+    env.joint_conditions = {"box": {"close": condition, "open": condition}}
+    env.goal, env.holds = (("in", "cup", "box_inside"), ("close", "box")), lambda predicate: False
+    with pytest.raises(ValueError, match="a skill to push one shut, none to open it"):
+        FixtureExpert(env, goal=("open", "box"))
+    with pytest.raises(ValueError, match="no skill puts cup into box_inside: it opens to the front"):
+        TaskExpert(env).start(seed=0, is_clean=True)
+    assert FixtureExpert(env, goal=("close", "box"))._is_door
+
+
 @pytest.mark.sims
 @pytest.mark.parametrize(
     ("suite", "task_id"),
-    [("libero_goal", 0), ("libero_goal", 7), ("libero_spatial", 0), ("libero_10", 3), ("libero_10", 8)],
-    ids=["open a drawer", "turn a knob", "a bowl by its rim", "into a drawer and shut it", "two pots side by side"],
+    [
+        ("libero_goal", 0),
+        ("libero_goal", 7),
+        ("libero_spatial", 0),
+        ("libero_spatial", 4),
+        ("libero_10", 3),
+        ("libero_10", 8),
+        ("libero_90", 33),
+    ],
+    ids=[
+        "open a drawer",
+        "turn a knob",
+        "a bowl by its rim",
+        "a bowl out of a drawer",
+        "into a drawer and shut it",
+        "two pots side by side",
+        "a door on hinges",
+    ],
 )
 def test_tasks_of_libero_are_done_from_drawn_placements(suite, task_id):
     env = LiberoEnv(suite=suite, task_id=task_id, image_size=8)

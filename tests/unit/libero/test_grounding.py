@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from envs.experts.pick_place import PickPlaceExpert
-from envs.libero.environment import CAMERAS, COLLISION_GEOM_GROUP, LiberoEnv
+from envs.libero.environment import LiberoEnv
 from envs.libero.words import spoken_name
+from envs.panda.environment import CAMERAS, COLLISION_GEOM_GROUP
 from envs.rendering import Renderer
 
 SIDE = 128

@@ -8,8 +8,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from envs.libero import meshes
-from envs.libero.meshes import Mesh, decimate, decimate_once, mesh_of_model
+from envs.panda import meshes
+from envs.panda.meshes import Mesh, decimate, decimate_once, mesh_of_model
 
 SIDE = 24
 

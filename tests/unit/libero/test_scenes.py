@@ -15,8 +15,9 @@ import pytest
 
 from envs.libero import manifest, scene
 from envs.libero.manifest import name_of, require_listed
-from envs.libero.scene import MODEL_FILE, SCENE_FILE, STATES_FILE, Scene, build_scene, load_scene, scene_folder
+from envs.libero.scene import STATES_FILE, build_scene, load_scene, scene_folder
 from envs.libero.suites import SUITES
+from envs.panda.scene import MODEL_FILE, SCENE_FILE, Scene
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from envs.libero.placement import draw_initial_state, draw_placements
 from envs.libero.predicates import compile_predicate
+from envs.panda.placement import draw_initial_state, draw_placements
 
 pytestmark = pytest.mark.libero
 

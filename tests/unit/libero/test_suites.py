@@ -12,10 +12,10 @@ import pytest
 
 from benchmarks.libero_parity import chosen_tasks, compare_task, known_predicates, shortfalls
 from envs.libero.environment import LiberoEnv
-from envs.libero.placement import MAX_DRAWS, draw_initial_state, draw_placements
 from envs.libero.predicates import compile_predicate
-from envs.libero.scene import JointCondition, Placement, Scene
 from envs.libero.suites import SUITES
+from envs.panda.placement import MAX_DRAWS, draw_initial_state, draw_placements
+from envs.panda.scene import JointCondition, Placement, Scene
 
 BOWL, RAMEKIN, CABINET, STOVE = "akita_black_bowl_1", "glazed_rim_porcelain_ramekin_1", "wooden_cabinet_1", "flat_stove_1"
 BOWL_IN_DRAWER, BOWL_ON_RAMEKIN = 4, 5

@@ -8,8 +8,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from envs.libero.controller import ARM_JOINTS
-from envs.libero.placement import draw_placements
+from envs.panda.controller import ARM_JOINTS
+from envs.panda.placement import draw_placements
 from envs.robosuite.environment import PUT_AWAY, RobosuiteEnv
 
 pytestmark = pytest.mark.sims

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from envs.libero.controller import ARM_JOINTS, FINGER_JOINTS
-from envs.libero.scene import Placement, Scene
+from envs.panda.controller import ARM_JOINTS, FINGER_JOINTS
+from envs.panda.scene import Placement, Scene
 
 ARM_NOISE_RAD = 0.02
 """Standard deviation of the arm's initial joints: robosuite's default, and what the official initial states show."""
@@ -53,23 +53,6 @@ def draw_initial_state(model: mujoco.MjModel, scene: Scene, rng: np.random.Gener
             qpos[first : first + 7] = poses[name]
     fixture_poses = np.array([poses.get(name, _pose_in_model(model, scene, name)) for name in scene.fixtures])
     return InitialState(qpos=qpos, qvel=np.zeros(model.nv), fixture_poses=fixture_poses.reshape(-1, 7))
-
-
-def official_initial_state(model: mujoco.MjModel, scene: Scene, states: np.ndarray, index: int) -> InitialState:
-    """Return an official initial state; fixtures, which LIBERO does not keep, are drawn from the index.
-
-    Raises ValueError when there is no such state.
-    """
-    if not 0 <= index < len(states):
-        raise ValueError(f"{scene.suite} task {scene.task_id} has the initial states 0 to {len(states) - 1}, not {index}")
-    row = states[index]
-    drawn = draw_initial_state(model, scene, np.random.default_rng([scene.task_id, index]))
-    return InitialState(
-        qpos=row[1 : 1 + model.nq].copy(),
-        qvel=row[1 + model.nq :].copy(),
-        fixture_poses=drawn.fixture_poses,
-        is_official=True,
-    )
 
 
 def draw_placements(

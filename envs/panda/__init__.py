@@ -1,0 +1,1 @@
+"""What every environment with robosuite's Panda shares: control, stepping, scenes, placements, observations."""
