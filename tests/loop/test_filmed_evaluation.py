@@ -24,7 +24,7 @@ def test_films_show_the_scored_episodes_from_beginning_to_end(tmp_path: Path, un
     ]
     for path, result in zip(score["videos"], scored, strict=False):
         with av.open(path) as film:
-            frames = list(film.decode(video=0))
+            rate, frames = film.streams.video[0].average_rate, list(film.decode(video=0))
         assert len(frames) == result.num_steps
         assert frames[0].height == 256
         assert rate == 20
