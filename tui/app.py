@@ -12,7 +12,7 @@ from textual.filter import LineFilter
 from textual.screen import Screen
 
 from opentau.control import LocalRunClient, RunClient
-from opentau.runfiles import RunFiles
+from opentau.runfiles import Live, RunFiles
 from opentau.runreplay import Replay
 from tui.actions import ACTIONS
 from tui.glyphs import AsciiFilter, is_plain_terminal
@@ -34,13 +34,14 @@ class LoopApp(App[None]):
         run_id: str,
         *,
         files: RunFiles | None = None,
+        look: Callable[[str], Live | None] | None = None,
         view: str = "loop",
         theme: str | None = None,
         is_ascii: bool | None = None,
         replay: tuple[float, float] | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`theme` and `is_ascii`: what the terminal says of itself by default.
+        """`theme` and `is_ascii`: what the terminal says of itself by default; `look`: what a station shows, if not `files`.
 
         `replay` plays a local run again: where to begin, a share of it, and how many times as fast as it was.
         """
@@ -48,7 +49,9 @@ class LoopApp(App[None]):
         self._is_ascii = is_plain_terminal(os.environ) if is_ascii is None else is_ascii
         self._ascii_filter = AsciiFilter()
         self._theme_name = theme or theme_of(os.environ)
-        surroundings = Surroundings(files=files, is_ascii=self._is_ascii)
+        surroundings = Surroundings(
+            files=files, look=look or (files.live if files is not None else None), is_ascii=self._is_ascii
+        )
         if replay is not None and isinstance(client, LocalRunClient):
             run_dir, (at, speed) = client.run_dir, replay
             self._run_screen: RunScreen = ReplayScreen(

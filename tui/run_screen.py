@@ -30,7 +30,7 @@ from opentau.control import (
     RunClient,
 )
 from opentau.errors import OpenTauError, OptionError
-from opentau.runfiles import StageFiles
+from opentau.runfiles import Live, StageFiles
 from opentau.runsnapshot import RunFollower
 from opentau.runstate import RunPhase, RunSummary
 from tui.actions import ACTIONS, VIEWS, Action
@@ -136,6 +136,8 @@ class RunScreen(Screen[None]):
         self._is_closing = threading.Event()
         self._client_lock = threading.Lock()
         """Clients are not safe to share: one thread follows, others send."""
+        if surroundings.files is None and (look := surroundings.look) is not None:
+            surroundings.look = lambda station: self._look(look, station)
 
     def compose(self) -> ComposeResult:
         yield Panel(header, id="header")
@@ -353,6 +355,10 @@ class RunScreen(Screen[None]):
 
     def action_show_keys(self) -> None:
         self.app.push_screen(HelpScreen(self._run_id))
+
+    def _look(self, look: Callable[[str], Live | None], station: str) -> Live | None:
+        with self._client_lock:
+            return look(station)
 
     @work(thread=True, group="renew", exclusive=True)
     def _renew(self) -> None:

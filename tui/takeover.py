@@ -14,6 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from opentau.control import HAND_BACK, JOG, LABEL, Command
+from opentau.errors import OpenTauError
 from opentau.runfiles import Live
 from opentau.runstate import RunSummary
 from tui.actions import IN_HAND, JOGS, KEY_NAMES, STEPS
@@ -73,8 +74,11 @@ class TakeoverScreen(ModalScreen[None]):
 
     @work(thread=True, group="live", exclusive=True)
     def _look(self) -> None:
-        files = self._surroundings.files
-        self._live = files.live(self._station) if files is not None else None
+        look = self._surroundings.look
+        try:
+            self._live = look(self._station) if look is not None else None
+        except OpenTauError:  # the screen behind tells that the link is lost; jogs go on where it is not
+            self._live = None
         self.app.call_from_thread(self._draw)
 
     def _draw(self) -> None:

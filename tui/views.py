@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from textual.containers import Vertical
@@ -11,7 +11,7 @@ from textual.events import Click
 from textual.message import Message
 from textual.widgets import Static
 
-from opentau.runfiles import RunFiles, StageFiles
+from opentau.runfiles import Live, RunFiles, StageFiles
 from opentau.runstate import RunSummary
 from tui.actions import VIEWS
 from tui.panels import ListPanel, Panel
@@ -26,6 +26,8 @@ class Surroundings:
 
     files: RunFiles | None = None
     """The run's directory; None where only its events can be reached."""
+    look: Callable[[str], Live | None] | None = None
+    """Says what a station shows whoever has it in hand; None where nobody can tell."""
     stages: Mapping[str, StageFiles] | None = None
     """What `files` said last of complete stages."""
     is_ascii: bool = False

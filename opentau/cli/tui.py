@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from opentau.cli.compose import parser
@@ -12,8 +12,9 @@ from opentau.cli.connecting import add_connect, client_of
 from opentau.config import locate
 from opentau.control import LocalRunClient, RunClient
 from opentau.errors import OptionError
-from opentau.runfiles import RunFiles
+from opentau.runfiles import Live, RunFiles
 from opentau.runsnapshot import RunFollower
+from robot_bridge.viewing.client import RemoteRunClient
 
 SCREENS = (
     *("loop", "success", "value", "stations", "training", "checkpoints"),
@@ -102,6 +103,7 @@ def _open(client: RunClient, name: str, run_dir: Path | None, options: argparse.
     themes = {"dark": "opentau", "light": "opentau-light"}
     shown = {
         "files": _files(run_dir),
+        "look": _look_of(client),
         "view": options.screen or "loop",
         "theme": themes.get(options.theme),
         "is_ascii": True if options.ascii else None,
@@ -122,6 +124,18 @@ def _size(text: str) -> tuple[int, int]:
     if not (columns.isdigit() and rows.isdigit() and 40 <= int(columns) <= 400 and 10 <= int(rows) <= 200):
         raise OptionError(f"--size is {text!r}; it is COLUMNSxROWS, 40 to 400 and 10 to 200, for example 120x40")
     return int(columns), int(rows)
+
+
+def _look_of(client: RunClient) -> Callable[[str], Live | None] | None:
+    """Return what shows stations of a run elsewhere; here its files do."""
+    if not isinstance(client, RemoteRunClient):
+        return None
+
+    def look(station: str) -> Live | None:
+        seen = client.look(station)
+        return Live(episode_id=seen[0], tick=seen[1], pictures=seen[2], state=seen[3]) if seen is not None else None
+
+    return look
 
 
 def _files(run_dir: Path | None) -> RunFiles | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
@@ -16,8 +17,20 @@ from opentau.events import parse_event
 from opentau.lease import LEASE_S
 from robot_bridge.security.keys import NUMBER_MARK, ClientCredentials
 from robot_bridge.viewing.desk import SESSION
+from robot_bridge.wire.images import CodedImage
 from robot_bridge.wire.link import Plane, dial, receive, send, wait
-from robot_bridge.wire.messages import EventBlock, Follow, LeaseAnswer, LeaseRequest, Message, Order, OrderAnswer
+from robot_bridge.wire.messages import (
+    EventBlock,
+    Follow,
+    LeaseAnswer,
+    LeaseRequest,
+    Look,
+    Message,
+    Order,
+    OrderAnswer,
+    Payload,
+    Seen,
+)
 
 M = TypeVar("M", bound=Message)
 
@@ -96,6 +109,23 @@ class RemoteRunClient:
         """Leave the lease as it is when the client ends."""
         self._lease_id, self._lease_ends = "", 0.0
 
+    def look(self, station: str) -> tuple[str, int, dict[str, np.ndarray], tuple[float, ...]] | None:
+        """Return what a station shows whoever has it in hand: episode, step, camera to uint8 [Y, X, 3], state.
+
+        None where it shows nothing; raises `LinkError` where nobody answers, or with what is no picture.
+        """
+        self._seq += 1
+        send(self._socket, Plane.VIEWING, Look(session=SESSION, seq=self._seq, station_id=station))
+        answer, arrays = self._answer(Seen)
+        if not answer.episode_id:
+            return None
+        images = {
+            name.removeprefix("images."): array.pixels() for name, array in arrays.items() if isinstance(array, CodedImage)
+        }
+        state = arrays.get("state")
+        numbers = np.asarray(state, np.float64).ravel().tolist() if isinstance(state, np.ndarray) else []
+        return answer.episode_id, answer.tick, images, tuple(numbers)
+
     def _take_lease(self) -> None:
         asked = time.monotonic()
         answer = self._change_lease("acquire")
@@ -113,12 +143,17 @@ class RemoteRunClient:
         return self._await(LeaseAnswer)[0]
 
     def _await(self, kind: type[M]) -> tuple[M, bytes]:
+        """Wait for the answer to what was asked last; return it with its lines of text."""
+        message, arrays = self._answer(kind)
+        return message, np.asarray(arrays["lines"]).tobytes() if "lines" in arrays else b""
+
+    def _answer(self, kind: type[M]) -> tuple[M, Mapping[str, Payload]]:
         """Wait for the answer to what was asked last; earlier answers that came too late are dropped."""
         deadline = time.monotonic() + self._answer_s
         while wait(self._socket, timeout_s=deadline - time.monotonic()):
             message, arrays = receive(self._socket, Plane.VIEWING)
             if isinstance(message, kind) and getattr(message, "seq", self._seq) == self._seq:
-                return message, np.asarray(arrays["lines"]).tobytes() if "lines" in arrays else b""
+                return message, arrays
         raise LinkError(
             f"{self._endpoint} has not answered for {self._answer_s:g} s. Is the run still going, and does it trust this "
             "machine's key as operator or viewer? Its audit events say whom it refused"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import zmq
+from PIL import Image
 
-from opentau.control import JOG, VERBS, Command, post
+from opentau.control import JOG, LIVE_FOLDER, VERBS, Command, post
 from opentau.errors import LeaseError, LinkError, OptionError
 from opentau.events import AUDIT, EVENTS_FOLDER, NOTE, EventLog, EventReader
 from opentau.lease import Lease
@@ -18,21 +22,28 @@ from robot_bridge.security.audit import ACCEPTED, Allowance, Audit
 from robot_bridge.security.authority import Authority, Guard
 from robot_bridge.security.keys import NUMBER_MARK, KeyPair, keys_dir
 from robot_bridge.security.trust import Role, TrustList
+from robot_bridge.wire.images import CHANNELS, CodedImage
 from robot_bridge.wire.link import INSECURE, Plane, bind, is_loopback, receive_admitted, send_to, wait
 from robot_bridge.wire.messages import (
     EventBlock,
     Follow,
     LeaseAnswer,
     LeaseRequest,
+    Look,
     Message,
     Order,
     OrderAnswer,
+    Payload,
+    Seen,
     decode,
 )
 
 SESSION = "viewing"
 BLOCK_BYTES = 1 << 20
 """Most bytes of event lines in one answer; a single longer line is left out."""
+
+STATION_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
+MOST_CAMERAS = 8
 
 _POLL_S = 0.05
 _ORDERS_BURST, _ORDERS_PER_S = 20, 1.0
@@ -153,6 +164,8 @@ class ViewingServer(threading.Thread):
             send_to(self._socket, identity, self._desk.order(who, role, message))
         elif isinstance(message, LeaseRequest):
             send_to(self._socket, identity, self._desk.change_lease(who, role, message))
+        elif isinstance(message, Look):
+            send_to(self._socket, identity, *seen_at(self._run_dir, message))
         else:
             raise LinkError(f"a viewer does not send {type(message).__name__}")
 
@@ -186,6 +199,29 @@ def event_block(run_dir: Path, asked: Follow) -> tuple[EventBlock, bytes]:
         positions[path.name] = start + end
         lines += block[:end]
     return EventBlock(session=SESSION, seq=asked.seq, positions=positions), lines
+
+
+def seen_at(run_dir: Path, asked: Look) -> tuple[Seen, dict[str, Payload]]:
+    """Return what a station shows, from the run's directory; nothing where it shows nothing, or is at it right now.
+
+    Raises `LinkError` for a name that is no station's.
+    """
+    if STATION_NAME.fullmatch(asked.station_id) is None:
+        raise LinkError(f"{asked.station_id!r} is no station's name")
+    folder = run_dir / LIVE_FOLDER / asked.station_id
+    arrays: dict[str, Payload] = {}
+    try:
+        facts = json.loads((folder / "shown.json").read_text())
+        for camera in facts["cameras"][:MOST_CAMERAS]:
+            if STATION_NAME.fullmatch(camera):
+                data = (folder / f"{camera}.jpg").read_bytes()
+                with Image.open(io.BytesIO(data)) as image:
+                    arrays[f"images.{camera}"] = CodedImage(data, (image.height, image.width, CHANNELS))
+        if "state" in facts:
+            arrays["state"] = np.asarray(facts["state"], np.float64)
+        return Seen(session=SESSION, seq=asked.seq, episode_id=facts["episode_id"], tick=facts["tick"]), arrays
+    except (OSError, ValueError, KeyError):
+        return Seen(session=SESSION, seq=asked.seq), {}
 
 
 @contextmanager

@@ -263,17 +263,15 @@ class Preview(Message, frozen=True, kw_only=True, tag="PREVIEW"):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a station does, as it measures itself over its newest answers; milliseconds."""
+    """How a station does, as it measures itself over its `num_answers` newest answers, if any came yet; milliseconds."""
 
     num_answers: Count = 0
-    """How many answers the times rest on; 0: none has come yet."""
     round_trip_ms: float = 0.0
-    """On the way, there and back, median."""
     round_trip_p95_ms: float = 0.0
+    """On the way, there and back: median and 95th percentile."""
     answer_ms: float = 0.0
-    """Waiting and inference at the server, median."""
     obs_age_ms: float = 0.0
-    """Between what was seen and the arrival of the answer to it, median."""
+    """Waiting and inference at the server, and between what was seen and the arrival of the answer to it: medians."""
     hold: Text = ""
     """How a robot holds that has no fresh action: a word of `Hold` in robot_bridge.workcell.safety; '' while it has one."""
 
@@ -379,6 +377,21 @@ class LeaseAnswer(Message, frozen=True, kw_only=True, tag="LEASE_ACK"):
     text: Text = ""
 
 
+class Look(Message, frozen=True, kw_only=True, tag="LOOK"):
+    """Viewer to run: what does this station show whoever has it in hand?"""
+
+    seq: Count
+    station_id: Name
+
+
+class Seen(Message, frozen=True, kw_only=True, tag="SEEN", omit_defaults=True):
+    """Run to viewer: that, as the station showed it last; arrays as in `Shown`. Without an episode it shows nothing."""
+
+    seq: Count
+    episode_id: Text = ""
+    tick: Count = 0
+
+
 UploadMessage: TypeAlias = Upload | UploadAck | EpisodeMeta | Shard | ShardAck
 SteerMessage: TypeAlias = Steer | Steered | Shown
 ControlMessage: TypeAlias = (
@@ -386,7 +399,7 @@ ControlMessage: TypeAlias = (
 )
 InferenceMessage: TypeAlias = Obs | Chunk | Offer
 TelemetryMessage: TypeAlias = State | Preview
-ViewingMessage: TypeAlias = Follow | EventBlock | Order | OrderAnswer | LeaseRequest | LeaseAnswer
+ViewingMessage: TypeAlias = Follow | EventBlock | Order | OrderAnswer | LeaseRequest | LeaseAnswer | Look | Seen
 AnyMessage: TypeAlias = ControlMessage | InferenceMessage | TelemetryMessage | ViewingMessage
 
 _encoder = msgspec.msgpack.Encoder()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from opentau import control
 from opentau.control import Command, take_commands
+from opentau.runfiles import Live
 from tests.tui.screen_driver import Driver, drive, record
 from tests.tui.states import InventedFiles, told_events
 from tui.actions import ACTIONS, IN_HAND, JOGS, VIEWS
@@ -214,6 +216,23 @@ def test_a_station_in_hand_is_jogged_labelled_stopped_and_handed_back(collecting
         assert not isinstance(user.app.screen, TakeoverScreen)
 
     show(collecting, play)
+
+
+def test_a_station_of_a_run_elsewhere_is_seen_in_hand(collecting: tuple[Path, float]) -> None:
+    looked: list[str] = []
+
+    def look(station: str) -> Live:
+        looked.append(station)
+        return Live(episode_id="collect-2/000025", tick=12, pictures={"agentview": np.full((16, 16, 3), 90, np.uint8)})
+
+    async def play(user: Driver) -> None:
+        await user.press("4")
+        await user.sees("▸ station-0")
+        await user.press("t")
+        await user.sees("collect-2/000025, step 12", "▀▀▀▀")
+        assert set(looked) == {"station-0"}
+
+    drive(collecting[0], play, now=collecting[1], look=look)
 
 
 def test_no_action_is_left_untested() -> None:

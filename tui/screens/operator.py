@@ -46,7 +46,7 @@ class OperatorView(View):
         super().show()
         station = self.chosen
         asked = (station.name, station.episode_id) if station is not None else None
-        if asked is not None and asked != self._asked and self.surroundings.files is not None:
+        if asked is not None and asked != self._asked and self.surroundings.look is not None:
             self._asked = asked
             self._load(asked[0])
 
@@ -55,20 +55,18 @@ class OperatorView(View):
 
     @work(thread=True, group="scene", exclusive=True)
     def _load(self, station: str) -> None:
-        files = self.surroundings.files
+        files, look = self.surroundings.files, self.surroundings.look
         recorded = [
             episode
             for episode in self.summary.episodes
             if episode.station == station and episode.stage.startswith(RECORDED_WORKS)
         ]
-        if files is None:
-            return
         pixels = None
         try:
-            live = files.live(station)
+            live = look(station) if look is not None else None
             if live is not None and live.pictures:
                 pixels = next(iter(live.pictures.values()))
-            elif recorded:
+            elif recorded and files is not None:
                 film = files.film(recorded[-1].stage, recorded[-1].episode_id, num_pictures=2)
                 pixels = film.pictures[0] if film is not None else None
         except OpenTauError as error:

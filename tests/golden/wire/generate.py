@@ -26,6 +26,7 @@ from robot_bridge.wire.messages import (
     Hello,
     LeaseAnswer,
     LeaseRequest,
+    Look,
     Obs,
     Offer,
     Order,
@@ -33,6 +34,7 @@ from robot_bridge.wire.messages import (
     Payload,
     Preview,
     Reject,
+    Seen,
     Shard,
     ShardAck,
     Shown,
@@ -158,6 +160,11 @@ def _later_examples(obs: Obs, chunk: Chunk) -> dict[str, tuple[AnyMessage, dict[
 def _viewing_examples() -> dict[str, tuple[AnyMessage, dict[str, Payload]]]:
     """Return what viewers and operators say, and what they are told."""
     return {
+        "LOOK": (Look(session="viewing", seq=8, station_id="station-0-1"), {}),
+        "SEEN": (
+            Seen(session="viewing", seq=8, episode_id=PLAN.episode_id, tick=9),
+            {"state": np.array([0.5], np.float64), "images.agentview": JPEG},
+        ),
         "FOLLOW": (Follow(session="viewing", seq=7, positions={"main-12.jsonl": 345}), {}),
         "EVENTS": (
             EventBlock(session="viewing", seq=7, positions={"main-12.jsonl": 348}),

@@ -6,18 +6,21 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 
-from opentau.control import INBOX_FOLDER, PAUSE, RESUME, STOP, Command, take_commands
+from opentau.control import INBOX_FOLDER, LIVE_FOLDER, PAUSE, RESUME, STOP, Command, take_commands
 from opentau.errors import LeaseError, LinkError
 from opentau.events import AUDIT, NOTE, EventLog, EventReader
 from opentau.lease import LEASE_S, Lease
+from opentau.rollout.desk import StationDesk
 from robot_bridge.security.audit import Audit
 from robot_bridge.security.keys import ClientCredentials, make_pair
 from robot_bridge.security.trust import TrustList
 from robot_bridge.viewing.client import RemoteRunClient
 from robot_bridge.viewing.desk import SESSION, CommandDesk, viewing
-from robot_bridge.wire.messages import LeaseRequest, Order
+from robot_bridge.wire.images import CodedImage
+from robot_bridge.wire.messages import LeaseRequest, Order, Shown
 from tests.unit.bridge.links import Events
 
 Connect = Callable[..., RemoteRunClient]
@@ -103,6 +106,32 @@ def test_a_position_beyond_the_log_is_refused_and_others_are_served(connect, log
     operator.send(Command(verb=STOP))
     assert [command.verb for command in take_commands(tmp_path / "run")] == [STOP]
     assert any("it asks for" in event["why"] for event in audits(tmp_path / "run"))
+
+
+def test_a_viewer_sees_what_a_station_shows_whoever_has_it_in_hand(connect, tmp_path):
+    desk = StationDesk(session="s", steer=no_steer, emit=no_event, live_dir=tmp_path / "run" / LIVE_FOLDER)
+    image = CodedImage.of(np.full((24, 32, 3), 200, np.uint8))
+    state = np.array([0.5, -0.25], np.float32)
+    desk.shown(
+        "station-0-1", Shown(session="s", episode_id="collect-1/000003", tick=7), {"images.wrist": image, "state": state}
+    )
+    viewer = connect("screen", "viewer", answer_s=1.0)
+    episode_id, tick, pictures, told = viewer.look("station-0-1")
+    assert (episode_id, tick, told) == ("collect-1/000003", 7, (0.5, -0.25))
+    assert set(pictures) == {"wrist"}
+    np.testing.assert_array_equal(pictures["wrist"], image.pixels())
+    assert viewer.look("station-1-1") is None
+    with pytest.raises(LinkError, match="has not answered"):
+        viewer.look("../events")
+    assert "no station's name" in audits(tmp_path / "run")[-1]["why"]
+
+
+def no_steer(station_id: str, message: object) -> None:
+    raise AssertionError("nobody steers here")
+
+
+def no_event(kind: str, **facts: object) -> None:
+    raise AssertionError("nothing happens here")
 
 
 def test_a_command_that_could_not_be_written_is_no_command_and_may_come_again(connect, tmp_path):
