@@ -75,7 +75,7 @@ class LiberoEnv(PandaEnv):
         cameras = tuple(scene_cameras) if cameras is None else tuple(cameras)
         image_size = (rules.image_size if rules else IMAGE_SIZE) if image_size is None else image_size
         _require_stepping(stepping, timestep_ms)
-        scene_cameras = MORE_CAMERAS | scene_cameras
+        scene_cameras |= MORE_CAMERAS
         require_images(image_size, cameras, max_steps, known_cameras=scene_cameras)
         loaded = load_scene(scene_suite, task_id, on_progress=on_progress)
         self.physics = _physics(loaded, stepping, timestep_ms)

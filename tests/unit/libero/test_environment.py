@@ -177,7 +177,7 @@ def test_a_bad_action_is_refused(env, action):
         ({"suite": "libero_objekt"}, "did you mean libero_object"),
         ({"task_id": 10}, "tasks 0 to 9, not 10"),
         ({"stepping": "slow"}, "stepping is one of fast, exact, not 'slow'"),
-        ({"cameras": ("agentview", "overhead")}, "cameras are some of agentview, wrist, not 'overhead'"),
+        ({"cameras": ("agentview", "overhead")}, "cameras are some of agentview, wrist, front, side, bird, not 'overhead'"),
         ({"timestep_ms": 3}, "timestep_ms divides 50 ms and is at most 5, not 3"),
         ({"stepping": "exact", "timestep_ms": 5}, "exact stepping has timestep_ms=2, not 5"),
         ({"image_size": 0}, "image_size is 8 to 2048 pixels, not 0"),

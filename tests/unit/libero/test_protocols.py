@@ -112,5 +112,5 @@ def test_boxes_follow_mirrored_images():
 
 @pytest.mark.libero
 def test_cameras_have_the_names_of_the_protocol_only():
-    with pytest.raises(ValueError, match="cameras are some of image, image2, not 'agentview'"):
+    with pytest.raises(ValueError, match="cameras are some of image, image2, front, side, bird, not 'agentview'"):
         LiberoEnv(protocol="lerobot", cameras=["agentview"])
