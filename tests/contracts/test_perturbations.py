@@ -17,7 +17,7 @@ register_environments()
 SIZE, SEED = 32, 3
 ENVIRONMENTS = [
     pytest.param("opentau/Tabletop-v0", id="tabletop"),
-    pytest.param("opentau/LiberoObject-v0", id="libero_object", marks=pytest.mark.libero),
+    pytest.param("opentau/LiberoObject-v0", id="libero_object", marks=pytest.mark.sims),
     pytest.param("opentau/RobosuiteLift-v0", id="robosuite_lift", marks=pytest.mark.sims),
 ]
 SAYING = ("instructions", "tasks")
