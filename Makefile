@@ -29,7 +29,7 @@ test: check  ## set up, check, the tabletop loop with kills, one LIBERO task
 	$(BIN)/pytest -m "(loop or libero) and not faults and not sims and not lerobot" tests
 
 test-full: setup  ## what takes longer: simulators, faults, driven screens, several processes; LeRobot where it is
-	$(BIN)/pytest -m "sims or faults or tui or dist or lerobot" tests
+	$(BIN)/pytest -m "cycles or sims or faults or tui or dist or lerobot" tests
 
 test-faults: setup  ## the bridge under faults: bad links, blackouts, kills, clocks, a full disk (a part of test-full)
 	$(BIN)/pytest -m faults tests/faults
@@ -39,7 +39,7 @@ check: setup  ## format, lint, types, import contracts, fast tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2 -m "not loop and not libero and not sims and not faults and not tui and not dist and not lerobot" tests
+	$(BIN)/pytest -n 2 -m "not loop and not cycles and not libero and not sims and not faults and not tui and not dist and not lerobot" tests
 
 setup: $(READY)  ## make .venv from the lock file
 

@@ -9,7 +9,7 @@ import pytest
 from opentau.loop.ledger import read_results
 from tests.loop.driving import opentau
 
-pytestmark = pytest.mark.loop
+pytestmark = pytest.mark.cycles
 
 TINY = ("experiment=tiny",)
 

@@ -12,7 +12,7 @@ from opentau.data.labels import Labels
 from opentau.types import Indicator
 from tests.loop.driving import opentau
 
-pytestmark = pytest.mark.loop
+pytestmark = pytest.mark.cycles
 
 SMALL = "value.critic.features.args"
 OPTIONS = (

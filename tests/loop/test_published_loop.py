@@ -13,7 +13,7 @@ from opentau.policies.weights import load_model
 from opentau.types import Indicator
 from tests.loop.driving import opentau
 
-pytestmark = pytest.mark.loop
+pytestmark = pytest.mark.cycles
 
 CHECKPOINT = Path(__file__).parents[1] / "fixtures" / "lerobot_pi05_ckpt"
 OPTIONS = (
