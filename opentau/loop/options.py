@@ -353,6 +353,11 @@ def require_steerable(options: LoopOptions) -> None:
     }
     if options.is_lerobots:
         raise OptionError("improve=dsrl chooses the noise of a policy of ours; policy=lerobot is improved by filtered_bc")
+    if options.improve.start != "pretrained":
+        raise OptionError(
+            f"improve.start is {options.improve.start!r} with improve=dsrl, whose actor learns from all episodes anew in every "
+            "iteration; leave it at 'pretrained'"
+        )
     for name, (value, wanted) in unfit.items():
         if value != wanted:
             raise OptionError(

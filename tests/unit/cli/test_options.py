@@ -162,6 +162,7 @@ def test_every_command_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("rollout.delay_ticks=2", "rollout.delay_ticks is 2 with improve=dsrl"),
         ("inference.num_candidates=3", "inference.num_candidates is 3 with improve=dsrl"),
+        ("improve.start=incumbent", "improve.start is 'incumbent' with improve=dsrl"),
         ("improve.args.discount=2", "improve.args.discount is 2"),
         ("improve.args.disount=0.9", "disount"),
     ],
