@@ -58,10 +58,13 @@ class FeetechBus:
             self.port.close()
 
     def ping(self, motor_id: int) -> int | None:
-        """Return the model number of a motor, or None when nobody answers under that id."""
+        """Return the model number of a motor, or None when nobody answers under that id.
+
+        The SDK's own ping fails on the late answer to a packet before: that one confirms something and holds no number.
+        """
 
         def attempt() -> tuple[int | None, int]:
-            model, result, _ = self._packets.ping(self.port, motor_id)
+            model, result = self._read_once("Model_Number", motor_id)
             return (None, _SUCCESS) if result == _TIMEOUT else (model, result)
 
         return self._repeat(attempt, what=f"ping of motor {motor_id}")
@@ -78,15 +81,7 @@ class FeetechBus:
 
     def read(self, name: str, motor_id: int) -> int:
         """Return one register of one motor."""
-        register = REGISTERS[name]
-
-        def attempt() -> tuple[int, int]:
-            data, result, _ = self._packets.readTxRx(self.port, motor_id, register.address, register.size)
-            if result == _SUCCESS and len(data) == register.size:
-                return decode(name, bytes(data)), _SUCCESS
-            return 0, result or -7
-
-        return self._repeat(attempt, what=f"reading {name} of motor {motor_id}")
+        return self._repeat(lambda: self._read_once(name, motor_id), what=f"reading {name} of motor {motor_id}")
 
     def write(self, name: str, motor_id: int, value: int) -> None:
         """Write one register and wait until the motor confirms; raises `RobotError`, also where it reports a fault."""
@@ -142,6 +137,14 @@ class FeetechBus:
             result = group.txPacket()
         if result != _SUCCESS:
             raise RobotError(f"writing {name}: {_RESULTS.get(result, result)} on {self.port.path}; plug the arm in again")
+
+    def _read_once(self, name: str, motor_id: int) -> tuple[int, int]:
+        """Return one register and the SDK's result; an answer of another length is a damaged one."""
+        register = REGISTERS[name]
+        data, result, _ = self._packets.readTxRx(self.port, motor_id, register.address, register.size)
+        if result == _SUCCESS and len(data) == register.size:
+            return decode(name, bytes(data)), _SUCCESS
+        return 0, result or -7
 
     def _repeat(self, attempt: Callable[[], tuple[Any, int]], *, what: str, deadline_s: float | None = None) -> Any:
         """Run an exchange until it succeeds, at most `num_retries` more times."""

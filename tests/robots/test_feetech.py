@@ -9,6 +9,7 @@ import pytest
 
 from opentau.errors import RobotError
 from robot_bridge.robots.finding import new_port, scan_port, set_up_motor
+from robot_bridge.robots.registers import checksum
 from robot_bridge.robots.serial_port import SerialPort
 from tests.robots.calibrated import PATIENT_S
 
@@ -54,6 +55,15 @@ def test_a_missing_motor_is_named_with_what_to_check(emulated, bus_to):
         bus.sync_read("Present_Position", IDS)
     assert bus.ping(4) is None
     assert bus.ping(5) == 777
+
+
+def test_a_late_answer_of_a_packet_before_does_not_pass_for_the_model_number(emulated, bus_to, monkeypatch):
+    bus = bus_to(emulated())
+    confirmation = bytes([4, 2, 0])
+    late, read_port = [b"\xff\xff" + confirmation + bytes([checksum(confirmation)])], bus.port.readPort
+    monkeypatch.setattr(bus.port, "readPort", lambda length: late.pop() if late else read_port(length))
+    assert bus.ping(4) == 777
+    assert bus.num_failures == 1
 
 
 def test_a_read_gives_up_in_time_for_the_control_step(emulated, bus_to):
