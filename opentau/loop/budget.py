@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from opentau.config import build
 from opentau.loop.options import LoopOptions
-from opentau.loop.plans import planned_stages
+from opentau.loop.plans import GUARD, planned_stages
 from opentau.runstate import iteration_of
 
 EXPECTED_PAIRS = 40
@@ -78,6 +78,7 @@ def _stage_cost(name: str, options: LoopOptions) -> StageCost:
     episodes = {
         "evaluate": options.evaluation.episodes * tasks,
         "gate": 2 * min(EXPECTED_PAIRS, options.gate.looks[-1]),
+        GUARD: 2 * options.gate.guard_pairs,
         "final": (options.evaluation.final_states + options.evaluation.final_episodes) * tasks,
     }[kind]
     return StageCost(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from opentau.config import later
@@ -11,6 +11,10 @@ from opentau.errors import OptionError
 from opentau.loop.evidence import Evidence, Pair, PairedEvidence, UnpairedEvidence
 
 # A pair is an episode of each policy: on one placement, seed and flow noise where these can be repeated, else on two.
+
+
+MIN_GUARD_PAIRS = 5
+"""Of these every one lost has a one-sided p of 0.03."""
 
 
 class Decision(enum.StrEnum):
@@ -36,6 +40,12 @@ class GateOptions:
     is_paired: bool = later(True)
     """Whether both policies meet the same placements. False for hardware, where no scene comes back: they then take turns in
     a random order that the operator does not know, and successes are compared."""
+    guards: tuple[str, ...] = later(())
+    """Perturbations of the environment (docs/environments.md) under which a candidate that is better must not be worse."""
+    guard_pairs: int = later(40)
+    """Pairs of each guard, played after a verdict of "better"."""
+    guard_level: float = later(0.05)
+    """Holm-adjusted one-sided p-value of "worse" at which a guard keeps the incumbent."""
 
     @property
     def evidence(self) -> Evidence:
@@ -50,6 +60,15 @@ class GateOptions:
             )
         if not all(0 < level < 0.5 for level in (*self.levels, self.veto_level)):
             raise OptionError("every level of the gate lies between 0 and 0.5")
+        if not 0 < self.guard_level < 0.5:
+            raise OptionError(f"gate.guard_level is {self.guard_level}; it lies between 0 and 0.5")
+        if self.guards and (self.is_open or not self.is_paired):
+            raise OptionError(
+                "gate.guards needs a gate that plays pairs on placements that come back: leave gate.is_open false and "
+                "gate.is_paired true, or name no guards"
+            )
+        if self.guards and self.guard_pairs < MIN_GUARD_PAIRS:
+            raise OptionError(f"gate.guard_pairs is {self.guard_pairs}; fewer than {MIN_GUARD_PAIRS} cannot show a loss")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,14 +168,17 @@ def vetoing_tasks(pairs: Sequence[Pair], *, evidence: Evidence, level: float) ->
     by_task: dict[str, list[Pair]] = {}
     for pair in pairs:
         by_task.setdefault(pair.task_id, []).append(pair)
-    ranked = []
+    p_values = {}
     for task, members in by_task.items():
         wins, losses = evidence.count(members)
-        ranked.append((evidence.p_value(losses, wins, num_pairs=len(members)), task))
-    ranked.sort()
-    adjusted, vetoes = 0.0, []
-    for rank, (p_value, task) in enumerate(ranked):
-        adjusted = max(adjusted, p_value * (len(ranked) - rank))
-        if adjusted < level:
-            vetoes.append(task)
-    return tuple(vetoes)
+        p_values[task] = evidence.p_value(losses, wins, num_pairs=len(members))
+    return tuple(task for task, p_value in adjust(p_values).items() if p_value < level)
+
+
+def adjust(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Return p-values adjusted for their number, the smallest first (Holm 1979, Scandinavian Journal of Statistics 6)."""
+    adjusted, highest = {}, 0.0
+    for rank, (p_value, name) in enumerate(sorted((p_value, name) for name, p_value in p_values.items())):
+        highest = max(highest, p_value * (len(p_values) - rank))
+        adjusted[name] = min(1.0, highest)
+    return adjusted

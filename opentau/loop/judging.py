@@ -8,8 +8,8 @@ from typing import Any
 
 from opentau import events
 from opentau.checkpoint import write_json
-from opentau.loop.evidence import Pair
 from opentau.loop.gate import Decision, Gate, Verdict
+from opentau.loop.guarding import Guarded, after_guards, guard
 from opentau.loop.ledger import LEDGER_FILE, Ledger
 from opentau.loop.plans import (
     CANDIDATE,
@@ -22,8 +22,9 @@ from opentau.loop.plans import (
     score_stage,
 )
 from opentau.loop.run import Product, StageWork
+from opentau.loop.scoring import pairs_of, play, score_of
 from opentau.loop.setting import Setting
-from opentau.rollout.evaluation import eval_spec, evaluation_plans, score
+from opentau.rollout.evaluation import evaluation_plans
 from opentau.rollout.session import RolloutSession
 from opentau.types import EpisodePlan, EpisodeResult, derive_seed
 
@@ -59,9 +60,9 @@ def evaluate(
     def work(work: StageWork) -> None:
         ledger = Ledger(work.output / LEDGER_FILE)
         with setting.session(stage, iteration, policies={CANDIDATE: policy.path}) as session:
-            results = _play(setting, session, plans, ledger)
+            results = play(setting, session, plans, ledger)
         ledger.write_ordered(results)
-        work.summary.update(_score(setting, policy, plans, results))
+        work.summary.update(score_of(setting, policy, plans, results))
 
     inputs = {
         **setting.env_inputs,
@@ -90,8 +91,9 @@ def scored_plans(setting: Setting, stage: str, *, num_episodes: int, is_official
 def face(setting: Setting, iteration: int, *, incumbent: Product, candidate: Product) -> bool:
     """Let both policies play the same placements until the gate decides; return whether the candidate is promoted.
 
-    Where no placement comes back (`+gate.is_paired=false`) they take turns in a random order that nobody is told. A person's
-    promote or rollback stands above the verdict; an open gate promotes without play.
+    Where no placement comes back (`+gate.is_paired=false`) they take turns in a random order that nobody is told. A candidate
+    that is better faces the gate's guards as well. A person's promote or rollback stands above the verdict; an open gate
+    promotes without play.
     """
     options, stage = setting.options, f"gate-{iteration}"
     if options.gate.is_open:
@@ -111,7 +113,7 @@ def face(setting: Setting, iteration: int, *, incumbent: Product, candidate: Pro
         work.summary.update(verdict=str(verdict.decision), **_verdict_dict(verdict))
         for role, policy in ((INCUMBENT, incumbent), (CANDIDATE, candidate)):
             of_role = [result for result in results if result.plan.policy_id == names[role]]
-            work.summary[role] = _score(setting, policy, [result.plan for result in of_role], of_role)
+            work.summary[role] = score_of(setting, policy, [result.plan for result in of_role], of_role)
 
     inputs = {
         **setting.env_inputs,
@@ -126,7 +128,9 @@ def face(setting: Setting, iteration: int, *, incumbent: Product, candidate: Pro
         },
     }
     product = setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work)
-    return _conclude(setting, stage, iteration, product.summary)
+    is_better = product.summary["verdict"] == Decision.BETTER
+    guarded = guard(setting, iteration, incumbent=incumbent, candidate=candidate) if is_better else []
+    return _conclude(setting, stage, iteration, product.summary, guarded)
 
 
 def _play_until_decided(
@@ -138,18 +142,19 @@ def _play_until_decided(
     while (look := gate.next_look(num_pairs)) is not None:
         num_pairs = look
         plans = make_plans(tasks=setting.task_ids, iteration=iteration, num_pairs=num_pairs, seed=setting.options.seed)
-        results = _play(setting, session, plans, ledger)
-        verdict = gate.decide(_pairs(results, candidate=names[CANDIDATE]))
+        results = play(setting, session, plans, ledger)
+        verdict = gate.decide(pairs_of(results, candidate=names[CANDIDATE]))
         if verdict is not None:
             return results, verdict
     raise AssertionError("the last look always decides")
 
 
-def _conclude(setting: Setting, stage: str, iteration: int, summary: Mapping[str, Any]) -> bool:
-    is_better = summary["verdict"] == Decision.BETTER
+def _conclude(setting: Setting, stage: str, iteration: int, summary: Mapping[str, Any], guarded: Sequence[Guarded]) -> bool:
+    verdict = after_guards(Decision(summary["verdict"]), guarded)
+    is_better = verdict is Decision.BETTER
     override = setting.run.gate_override(iteration)
     is_promoted = is_better if override is None else override
-    text = summary["text"]
+    text = " ".join([summary["text"], *(each.explain() for each in guarded)])
     if override is not None and override != is_better:
         text += f" A person decided otherwise: {'promoted' if override else 'rolled back'}."
     _announce(setting, stage, iteration, events.INCUMBENT, summary[INCUMBENT])
@@ -157,7 +162,7 @@ def _conclude(setting: Setting, stage: str, iteration: int, summary: Mapping[str
     setting.run.events.emit(
         events.VERDICT,
         iteration=iteration,
-        verdict=summary["verdict"],
+        verdict=str(verdict),
         pairs=summary["pairs"],
         wins=summary["wins"],
         losses=summary["losses"],
@@ -194,9 +199,9 @@ def score_final(
             return
         ledger = Ledger(work.output / LEDGER_FILE)
         with setting.session(stage, iteration, policies={CANDIDATE: policy.path}, indicator=indicator) as session:
-            results = _play(setting, session, plans, ledger)
+            results = play(setting, session, plans, ledger)
         ledger.write_ordered(results)
-        work.summary.update(_score(setting, policy, plans, results))
+        work.summary.update(score_of(setting, policy, plans, results))
 
     inputs = {
         **setting.env_inputs,
@@ -212,31 +217,6 @@ def score_final(
     return product
 
 
-def _play(setting: Setting, session: RolloutSession, plans: Sequence[EpisodePlan], ledger: Ledger) -> list[EpisodeResult]:
-    """Play what the ledger lacks and return the results of all plans in their order."""
-
-    def on_episode(result: EpisodeResult, _: object) -> None:
-        ledger.add(result)
-        setting.run.obey_commands()
-
-    session.run(ledger.missing(plans), on_episode=on_episode)
-    return ledger.results(plans)
-
-
-def _pairs(results: Sequence[EpisodeResult], *, candidate: str) -> list[Pair]:
-    pairs = []
-    for first, second in zip(results[::2], results[1::2], strict=True):
-        of_candidate, of_incumbent = (first, second) if first.plan.policy_id == candidate else (second, first)
-        pairs.append(
-            Pair(
-                task_id=first.plan.task_id,
-                is_incumbent_success=of_incumbent.is_success,
-                is_candidate_success=of_candidate.is_success,
-            )
-        )
-    return pairs
-
-
 def _verdict_dict(verdict: Verdict) -> dict[str, Any]:
     return {
         "pairs": verdict.num_pairs,
@@ -246,29 +226,6 @@ def _verdict_dict(verdict: Verdict) -> dict[str, Any]:
         "level": verdict.level,
         "vetoes": list(verdict.vetoes),
         "text": verdict.explain(),
-    }
-
-
-def _score(setting: Setting, policy: Product, plans: Sequence[EpisodePlan], results: Sequence[EpisodeResult]) -> dict[str, Any]:
-    """Return what is told of a score; failures are charged their full step limit in the simulated time."""
-    chunking = setting.options.rollout.chunking
-    spec = eval_spec(
-        plans,
-        env_ids={task.task_id: task.env_id for task in setting.tasks},
-        max_steps=setting.max_steps,
-        execute_horizon=setting.options.rollout.execute_horizon,
-        delay_ticks=setting.options.rollout.delay_ticks,
-        rendering=setting.tasks[0].rendering,
-        chunking="" if chunking is None else f"{chunking.mode} {chunking.fade}",
-    )
-    limits, hz = setting.max_steps, setting.interface.control_hz
-    steps = sum(result.num_steps if result.is_success else limits[result.plan.task_id] for result in results)
-    return {
-        **score(results, eval_spec_id=spec.id).to_dict(),
-        "policy": policy.id,
-        "simulated_s": steps / hz,
-        "max_steps": max(limits.values()),
-        "control_hz": hz,
     }
 
 

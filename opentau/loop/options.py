@@ -68,6 +68,12 @@ class EnvOptions:
         """What the environment is called: its suite, else its module."""
         return str(self.args.get("suite") or self.target.split(".")[1])
 
+    def perturbed(self, name: str) -> EnvOptions:
+        """Return this environment with one more perturbation."""
+        own = self.args.get("perturbation", ())
+        names = [own] if isinstance(own, str) else list(own)
+        return replace(self, args={**self.args, "perturbation": [*names, name]})
+
     def image_size(self, interface: Interface) -> int:
         """Return rows and columns of the images that policies see: what is asked for, else the first camera's rows."""
         return int(self.args.get("image_size") or next(iter(interface.cameras.values()))[0])
@@ -284,6 +290,10 @@ class LoopOptions:
                 f"rollout.delay_ticks is {self.rollout.delay_ticks} with inference.action_source {FAST!r}; words cannot "
                 "continue committed actions: set delay_ticks=0 or action_source=flow"
             )
+        if self.gate.guards and not self.rollout.num_stations:
+            raise OptionError(
+                "gate.guards needs simulators of this run, and rollout.num_stations is 0: give at least one, or name no guards"
+            )
         if self.iterations < 0:
             raise OptionError(f"iterations is {self.iterations}; it must be 0 or more")
 
@@ -319,6 +329,8 @@ class LoopOptions:
         """Build from a composed configuration and check every plug-in's arguments; raises `OptionError`."""
         options = options_from(cls, config, where="loop")
         check_args(options.env.spec, "task_id")
+        for name in options.gate.guards:
+            check_args(options.env.perturbed(name).spec, "task_id")
         if options.env.expert is not None:
             check_args(options.env.expert, "env")
         check_args(options.policy, "cameras", "image_size", "state_dim", "action_dim")

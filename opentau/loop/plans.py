@@ -10,7 +10,7 @@ from opentau.rollout.evaluation import evaluation_plans
 from opentau.types import Actor, EpisodePlan, content_hash, derive_seed
 
 INCUMBENT, CANDIDATE = "incumbent", "candidate"
-FINAL = "final"
+FINAL, GUARD = "final", "guard"
 
 
 def demonstration_plans(*, tasks: Sequence[str], first: int, count: int, seed: int) -> list[EpisodePlan]:
@@ -104,7 +104,8 @@ def planned_stages(options: LoopOptions) -> list[str]:
     pretrained = ["label-0", "update-0"] if options.value.labels.demonstration_share is not None else []
     evaluated = ["evaluate-0"] if options.evaluation.episodes else []
     first = ["demonstrations-0", "sft-0", *fitted, *pretrained, *evaluated]
-    work = ("collect", *labelled, "update", *(() if options.gate.is_open else ("gate",)))
+    guards = [f"{GUARD}-{name}" for name in options.gate.guards]
+    work = ("collect", *labelled, "update", *(() if options.gate.is_open else ("gate", *guards)))
     cycle = [f"{name}-{iteration}" for iteration in range(1, options.iterations + 1) for name in work]
     scores = [score_stage(0)] + ([score_stage(options.iterations)] if options.iterations else [])
     further = [score_stage(options.iterations, indicator=indicator) for indicator in options.evaluation.final_indicators]

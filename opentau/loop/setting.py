@@ -47,6 +47,8 @@ class Setting:
     options: LoopOptions
     tasks: tuple[EnvDescription, ...]
     """In the order of `options.task_id`."""
+    guards: Mapping[str, tuple[EnvDescription, ...]] = field(default_factory=dict)
+    """The same tasks under each perturbation of `gate.guards`."""
     outcomes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """What people said of recorded episodes, {stage directory: {episode id: outcome}}; recordings stay as they are."""
 
@@ -101,6 +103,10 @@ class Setting:
     def with_outcomes(self, iteration: int) -> Setting:
         """Return this with what people said of episodes by now, which is what this iteration learns from."""
         return replace(self, outcomes=self.run.begin_learning(iteration))
+
+    def perturbed(self, name: str) -> Setting:
+        """Return this with the environments of a guard."""
+        return replace(self, options=_perturbed(self.options, name), tasks=self.guards[name])
 
     def policy_start(self) -> PolicyConfig | Pretrained:
         """Return where iteration 0 starts, at the sizes of this interface."""
@@ -210,10 +216,18 @@ def open_setting(run: Run, options: LoopOptions) -> Setting:
     keep_freed_memory()
     run.steering.last_iteration, run.steering.check_options = options.iterations, options.with_changes
     if not run.crew.leads:
-        return Setting(run=run, options=options, tasks=msgspec.convert(run.crew.hear(), tuple[EnvDescription, ...]))
+        described = msgspec.convert(run.crew.hear(), dict[str, tuple[EnvDescription, ...]])
+        return Setting(run=run, options=options, tasks=described.pop(""), guards=described)
     tasks = describe_tasks(options, on_line=lambda line: _relay(run, line))
-    run.crew.tell(msgspec.to_builtins(tasks))
-    return Setting(run=run, options=options, tasks=tasks)
+    guards = {
+        name: describe_tasks(_perturbed(options, name), on_line=lambda line: _relay(run, line)) for name in options.gate.guards
+    }
+    run.crew.tell(msgspec.to_builtins({"": tasks, **guards}))
+    return Setting(run=run, options=options, tasks=tasks, guards=guards)
+
+
+def _perturbed(options: LoopOptions, name: str) -> LoopOptions:
+    return replace(options, env=options.env.perturbed(name))
 
 
 def _relay(run: Run, line: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from opentau.errors import OptionError
 from opentau.loop.evidence import Pair, PairedEvidence, UnpairedEvidence, fisher_test, sign_test
-from opentau.loop.gate import Decision, Gate, GateOptions
+from opentau.loop.gate import Decision, Gate, GateOptions, adjust
 
 GATE = Gate(options=GateOptions())
 UNPAIRED = Gate(options=GateOptions(is_paired=False))
@@ -133,10 +133,27 @@ def test_the_veto_accounts_for_the_number_of_tasks() -> None:
     ).vetoes == ("t/worse",)
 
 
-@pytest.mark.parametrize("options", [{"looks": (40, 20), "levels": (0.01, 0.01)}, {"levels": (0.01,)}, {"veto_level": 0.0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"looks": (40, 20), "levels": (0.01, 0.01)},
+        {"levels": (0.01,)},
+        {"veto_level": 0.0},
+        {"guard_level": 0.6},
+        {"guards": ("noise",), "guard_pairs": 4},
+        {"guards": ("noise",), "is_paired": False},
+        {"guards": ("noise",), "is_open": True},
+    ],
+)
 def test_looks_and_levels_that_do_not_fit_are_refused(options: dict) -> None:
     with pytest.raises(OptionError):
         GateOptions(**options)
+
+
+def test_p_values_are_adjusted_for_their_number_as_holm_does() -> None:
+    assert adjust({"a": 0.01, "b": 0.04, "c": 0.03}) == {"a": 0.03, "c": 0.06, "b": 0.06}
+    assert adjust({"a": 0.7, "b": 0.6}) == {"b": 1.0, "a": 1.0}
+    assert adjust({}) == {}
 
 
 def test_the_vectorised_simulation_decides_as_the_gate_does(simulation) -> None:

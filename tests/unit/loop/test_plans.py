@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from opentau.cli.compose import compose_config
+from opentau.errors import OptionError
 from opentau.loop.options import LoopOptions
 from opentau.loop.plans import (
     CANDIDATE,
@@ -66,5 +69,22 @@ def test_the_stages_of_a_run_are_named_in_order() -> None:
     first = ["demonstrations-0", "sft-0", "value-0", "evaluate-0"]
     assert stages("iterations=0") == [*first, "final-0"]
     assert stages("iterations=1") == [*first, *cycle, "final-0", "final-1"]
+    guarded = ("iterations=1", "env=tabletop", "+gate.guards=[noise,light]")
+    assert stages(*guarded) == [*first, *cycle, "guard-noise-1", "guard-light-1", "final-0", "final-1"]
     study = ("iterations=1", "evaluation.episodes=0", "gate.is_open=true", "evaluation.final_indicators=[negative]")
     assert stages(*study) == [*first[:3], *cycle[:4], "final-0", "final-1", "final-negative-1"]
+
+
+def test_guards_need_an_environment_that_can_be_perturbed_and_simulators() -> None:
+    def options(*overrides: str) -> LoopOptions:
+        return LoopOptions.from_config(compose_config("loop", ["+gate.guards=[noise]", *overrides]))
+
+    assert options("env=tabletop").env.perturbed("noise").args["perturbation"] == ["noise"]
+    assert options("env=tabletop", "+env.args.perturbation=light").env.perturbed("noise").args["perturbation"] == [
+        "light",
+        "noise",
+    ]
+    with pytest.raises(OptionError, match="takes no option 'perturbation'"):
+        options("env=twin/so101")
+    with pytest.raises(OptionError, match=r"rollout.num_stations is 0"):
+        options("env=tabletop", "rollout.num_stations=0", "+rollout.listen=127.0.0.1:5600")
