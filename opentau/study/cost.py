@@ -21,6 +21,7 @@ STAGE_GROUPS = {
     "label": ("improve.target", "improve.args", "value.lookahead", "value.labels"),
     "update": ("improve", "update"),
     "gate": ("gate",),
+    "guard": ("gate",),
     "final": ("evaluation",),
 }
 SIDE_STAGES = ("evaluate", "final")

@@ -37,3 +37,9 @@ def test_another_lookahead_does_not_fit_the_critic_again_and_another_critic_does
 
 def test_another_seed_shares_nothing() -> None:
     assert planned_cpu_s([options(), options("seed=1")]) == pytest.approx(2 * planned_cpu_s([options()]))
+
+
+def test_guards_of_the_gate_cost_their_pairs_and_nothing_else() -> None:
+    gated, guards = "gate.is_open=false", ("+gate.guards=[noise]", "+gate.guard_pairs=10")
+    added = planned_cpu_s([options(gated, *guards)]) - planned_cpu_s([options(gated)])
+    assert added == pytest.approx(20 * options().env.cost.scored_episode_cpu_s)
