@@ -31,6 +31,7 @@ class Renderer:
         width: int,
         shadow_size: int = 1024,
         num_samples: int = 0,
+        has_reflections: bool = False,
         hidden_geom_groups: Collection[int] = (),
         shows_sites: bool = False,
     ) -> None:
@@ -51,7 +52,7 @@ class Renderer:
         self._geoms_only.sitegroup[:] = 0
         self._scene = mujoco.MjvScene(model, maxgeom=model.ngeom + model.nsite + 64)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadow_size > 0
-        self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = has_reflections
         model.vis.quality.shadowsize, model.vis.quality.offsamples = shadow_size, num_samples
         model.vis.global_.offheight, model.vis.global_.offwidth = height, width
         self._context = open_context()

@@ -28,8 +28,8 @@ from envs.panda.scene import MODEL_FILE, SCENE_FILE, JointDraw, Placement, Scene
 # Stock objects carry no type annotations; `Any` stands for them.
 
 
-def build(suite: str, task_id: int, folder: Path) -> None:
-    """Write model, initial states and description of a task into an existing folder."""
+def build(suite: str, task_id: int, folder: Path, *, is_original: bool) -> None:
+    """Write model, initial states and description of a task into an existing folder; an original one is drawn as stock is."""
     _report("opening stock LIBERO", 0.0)
     task = open_stock_task(suite, task_id)
     require_listed(task.files)  # before LIBERO reads them: it evaluates expressions in bddl files
@@ -40,9 +40,12 @@ def build(suite: str, task_id: int, folder: Path) -> None:
     _report("checking third-party files", 0.35)
     require_listed(scene_files(env))
     stock = env.sim.model._model
-    _report("decimating meshes", 0.4)
-    version = ALL_SUITES[suite].scene_version
-    model = lean_model(env.model.get_xml(), stock, folder, mesh_folder=mesh_folder(version), is_sampled=version > 1)
+    xml, version = env.model.get_xml(), ALL_SUITES[suite].scene_version
+    if is_original:
+        model = lean_model(xml, stock, folder, mesh_folder=None)
+    else:
+        _report("decimating meshes", 0.4)
+        model = lean_model(xml, stock, folder, mesh_folder=mesh_folder(version), is_sampled=version > 1)
     for name in env.fixtures_dict:  # stock has drawn their places already
         body = env.obj_body_id[name]
         model.body_pos[body], model.body_quat[body] = stock.body_pos[body], stock.body_quat[body]
@@ -165,4 +168,4 @@ def _joint_draws(env: Any) -> Iterable[JointDraw]:
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    build(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
+    build(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), is_original="original" in sys.argv[4:])

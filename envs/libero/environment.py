@@ -1,4 +1,4 @@
-"""The gymnasium environment of a LIBERO task, in two fidelities."""
+"""The gymnasium environment of a LIBERO task: lean or stock stepping, decimated or original meshes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from envs.libero.scene import load_scene, source_versions
 from envs.libero.suites import OLDEST_SUITE, VARIANTS, require_task, variant_suite
 from envs.libero.words import group_of, spoken_name
 from envs.looks import LOOKS
-from envs.panda.environment import CAMERAS, COLLISION_GEOM_GROUP, MORE_CAMERAS, PandaEnv, require_images
+from envs.panda.environment import CAMERAS, COLLISION_GEOM_GROUP, LEAN_DRAWING, MORE_CAMERAS, PandaEnv, require_images
 from envs.panda.physics import CONTROL_HZ
 from envs.panda.placement import draw_initial_state
 from envs.panda.scene import LoadedScene, Progress
@@ -29,6 +29,9 @@ from envs.rendering import describe_backend
 IMAGE_SIZE = 64
 """Side of the images, pixels, where neither an option nor a protocol says it."""
 STEPPINGS = ("fast", "exact")
+DECIMATED, ORIGINAL = MESHES = ("decimated", "original")
+STOCK_DRAWING = {"shadow_size": 4096, "num_samples": 4, "has_reflections": True}
+"""Options of `Renderer` that draw as robosuite does, which leaves all at MuJoCo's defaults."""
 NUM_SETTLING_STEPS = 10
 """Control steps with the gripper opening before an episode begins, as published evaluations wait (openpi, examples/libero)."""
 SETTLING_ACTION = np.array([0.0, 0, 0, 0, 0, 0, -1])
@@ -49,6 +52,7 @@ class LiberoEnv(PandaEnv):
         suite: str = "libero_object",
         task_id: int = 0,
         stepping: str = "fast",
+        meshes: str | None = None,
         image_size: int | None = None,
         cameras: Sequence[str] | None = None,
         timestep_ms: float = 2,
@@ -59,7 +63,9 @@ class LiberoEnv(PandaEnv):
     ) -> None:
         """Open the task's scene, building it first where the cache lacks it (about ten seconds, told to `on_progress`).
 
-        `stepping` is "fast" (plain MuJoCo, decimated pixels) or "exact" (stock LIBERO and robosuite, original meshes).
+        `stepping` is "fast" (plain MuJoCo) or "exact" (stock LIBERO and robosuite). `meshes` are "decimated", or "original"
+        with all else that makes stock's pixels; None is original where figures are to compare with others', that is under a
+        protocol or exact stepping, which has no others.
         A `timestep_ms` above 2 is faster but not the official physics. A `protocol` (openpi, lerobot, tensorauto) names the
         cameras as that project does, shows images of its size and mirrored as it does, and has its step limits; options
         given besides win. `perturbation` is one or several of `envs.looks.LOOKS` and at most one of LIBERO-PRO's
@@ -74,13 +80,16 @@ class LiberoEnv(PandaEnv):
         scene_cameras = dict(rules.cameras if rules else CAMERAS)
         cameras = tuple(scene_cameras) if cameras is None else tuple(cameras)
         image_size = (rules.image_size if rules else IMAGE_SIZE) if image_size is None else image_size
-        _require_stepping(stepping, timestep_ms)
+        meshes = meshes or (ORIGINAL if protocol or stepping == "exact" else DECIMATED)
+        _require_stepping(stepping, timestep_ms, meshes)
         scene_cameras |= MORE_CAMERAS
         require_images(image_size, cameras, max_steps, known_cameras=scene_cameras)
-        loaded = load_scene(scene_suite, task_id, on_progress=on_progress)
+        is_drawn_from_cache = meshes == ORIGINAL and stepping == "fast"  # stock has its own
+        loaded = load_scene(scene_suite, task_id, is_original=is_drawn_from_cache, on_progress=on_progress)
         self.physics = _physics(loaded, stepping, timestep_ms)
         used = {name: scene_cameras[name] for name in cameras}
-        super().__init__(self.physics, cameras=used, image_size=image_size, looks=looks)
+        drawing = STOCK_DRAWING if meshes == ORIGINAL else LEAN_DRAWING
+        super().__init__(self.physics, cameras=used, image_size=image_size, looks=looks, drawing=drawing)
         self._initial_states = loaded.initial_states
         scene = self.physics.scene
         self.prompt = scene.prompt
@@ -106,6 +115,8 @@ class LiberoEnv(PandaEnv):
         }  # fmt: skip
         if rules or suite != OLDEST_SUITE:  # whose ids are older than these facts, and stay
             facts |= {"versions": source_versions(), "protocol": rules.to_dict() if rules else None}
+        if meshes == ORIGINAL:
+            facts |= {"meshes": meshes}
         if perturbations:
             facts |= {"perturbation": sorted(perturbations)}
         self.env_id = _env_id(facts)
@@ -189,7 +200,7 @@ def _physics(loaded: LoadedScene, stepping: str, timestep_ms: float) -> Physics:
     return StockPhysics(loaded.scene)
 
 
-def _require_stepping(stepping: str, timestep_ms: float) -> None:
+def _require_stepping(stepping: str, timestep_ms: float, meshes: str) -> None:
     if stepping not in STEPPINGS:
         raise ValueError(f"stepping is one of {', '.join(STEPPINGS)}, not {stepping!r}")
     period_ms = 1000 / CONTROL_HZ
@@ -197,6 +208,10 @@ def _require_stepping(stepping: str, timestep_ms: float) -> None:
         raise ValueError(
             f"timestep_ms divides {period_ms:.0f} ms and is at most 5, not {timestep_ms}; 2 is the official physics"
         )
+    if meshes not in MESHES:
+        raise ValueError(f"meshes is one of {', '.join(MESHES)}, not {meshes!r}")
+    if stepping == "exact" and meshes != ORIGINAL:
+        raise ValueError(f"exact stepping has meshes=original, not {meshes!r}; decimated ones need stepping='fast'")
     if stepping == "exact" and timestep_ms != 2:
         raise ValueError(f"exact stepping has timestep_ms=2, not {timestep_ms}; other steps need stepping='fast'")
 

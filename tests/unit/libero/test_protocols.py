@@ -73,7 +73,7 @@ def test_what_older_results_are_keyed_by_stays(env: LiberoEnv):
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_a_protocol_shows_what_its_project_shows(env: LiberoEnv, name: str):
     other = LiberoEnv(protocol=name)
-    plain = LiberoEnv(image_size=PROTOCOLS[name].render_size)
+    plain = LiberoEnv(image_size=PROTOCOLS[name].render_size, meshes="original")
     seen, upright = (each.reset(options={"initial_state": 0})[0] for each in (other, plain))
     size = PROTOCOLS[name].image_size
     assert list(seen["images"]) == NAMES[name]
@@ -98,7 +98,7 @@ def test_a_protocol_shows_what_its_project_shows(env: LiberoEnv, name: str):
 
 @pytest.mark.libero
 def test_boxes_follow_mirrored_images():
-    mirrored, plain = LiberoEnv(protocol="lerobot", image_size=64), LiberoEnv(image_size=64)
+    mirrored, plain = (LiberoEnv(image_size=64, meshes="decimated", protocol=name) for name in ("lerobot", None))
     boxes = []
     for each, camera in ((mirrored, "image"), (plain, "agentview")):
         each.reset(options={"initial_state": 0})

@@ -7,7 +7,10 @@ import itertools
 import numpy as np
 import pytest
 
+from envs.libero.environment import LiberoEnv
 from envs.libero.predicates import compile_predicate
+from envs.opengl import open_context
+from envs.panda.environment import CAMERAS
 from envs.panda.placement import draw_initial_state, draw_placements
 
 pytestmark = pytest.mark.libero
@@ -38,6 +41,70 @@ def test_pictures_look_alike(env, exact_env):
     for camera in lean:
         difference = np.abs(lean[camera].astype(int) - stock[camera]).mean()
         assert difference < 12, f"{camera} differs by {difference} grey levels on average"
+
+
+class OurContext:
+    """An OpenGL context of ours in the shape that robosuite's renderer expects."""
+
+    def __init__(self, **size: int) -> None:
+        self._context = open_context()
+
+    def make_current(self) -> None:
+        self._context.make_current()
+
+    def free(self) -> None:
+        self._context.close()
+
+
+@pytest.fixture
+def stock_pictures(exact_env, monkeypatch):
+    """Return a function that draws the state of stock's simulator with robosuite's own renderer, as LIBERO has it set up."""
+    from robosuite.utils import binding_utils
+
+    monkeypatch.setattr(binding_utils, "GLContext", OurContext)
+    sim = exact_env.physics.stock_env.sim
+    renderer = binding_utils.MjRenderContextOffscreen(sim, device_id=-1)
+    renderer.vopt.geomgroup[0] = 0  # as robosuite hides collision shapes
+
+    def draw(camera: str, size: int) -> np.ndarray:
+        renderer.gl_ctx.make_current()
+        return sim.render(camera_name=camera, height=size, width=size)[::-1]
+
+    yield draw
+    renderer.gl_ctx.make_current()
+    sim._render_context_offscreen = None
+
+
+def test_original_meshes_under_lean_stepping_give_stocks_pixels_frame_by_frame(env, exact_env, stock_pictures):
+    original = LiberoEnv(image_size=64, meshes="original")
+    for each in (original, env, exact_env):
+        each.reset(options={"initial_state": 2})
+    for action in _actions(1, 60)[::5]:
+        for _ in range(5):
+            original.advance(action)
+            env.advance(action)
+        np.testing.assert_array_equal(original.get_state(), env.get_state())
+        exact_env.set_state(original.get_state())
+        original.set_state(original.get_state())
+        env.set_state(env.get_state())
+        images = original.observe()["images"]
+        for name, camera in CAMERAS.items():
+            np.testing.assert_array_equal(images[name], stock_pictures(camera, 64))
+    assert original.env_id != LiberoEnv(image_size=64).env_id
+    original.close()
+
+
+def test_exact_stepping_has_stocks_pixels_too(exact_env, stock_pictures):
+    images = exact_env.reset(options={"initial_state": 1})[0]["images"]
+    for name, camera in CAMERAS.items():
+        np.testing.assert_array_equal(images[name], stock_pictures(camera, 32))
+
+
+def test_meshes_that_do_not_exist_or_do_not_go_with_exact_stepping_are_refused():
+    with pytest.raises(ValueError, match="meshes is one of decimated, original"):
+        LiberoEnv(meshes="coarse")
+    with pytest.raises(ValueError, match="exact stepping has meshes=original"):
+        LiberoEnv(meshes="decimated", stepping="exact")
 
 
 def test_predicates_answer_as_stock_does_on_the_same_states(env, exact_env):
