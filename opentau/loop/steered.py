@@ -29,7 +29,7 @@ from opentau.training.dsrl_options import Decisions, DsrlOptions
 from opentau.training.trainer import TrainReport
 from opentau.types import derive_seed
 from opentau.value.returns import TAKEOVER_FAIL
-from opentau.value.served import prefix_features
+from opentau.value.served import are_features_kept, prefix_features
 from opentau.value.table import ValueTable
 
 TRAIN = "opentau.training.dsrl:train_noise_actor"
@@ -81,13 +81,16 @@ def update(
 
 def _decisions(setting: Setting, policy: VLAPolicy, episodes: Product, player: Product) -> Decisions | None:
     """Return the chunks that a policy played in a recorded stage, up to where a person took over; None where there are none."""
-    frames = ValueTable(table=frame_table(setting, [episodes]), max_steps=setting.max_steps)
-    table, horizon = frames.table, setting.options.rollout.execute_horizon
+    features_dir = setting.run.directory / FEATURES_FOLDER
+    table, horizon = frame_table(setting, [episodes], with_images=False), setting.options.rollout.execute_horizon
+    if not are_features_kept(table, policy=policy, cache_dir=features_dir):  # images are decoded once, not in every iteration
+        table = frame_table(setting, [episodes])
+    frames = ValueTable(table=table, max_steps=setting.max_steps)
     is_attempt, is_success = frames.attempts(takeover=TAKEOVER_FAIL)
     rows = np.flatnonzero(is_attempt & (table.tick % horizon == 0))
     if not len(rows):
         return None
-    features = prefix_features(table, policy=policy, cache_dir=setting.run.directory / FEATURES_FOLDER)[rows]
+    features = prefix_features(table, policy=policy, cache_dir=features_dir)[rows]
     state = policy.processor.encode_state(table.state[rows])[:, : policy.interface.state_dim]
     attempted = np.bincount(table.episode[is_attempt], minlength=len(table.episodes))
     played = np.minimum(attempted[table.episode[rows]] - table.tick[rows], horizon)

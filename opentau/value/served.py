@@ -150,13 +150,10 @@ def _stacked_images(observations: Sequence[Observation], camera: str) -> np.ndar
 
 def prefix_features(table: FrameTable, *, policy: VLAPolicy, cache_dir: Path | None, company: Company = ALONE) -> np.ndarray:
     """Return the frozen policy's features of every frame, float32 [F, P], in the same batches whatever the cache holds."""
-    dataset_ids = [record.dataset_id for record in table.episodes]
     features = np.empty((len(table), policy.model.config.feature_dim), dtype=np.float32)
-    for dataset_id in dict.fromkeys(dataset_ids):
-        members = [position for position, of in enumerate(dataset_ids) if of == dataset_id]
+    for name, members in _feature_files(table, policy):
         rows = np.flatnonzero(table.rows_of_episodes(members))
-        key = content_hash([policy.policy_version, dataset_id, [table.episodes[position].episode_id for position in members]])
-        path = cache_dir / f"features-{key[:16]}.npy" if cache_dir is not None else None
+        path = cache_dir / name if cache_dir is not None else None
         is_kept = torch.tensor(path is not None and path.is_file())
         company.spread([is_kept], source=0)  # all must take the same way, also while one of them writes the file
         if is_kept:
@@ -175,6 +172,23 @@ def prefix_features(table: FrameTable, *, policy: VLAPolicy, cache_dir: Path | N
         if path is not None and company.rank == 0:
             _keep(features[rows], path)
     return features
+
+
+def are_features_kept(table: FrameTable, *, policy: VLAPolicy, cache_dir: Path) -> bool:
+    """Return whether `prefix_features` finds all of them, so that the table needs no images."""
+    return all((cache_dir / name).is_file() for name, _ in _feature_files(table, policy))
+
+
+def _feature_files(table: FrameTable, policy: VLAPolicy) -> list[tuple[str, list[int]]]:
+    """Return the file of each dataset's features and the positions of its episodes."""
+    members: dict[str, list[int]] = {}
+    for position, record in enumerate(table.episodes):
+        members.setdefault(record.dataset_id, []).append(position)
+    named = []
+    for dataset_id, positions in members.items():
+        key = content_hash([policy.policy_version, dataset_id, [table.episodes[position].episode_id for position in positions]])
+        named.append((f"features-{key[:16]}.npy", positions))
+    return named
 
 
 def _features_of(table: FrameTable, rows: np.ndarray, policy: VLAPolicy) -> np.ndarray:
