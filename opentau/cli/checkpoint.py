@@ -8,6 +8,7 @@ from opentau.cli.command_table import run_command
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("opentau.cli.checkpoint_import:main", "take in a π0 or π0.5 of LeRobot, openpi (PyTorch) or TensorAuto OpenTau"),
+    "card": ("opentau.cli.checkpoint_card:main", "measure a checkpoint and write its model card"),
     "export": ("opentau.cli.checkpoint_export:main", "write a π0 or π0.5 in LeRobot's layout"),
 }
 ABOUT = """Take published policies in and give trained ones out.

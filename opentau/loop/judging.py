@@ -50,10 +50,16 @@ def begin(
 
 
 def evaluate(
-    setting: Setting, iteration: int, *, policy: Product, num_episodes: int | None = None, is_official: bool = False
+    setting: Setting,
+    iteration: int,
+    *,
+    policy: Product,
+    num_episodes: int | None = None,
+    is_official: bool = False,
+    stage: str = "",
 ) -> Product:
     """Score one policy on placements of its own, or on the official initial states."""
-    options, stage = setting.options, f"evaluate-{iteration}"
+    options, stage = setting.options, stage or f"evaluate-{iteration}"
     num_episodes = num_episodes or options.evaluation.episodes
     plans = scored_plans(setting, stage, num_episodes=num_episodes, is_official=is_official)
 
