@@ -11,11 +11,16 @@ from opentau.events import EPISODE_FINISHED, EventReader
 from tests.loop.driving import at_stage, finish, kill_when, stage_ids, start
 from tests.other_python import EXPERT, TASKS, other_python
 
-pytestmark = pytest.mark.loop
+pytestmark = [pytest.mark.loop, pytest.mark.timeout(1200)]
+FEW = (
+    *("data.demonstrations=4", "sft.num_updates=10", "update.num_updates=10", "value.fit.num_updates=5", "collect.episodes=4"),
+    *("evaluation.episodes=2", "evaluation.final_states=2", "gate.looks=[2]", "gate.levels=[0.05]"),
+)
 
 
 def options(python: Path) -> list[str]:
     return [
+        *FEW,
         *("experiment=tiny", "run_id=run", "iterations=1", "env=gymnasium", f"env.interpreter={python}"),
         *("env.args.suite=gliding", f"env.args.tasks={hydra(TASKS)}", "env.args.image_size=32", "env.args.max_steps=40"),
         *("env.args.state_indices=[0,1]", "env.args.success_key=is_there", f"env.expert={hydra(EXPERT)}"),

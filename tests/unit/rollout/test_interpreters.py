@@ -40,6 +40,11 @@ def asked(interpreter: str, **changes: object) -> EnvDescription:
     return description
 
 
+@pytest.fixture(scope="module")
+def described(python: str) -> EnvDescription:
+    return asked(python)
+
+
 def test_the_other_python_sees_our_light_packages_and_nothing_else_that_is_ours(python):
     program = (
         "import importlib.util, json, sys; import robot_bridge.station; "
@@ -68,10 +73,10 @@ def test_an_environment_that_only_the_other_python_has_is_described_there(python
     assert Interface.from_dict(description.interface).state_dim == 2
 
 
-def test_the_versions_there_are_a_part_of_what_the_environment_is(python, tmp_path):
+def test_the_versions_there_are_a_part_of_what_the_environment_is(python, described, tmp_path):
     newer = str(other_python(tmp_path, version="7.1"))
-    assert asked(python).env_id == asked(python).env_id
-    assert asked(python).env_id != asked(newer).env_id
+    assert described.env_id == asked(python).env_id
+    assert described.env_id != asked(newer).env_id
 
 
 def test_stations_play_there_the_same_episodes_every_time(python):
