@@ -32,6 +32,7 @@ class GymnasiumEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     """
 
     num_initial_states = NUM_INITIAL_STATES
+    action_space: gymnasium.spaces.Box
 
     def __init__(
         self,
@@ -100,7 +101,9 @@ class GymnasiumEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             cameras=dict(cameras or {}), shows_sites=shows_sites, state_indices=self._indices, success_key=success_key,
             max_steps=self.max_steps, versions=_versions(self.inner, make), pictures=self.rendering,
         )  # fmt: skip
-        pixels = {camera: gymnasium.spaces.Box(0, 255, picture.shape, np.uint8) for camera, picture in images.items()}
+        pixels: dict[str, gymnasium.Space[Any]] = {
+            camera: gymnasium.spaces.Box(0, 255, picture.shape, np.uint8) for camera, picture in images.items()
+        }
         state = gymnasium.spaces.Box(-np.inf, np.inf, (len(self._indices),), np.float32)
         self.observation_space = gymnasium.spaces.Dict({"images": gymnasium.spaces.Dict(pixels), "state": state})
         self._require_repeatable()

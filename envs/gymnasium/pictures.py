@@ -65,8 +65,9 @@ def observed_pictures(space: gymnasium.Space[Any]) -> tuple[str, ...]:
             for key, part in space.spaces.items()
             for inner in observed_pictures(part)
         )
-    is_picture = isinstance(space, gymnasium.spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
-    return ("",) if is_picture and space.shape[-1] == 3 else ()
+    if not isinstance(space, gymnasium.spaces.Box) or space.dtype != np.uint8:
+        return ()
+    return ("",) if len(space.shape) == 3 and space.shape[-1] == 3 else ()
 
 
 class ObservedPictures:

@@ -198,7 +198,12 @@ def describe_tasks(options: LoopOptions, *, on_line: Callable[[str], None]) -> t
     """Return the constants of every task of the run; builds scenes that are not cached yet."""
     tasks = [{"task_id": number} for number in options.task_id]
     env = options.env
-    request = DescriptionRequest(env=env.spec, tasks=tasks, plugins=env.checked if env.interpreter else [], rendering=RENDERING)
+    request = DescriptionRequest(
+        env=env.spec,
+        tasks=tasks,
+        plugins=[(dict(spec), extra) for spec, extra in env.checked] if env.interpreter else [],
+        rendering=RENDERING,
+    )
     return tuple(describe(request, interpreter=env.interpreter, on_line=on_line))
 
 
