@@ -1,4 +1,4 @@
-"""What all environments do alike: which state an episode starts from, how a state is saved, what names an environment."""
+"""What all environments do alike: which state an episode starts from, and what names an environment."""
 
 from __future__ import annotations
 
@@ -7,11 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import mujoco
 import numpy as np
-
-STATE = mujoco.mjtState.mjSTATE_INTEGRATION
-"""What of MuJoCo's state decides the future."""
 
 
 def asked_initial_state(options: Mapping[str, Any] | None) -> int | None:
@@ -28,19 +24,6 @@ def official_rng(initial_state: int, *, count: int, entropy: int, family: str) -
     if not 0 <= initial_state < count:
         raise ValueError(f"initial_state is {initial_state}; {family} has the official states 0 to {count - 1}")
     return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(initial_state,)))
-
-
-def read_state(model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
-    """Return the full simulator state, float64 [N]."""
-    state = np.empty(mujoco.mj_stateSize(model, STATE))
-    mujoco.mj_getState(model, data, state, STATE)
-    return state
-
-
-def write_state(model: mujoco.MjModel, data: mujoco.MjData, state: np.ndarray) -> None:
-    """Restore what `read_state` returned."""
-    mujoco.mj_setState(model, data, np.ascontiguousarray(state, np.float64), STATE)
-    mujoco.mj_fwdPosition(model, data)
 
 
 def env_id(**facts: object) -> str:

@@ -51,14 +51,14 @@ class ActionBursts:
         probability: float = 0.04,
         num_ticks: tuple[int, int] = (3, 8),
         translation: float = 0.5,
-        rotation: float = 0.05,
+        rotation: float | None = 0.05,
     ) -> None:
         """`episode_share` of the episodes are disturbed; in these, every quiet tick starts a burst with `probability`.
 
         `num_ticks` is its shortest length and the one it never reaches; `translation` and `rotation` are standard deviations
-        in units of a full action, cut at two of them.
+        in units of a full action, cut at two of them; `rotation` is None for actions that do not turn the hand.
         """
-        scale = np.array([translation] * 3 + [rotation] * 3)
+        scale = np.array([translation] * 3 + ([] if rotation is None else [rotation] * 3))
         self._bursts = Bursts(scale, episode_share=episode_share, probability=probability, num_ticks=num_ticks)
 
     def start(self, *, seed: int) -> None:

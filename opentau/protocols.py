@@ -100,6 +100,13 @@ class GroundedEnv(StepEnv, Protocol):
         ...
 
 
+@runtime_checkable
+class DrawingEnv(StepEnv, Protocol):
+    """An environment that says itself what makes its pixels; of one that does not, our renderer does."""
+
+    rendering: str
+
+
 class Expert(Protocol):
     """Acts on privileged state: gives demonstrations and stands in for the human who intervenes."""
 

@@ -30,6 +30,8 @@ class StationConfig:
     inference_endpoint: str
     env: Mapping[str, Any] = field(default_factory=dict)
     """Spec of the environment; empty for a robot."""
+    interpreter: str = later("")
+    """The Python that runs the station, for whoever starts it: one that has the environment's packages; '' is the starter's."""
     tasks: Mapping[str, Mapping[str, Any]]
     """Task id to the arguments that are added to the environment's for this task; on a robot its prompt and max_steps."""
     expert: Mapping[str, Any] | None = None

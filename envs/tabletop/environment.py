@@ -10,10 +10,11 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from envs.conventions import asked_initial_state, env_id, official_rng, read_state, write_state
+from envs.conventions import asked_initial_state, env_id, official_rng
 from envs.grounding import Grounding
 from envs.looks import Look
 from envs.rendering import Renderer, describe_backend
+from envs.states import read_state, write_state
 
 SCENE = Path(__file__).with_name("scene.xml")
 COLOURS = ("red", "green", "blue", "yellow")

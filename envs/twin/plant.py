@@ -8,8 +8,8 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from envs.conventions import read_state, write_state
 from envs.rendering import Renderer
+from envs.states import read_state, write_state
 
 # Shapes: J = 6 joints in the order of JOINTS, Y and X image rows and columns.
 

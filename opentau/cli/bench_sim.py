@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     console = Console(stderr=True)
     with Progress(*COLUMNS, console=console, transient=True) as progress:
         bar = progress.add_task("bench", total=parsed.steps, note="control steps")
-        env = build(options.env.spec, task_id=options.task_id[0])
+        env = build(options.env.own_spec, task_id=options.task_id[0])
         try:
             speed = measure(env, num_steps=parsed.steps, on_step=lambda done: progress.update(bar, completed=done))
         finally:

@@ -18,6 +18,7 @@ from opentau.errors import OptionError, near_matches
 OVERRIDES_HELP = """options are written name=value, for example
   env=libero/object task_id=3                     another task of the suite
   env=tabletop                                    a tiny environment of primitive shapes
+  env=metaworld                                   one that has a Python of its own (env.interpreter; docs/environments.md)
   experiment=quick                                half the work, for a first look
   policy.args.width=192 sft.num_updates=2000      any number of any group
 groups and their members:

@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
         args["image_size"] = parsed.size
     if parsed.cameras:
         args["cameras"] = parsed.cameras.split(",")
-    wanted = RenderOptions(env={"target": options.env.target, "args": args}, looks=_looks(parsed.randomise), seed=parsed.seed)
+    wanted = RenderOptions(env={**options.env.own_spec, "args": args}, looks=_looks(parsed.randomise), seed=parsed.seed)
     with episode_progress("render") as on_episode:
         made = render(find_dataset(folders[0]), parsed.out, options=wanted, on_episode=on_episode)
     if parsed.json:

@@ -70,7 +70,7 @@ def _plan(parsed: argparse.Namespace) -> tuple[VqaPlan, LoopOptions]:
         raise OptionError(f"{options.env_name} has no expert to play its scenes; use env=tabletop or env=libero/object")
     plan = VqaPlan(
         env_name=options.env_name,
-        env=options.env.spec,
+        env=options.env.own_spec,
         expert=options.env.expert,
         perturbation=options.env.perturbation,
         task_ids=options.task_id,

@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     arguments.add_argument("--json", action="store_true", help="one line: {path, successes, episodes, num_decisions, …}")
     parsed = arguments.parse_intermixed_args(argv)
     options = options_from(ExpertCommand, compose_config("expert", parsed.options), where="expert")
-    check_args(options.env.spec, "task_id")
+    check_args(options.env.own_spec, "task_id")
     path = parsed.out or Path(f"expert-{options.env.name}-{options.task_id}-{options.seed}.npz")
     if path.suffix != ".npz" or not path.parent.is_dir():
         arguments.error(f"--out is {path}; name a file that ends in .npz in a folder that exists")

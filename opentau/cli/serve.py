@@ -18,6 +18,7 @@ from opentau.loop.run import open_run
 from opentau.rollout.evaluation import evaluation_plans
 from opentau.types import Episode, EpisodeResult, content_hash
 from robot_bridge.config import StationConfig
+from robot_bridge.interpreters import environment_of, find
 from robot_bridge.security.keys import keys_dir, secret_path
 from robot_bridge.security.trust import Role, TrustList
 from robot_bridge.wire.link import is_loopback, require_loopback
@@ -70,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
             files = [run.directory / f"{name}.yaml" for name in names]
             for file in files:
                 config_of_station(session.station_config(file.stem), address=address, has_key=bool(robots)).save(file)
-            _say(files, address=address)
+            _say(files, address=address, interpreter=rollout.interpreter)
             results = session.run(plans, on_episode=_print_episode)
     print(f"{sum(result.is_success for result in results)} of {len(results)} succeeded")
     return 0
@@ -96,11 +97,14 @@ def _robots() -> list[str]:
     return robots
 
 
-def _say(files: Sequence[Path], *, address: str | None) -> None:
+def _say(files: Sequence[Path], *, address: str | None, interpreter: str) -> None:
     where = "" if address is None else ": copy its file there, and in the folder of that copy run"
     print(f"the policy is served; start a station with{where}")
+    python = "python"
+    if interpreter and address is None:
+        python = f"PYTHONPATH={environment_of(interpreter)['PYTHONPATH']} {find(interpreter)}"
     for file in files:
-        print(f"  python -P -m robot_bridge.station {file if address is None else file.name}", flush=True)
+        print(f"  {python} -P -m robot_bridge.station {file if address is None else file.name}", flush=True)
     if address is not None:
         print("the files to copy: " + ", ".join(map(str, files)), flush=True)
 

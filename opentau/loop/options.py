@@ -58,10 +58,36 @@ class EnvOptions:
     perturbation: Plugin | None = None
     """Disturbs what demonstrations execute, never what they record as the right action."""
     cost: EnvCostOptions = field(default_factory=EnvCostOptions)
+    interpreter: str = later("")
+    """The Python that has the environment's packages, and plays it; '' is this one. Environment, expert and perturbation are
+    located there."""
 
     @property
     def spec(self) -> dict[str, Any]:
         return {"target": self.target, "args": dict(self.args)}
+
+    @property
+    def own_spec(self) -> dict[str, Any]:
+        """The same for who makes the environment in this process; raises `OptionError` where it belongs to another Python."""
+        if self.interpreter:
+            raise OptionError(
+                f"{self.name} is played under {self.interpreter}; this command makes environments in its own process, "
+                "under this Python: use one that it has"
+            )
+        return self.spec
+
+    def check(self) -> None:
+        """Check all plug-ins' arguments; what another Python locates is checked there, when the tasks are described."""
+        if not self.interpreter:
+            for spec, extra in self.checked:
+                check_args(spec, *extra)
+
+    @property
+    def checked(self) -> list[tuple[Plugin, tuple[str, ...]]]:
+        """Each plug-in's spec with what it is given beside its arguments."""
+        checked: list[tuple[Plugin, tuple[str, ...]]] = [(self.spec, ("task_id",))]
+        checked += [] if self.expert is None else [(self.expert, ("env",))]
+        return checked + ([] if self.perturbation is None else [(self.perturbation, ())])
 
     @property
     def name(self) -> str:
@@ -328,14 +354,10 @@ class LoopOptions:
     def from_config(cls, config: Mapping[str, Any]) -> LoopOptions:
         """Build from a composed configuration and check every plug-in's arguments; raises `OptionError`."""
         options = options_from(cls, config, where="loop")
-        check_args(options.env.spec, "task_id")
+        options.env.check()
         for name in options.gate.guards:
-            check_args(options.env.perturbed(name).spec, "task_id")
-        if options.env.expert is not None:
-            check_args(options.env.expert, "env")
+            options.env.perturbed(name).check()
         check_args(options.policy, "cameras", "image_size", "state_dim", "action_dim")
-        if options.env.perturbation is not None:
-            check_args(options.env.perturbation)
         if options.collect.supervisor is not None:
             check_args(options.collect.supervisor, "max_steps")
         check_args(options.fleet)
@@ -381,7 +403,8 @@ def require_steerable(options: LoopOptions) -> None:
 def options_id(config: Mapping[str, Any]) -> str:
     """Return the hash of all options that a run's results depend on.
 
-    Estimates of what it costs are no part of it, nor is where stations run or which device computes, nor how a mixture would
+    Estimates of what it costs are no part of it, nor is where stations run, under which Python (the environment's id holds
+    versions) or which device computes, nor how a mixture would
     be made that is not used, nor over which processes trainings are spread (any number of them goes on from what another left,
     with the same numbers up to rounding), nor options of inference that are newer than others and at their defaults. Of which
     weights are trained it holds what differs from all.
@@ -394,6 +417,6 @@ def options_id(config: Mapping[str, Any]) -> str:
         unused.add("mixture")
     if not config["tuning"]:
         unused.add("tuning")
-    env = {name: value for name, value in config["env"].items() if name != "cost"}
+    env = {name: value for name, value in config["env"].items() if name not in ("cost", "interpreter")}
     used = {name: value for name, value in config.items() if name not in unused}
     return content_hash({**used, "env": env, "inference": identifying(config["inference"])})

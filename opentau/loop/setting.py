@@ -32,7 +32,7 @@ from opentau.rollout.options import RolloutOptions
 from opentau.rollout.session import RolloutSession
 from opentau.training.mixing import MixtureData
 from opentau.types import Interface, content_hash
-from robot_bridge.describe import EnvDescription, describe
+from robot_bridge.describe import DescriptionRequest, EnvDescription, describe
 
 RENDERING = "envs.rendering:describe_backend"
 SERVING_THREADS = 1
@@ -143,6 +143,7 @@ class Setting:
             num_stations=options.rollout.num_stations,
             fleet=options.fleet,
             env=options.env.spec,
+            interpreter=options.env.interpreter,
             tasks={task.task_id: {"task_id": number} for task, number in zip(self.tasks, options.task_id, strict=True)},
             expert=options.env.expert,
             supervisor=options.collect.supervisor,
@@ -202,7 +203,14 @@ class Setting:
 def describe_tasks(options: LoopOptions, *, on_line: Callable[[str], None]) -> tuple[EnvDescription, ...]:
     """Return the constants of every task of the run; builds scenes that are not cached yet."""
     tasks = [{"task_id": number} for number in options.task_id]
-    return tuple(describe(options.env.spec, tasks, rendering=RENDERING, on_line=on_line))
+    env = options.env
+    request = DescriptionRequest(
+        env=env.spec,
+        tasks=tasks,
+        plugins=[(dict(spec), extra) for spec, extra in env.checked] if env.interpreter else [],
+        rendering=RENDERING,
+    )
+    return tuple(describe(request, interpreter=env.interpreter, on_line=on_line))
 
 
 def open_setting(run: Run, options: LoopOptions) -> Setting:

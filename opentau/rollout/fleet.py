@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from robot_bridge.config import StationConfig
+from robot_bridge.interpreters import environment_of, module_command
 
 SINGLE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")}
 """Numbers must not depend on how many cores a machine has, and stations share them."""
@@ -105,11 +105,11 @@ class LocalPlace:
         with open(log_path, "wb") as log:
             return LocalProcess(
                 subprocess.Popen(
-                    [sys.executable, "-P", "-m", "robot_bridge.station", str(config_path)],
+                    module_command(config.interpreter, "robot_bridge.station", [str(config_path)]),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env=os.environ | SINGLE_THREAD,
+                    env=environment_of(config.interpreter) | SINGLE_THREAD,
                 )
             )
 

@@ -6,15 +6,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import lerobot_side
 import opentau
-import robot_bridge
 from opentau.errors import OptionError
+from robot_bridge.interpreters import link_packages
 
 VARIABLE = "OPENTAU_LEROBOT_PYTHON"
 LOCAL_PYTHON = Path(".venv-lerobot/bin/python")
 """Where `make lerobot-env` puts it."""
-PACKAGES = (opentau, robot_bridge, lerobot_side)
+PACKAGES = ("opentau", "robot_bridge", "lerobot_side")
 SINGLE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
@@ -42,9 +41,4 @@ def environment_variables(folder: Path) -> dict[str, str]:
 
     Our own site-packages on its path would give LeRobot another numpy and another torch than it was installed with.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for package in PACKAGES:
-        link = folder / package.__name__
-        if not link.is_symlink():
-            link.symlink_to(Path(str(package.__file__)).parent, target_is_directory=True)
-    return {**os.environ, **SINGLE_THREAD, "PYTHONPATH": str(folder)}
+    return {**os.environ, **SINGLE_THREAD, "PYTHONPATH": str(link_packages(folder, PACKAGES))}

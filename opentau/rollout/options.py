@@ -21,6 +21,8 @@ class RolloutOptions:
     """Spec of the environment."""
     tasks: Mapping[str, Mapping[str, Any]]
     """Task id to the arguments that are added to the environment's for this task."""
+    interpreter: str = ""
+    """The Python that runs the stations: one that has the environment's packages; '' is this one."""
     num_stations: int = 2
     """Stations that the session starts; fewer episodes start fewer, 0 leaves the work to stations that dial in."""
     fleet: Mapping[str, Any] = field(default_factory=lambda: LOCAL_PLACE)

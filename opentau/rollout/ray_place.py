@@ -14,6 +14,7 @@ from typing import Any
 from opentau.errors import OptionError, StationError
 from opentau.rollout.fleet import SINGLE_THREAD
 from robot_bridge.config import StationConfig
+from robot_bridge.interpreters import environment_of, module_command
 
 # Only text goes through Ray (a station's yaml there, its log back): episodes travel over the bridge, as everywhere. Ray itself
 # pickles, runs whatever its members send it, and listens on all addresses, guarded by a token (Ray 2.60): a cluster has to be
@@ -34,10 +35,11 @@ class StationHost:
         """Start the station and return its process id."""
         self._folder = tempfile.TemporaryDirectory(prefix="opentau-station-")
         config_path, self._log_path = Path(self._folder.name, "station.yaml"), Path(self._folder.name, "station.log")
-        dataclasses.replace(StationConfig.from_yaml(config_yaml), parent_pid=os.getpid()).save(config_path)
+        config = dataclasses.replace(StationConfig.from_yaml(config_yaml), parent_pid=os.getpid())
+        config.save(config_path)
         with open(self._log_path, "wb") as log:
-            command = [sys.executable, "-P", "-m", "robot_bridge.station", str(config_path)]
-            environment = os.environ | SINGLE_THREAD
+            command = module_command(config.interpreter, "robot_bridge.station", [str(config_path)])
+            environment = environment_of(config.interpreter) | SINGLE_THREAD
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
         return self._process.pid
 

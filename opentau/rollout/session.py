@@ -218,6 +218,7 @@ class RolloutSession:
             control_endpoint=control_endpoint,
             inference_endpoint=inference_endpoint,
             env=options.env,
+            interpreter=options.interpreter,
             tasks=options.tasks,
             expert=options.expert,
             supervisor=options.supervisor,

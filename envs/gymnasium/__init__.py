@@ -1,0 +1,1 @@
+"""Any gymnasium environment, also one of another Python, as an environment of ours."""
