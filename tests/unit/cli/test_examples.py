@@ -24,6 +24,8 @@ OPTION = re.compile(r"\+?[a-z_]+(?:[./][a-z_0-9]+)*=[^\s`]+")
 def examples(text: str) -> Iterator[list[str]]:
     """Yield the options of every example command; placeholders stand as they are, what is cut short is left out."""
     for example in re.findall(rf"opentau (?:{'|'.join(COMMANDS)}) ([^`\n#]*)", text):
+        if example.rstrip().endswith("\\"):
+            continue  # half of a command
         if options := [option for option in OPTION.findall(example.replace("'", " ")) if is_whole(option)]:
             yield options
 
