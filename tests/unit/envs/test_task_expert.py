@@ -10,8 +10,8 @@ import pytest
 
 from envs.experts.dragging import DraggingExpert, is_dragged
 from envs.experts.fixtures import FixtureExpert, is_door
-from envs.experts.grasps import MAX_OPENING_M, finger_axes, narrowest_m
-from envs.experts.hand import CLOSE, OPEN
+from envs.experts.grasps import MAX_OPENING_M, finger_axes, hand_axes, narrowest_m
+from envs.experts.hand import CLOSE, OPEN, Hand
 from envs.experts.handling import Phase
 from envs.experts.parts import plan_part_grasp
 from envs.experts.shapes import Shape
@@ -59,6 +59,37 @@ def test_a_rim_with_something_behind_it_is_taken_elsewhere():
     assert free is not None
     assert grasp is not None
     assert grasp.position[0] > free.position[0] + 0.02
+
+
+def test_a_hand_leans_to_the_rim_of_a_bowl_that_a_board_half_covers():
+    board = '<body name="board" pos="0.19 0 0.18"><geom type="box" size="0.2 0.3 0.03"/></body>'
+    model, data = bowl_and(board)
+    bowl, over = (Shape(model, data, model.body(name).id) for name in ("bowl", "board"))
+    free = plan_part_grasp(bowl, [], data, base=BASE)
+    grasp = plan_part_grasp(bowl, [over], data, base=BASE)
+    assert free is not None
+    assert grasp is not None
+    assert free.lean == 0.0
+    outwards = grasp.position[:2] / np.linalg.norm(grasp.position[:2])
+    closing, _, to_palm = hand_axes(grasp.yaw, grasp.lean)
+    assert abs(closing[:2] @ outwards) > np.cos(np.deg2rad(20)), "across the rim"
+    assert to_palm[0] < -0.1, "away from the board"
+    wrist = grasp.before(0.18)
+    assert wrist[0] < -0.01 - 0.03
+    assert grasp.level_with(wrist) == pytest.approx(wrist)
+
+
+def test_a_hand_that_leans_closes_as_planned():
+    env = plate_env()
+    data = env.data
+    for yaw, lean in ((0.0, 0.35), (0.8, -0.6), (-1.2, 0.0)):
+        hand = Hand(env.model, data, site="grip", finger_joints=("left", "right"))
+        closing, _, to_palm = hand_axes(yaw, lean)
+        turned = hand.facing(-to_palm, closing)
+        mujoco.mju_mat2Quat(env.model.body("hand").quat, turned.ravel())
+        mujoco.mj_forward(env.model, data)
+        assert hand.angle_rad(yaw, lean=lean) == pytest.approx(0.0, abs=1e-6)
+        assert hand.angle_rad(yaw, lean=lean + 0.2) == pytest.approx(0.2, abs=1e-6)
 
 
 def test_a_shape_with_a_drawer_follows_the_drawer():
