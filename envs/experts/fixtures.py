@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 
 from envs.experts.hand import HOME_CLOSING_AXIS
-from envs.experts.handling import LEAD_M, LEAD_RAD, UP, HandlingExpert, Hold, Move
+from envs.experts.handling import LEAD_M, LEAD_RAD, UP, Fingers, HandlingExpert, Hold, Move
 from envs.experts.shapes import Shape
 from envs.experts.surroundings import PrivilegedEnv
 
@@ -115,7 +115,7 @@ class FixtureExpert(HandlingExpert):
         beside = np.abs(along - place) < EDGE_M
         grip = anchor + place * radial + (out[beside].max() + FINGERTIP_M + DOOR_ROOM_M) * outwards
         grip[2] = points[:, 2].max() - BELOW_TOP_M
-        return Hold(grip=grip, rotation=self._hand.facing(-UP, HOME_CLOSING_AXIS), outwards=UP, is_pushed=True)
+        return Hold(grip=grip, rotation=self._hand.facing(-UP, HOME_CLOSING_AXIS), outwards=UP, fingers=Fingers.CLOSED)
 
     def _drawer_hold(self) -> Hold:
         """Take or push the geom that stands out furthest from a drawer's front, looking straight at the front."""
@@ -131,10 +131,10 @@ class FixtureExpert(HandlingExpert):
         closing = UP if extents[handle] @ UP <= extents[handle] @ np.abs(aside) else aside
         grip = data.geom_xpos[self._part.geoms[handle]].copy()
         if self._opens:
-            return Hold(grip=grip, rotation=self._hand.facing(-outwards, closing), outwards=outwards, is_pushed=False)
+            return Hold(grip=grip, rotation=self._hand.facing(-outwards, closing), outwards=outwards, fingers=Fingers.AROUND)
         grip += (extents[handle] @ np.abs(outwards) + FINGERTIP_M) * outwards
         slanted = (outwards + UP) / np.sqrt(2)
-        return Hold(grip=grip, rotation=self._hand.facing(-slanted, aside), outwards=slanted, is_pushed=True)
+        return Hold(grip=grip, rotation=self._hand.facing(-slanted, aside), outwards=slanted, fingers=Fingers.CLOSED)
 
     def _knob_hold(self) -> Hold:
         """Take the ridge of a knob from above, across."""
@@ -143,7 +143,7 @@ class FixtureExpert(HandlingExpert):
         centre = (ridge[:, :2].max(axis=0) + ridge[:, :2].min(axis=0)) / 2
         _, _, axes = np.linalg.svd(ridge[:, :2] - ridge[:, :2].mean(axis=0), full_matrices=False)
         grip = np.array([*centre, points[:, 2].max() - KNOB_GRIP_M])
-        return Hold(grip=grip, rotation=self._hand.facing(-UP, np.array([*axes[1], 0.0])), outwards=UP, is_pushed=False)
+        return Hold(grip=grip, rotation=self._hand.facing(-UP, np.array([*axes[1], 0.0])), outwards=UP, fingers=Fingers.AROUND)
 
 
 def is_door(env: PrivilegedEnv, joint: str) -> bool:

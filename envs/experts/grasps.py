@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mujoco
 import numpy as np
@@ -37,6 +37,18 @@ class Grasp:
     """Of the grip site in the world, m, [3]."""
     yaw: float
     """About the world's z axis, from the pose in which the hand looks straight down, rad."""
+    lean: float = 0.0
+    """About the axis in which the fingers then close: how far the hand leans to their broad side, rad."""
+
+    def before(self, distance_m: float) -> np.ndarray:
+        """Return the position [3] so far off from which the hand comes."""
+        return self.position + distance_m * hand_axes(self.yaw, self.lean)[2]
+
+    def level_with(self, here: np.ndarray) -> np.ndarray:
+        """Return the position [3], on the line on which the hand comes, that is as far off as a place [3]."""
+        if not self.lean:
+            return np.array([*self.position[:2], here[2]])
+        return self.before(float((here - self.position) @ hand_axes(self.yaw, self.lean)[2]))
 
 
 def plan_grasp(target: Shape, others: Sequence[Shape], data: mujoco.MjData) -> Grasp:
@@ -68,11 +80,11 @@ def narrowest_m(points: np.ndarray) -> float:
 def spoil_grasp(grasp: Grasp, points: np.ndarray, *, rng: np.random.Generator) -> Grasp:
     """Return a grasp that misses the object: above it, or beside it along the fingers' broad side."""
     if rng.random() < 0.5:
-        return Grasp(position=np.array([*grasp.position[:2], points[:, 2].max() + rng.uniform(0.005, 0.02)]), yaw=grasp.yaw)
+        return replace(grasp, position=np.array([*grasp.position[:2], points[:, 2].max() + rng.uniform(0.005, 0.02)]))
     _, across = finger_axes(grasp.yaw)
     beside_m = np.ptp(points[:, :2] @ across) / 2 + rng.uniform(0.015, 0.025)
     shift = rng.choice([-1.0, 1.0]) * beside_m * across
-    return Grasp(position=grasp.position + np.array([*shift, 0.0]), yaw=grasp.yaw)
+    return replace(grasp, position=grasp.position + np.array([*shift, 0.0]))
 
 
 def free_spot(support: Box, others: Sequence[Box]) -> np.ndarray:
@@ -102,3 +114,10 @@ def finger_axes(yaw: float) -> tuple[np.ndarray, np.ndarray]:
     cosine, sine = np.cos(yaw), np.sin(yaw)
     turn = np.array([[cosine, -sine], [sine, cosine]])
     return turn @ HOME_CLOSING_AXIS[:2], turn @ [1.0, 0.0]
+
+
+def hand_axes(yaw: float, lean: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the directions [3] in which the fingers close, along their broad side, and from the fingers to the palm."""
+    along, across = (np.array([*axis, 0.0]) for axis in finger_axes(yaw))
+    up = np.array([0.0, 0.0, 1.0])
+    return along, np.cos(lean) * across - np.sin(lean) * up, np.cos(lean) * up + np.sin(lean) * across

@@ -62,22 +62,30 @@ class Hand:
     def distance_m(self, position: np.ndarray) -> float:
         return float(np.linalg.norm(position - self.position))
 
-    def angle_rad(self, yaw: float) -> float:
-        """Return how far the hand is turned away from looking straight down at this yaw."""
-        return float(np.linalg.norm(self._turn_to(yaw)))
+    def angle_rad(self, yaw: float, *, lean: float = 0.0) -> float:
+        """Return how far the hand is turned away from looking straight down at this yaw, or from leaning so far there."""
+        return float(np.linalg.norm(self._turn_to(yaw, lean)))
 
     def towards(
-        self, position: np.ndarray, *, yaw: float | None, gripper: float, speed: float = 1.0, rotation: np.ndarray | None = None
+        self,
+        position: np.ndarray,
+        *,
+        yaw: float | None,
+        gripper: float,
+        lean: float = 0.0,
+        speed: float = 1.0,
+        rotation: np.ndarray | None = None,
     ) -> np.ndarray:
         """Return the action, float32 [7], that moves the grip to a pose; `speed` caps each element of the translation.
 
-        The hand looks straight down at a yaw, or is turned to a rotation [3, 3] of `facing`, or stays turned as it is.
+        The hand looks straight down at a yaw, or leans there to the fingers' broad side (`lean`, rad), or is turned to a
+        rotation [3, 3] of `facing`, or stays turned as it is.
         """
         move = np.clip(GAIN_PER_M * (position - self.position), -speed, speed)
         if rotation is not None:
             turn = GAIN_PER_RAD * self._turn_into(rotation)
         else:
-            turn = np.zeros(3) if yaw is None else GAIN_PER_RAD * self._turn_to(yaw)
+            turn = np.zeros(3) if yaw is None else GAIN_PER_RAD * self._turn_to(yaw, lean)
         turn *= min(1.0, 1.0 / max(np.abs(turn).max(), 1e-9))
         return np.array([*move, *turn, gripper], np.float32)
 
@@ -93,10 +101,14 @@ class Hand:
         """Return how far the hand is turned away from a rotation, rad."""
         return float(np.linalg.norm(self._turn_into(rotation)))
 
-    def _turn_to(self, yaw: float) -> np.ndarray:
-        """Rotation vector in the world from the present rotation to straight down at this yaw."""
+    def _turn_to(self, yaw: float, lean: float) -> np.ndarray:
+        """Rotation vector in the world from the present rotation to straight down at this yaw, or to leaning so far there."""
         cosine, sine = np.cos(yaw), np.sin(yaw)
-        return self._turn_into(np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]]) @ self._home)
+        turn = np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+        if lean:
+            cosine, sine = np.cos(lean), np.sin(lean)
+            turn = turn @ np.array([[cosine, 0.0, sine], [0.0, 1.0, 0.0], [-sine, 0.0, cosine]])
+        return self._turn_into(turn @ self._home)
 
     def _turn_into(self, wanted: np.ndarray) -> np.ndarray:
         quaternion, turn = np.empty(4), np.empty(3)

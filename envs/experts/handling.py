@@ -51,6 +51,17 @@ AFTER = {
 }
 
 
+class Fingers(enum.Enum):
+    """What the fingers do with a part."""
+
+    AROUND = enum.auto()
+    """They close around it."""
+    CLOSED = enum.auto()
+    """Closed, they push it."""
+    WITHIN = enum.auto()
+    """Let down closed, they open within it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
     """How the part is taken where it is now, in the world."""
@@ -61,8 +72,8 @@ class Hold:
     """Of the grip, [3, 3]."""
     outwards: np.ndarray
     """Unit vector from the part to where the hand comes from, [3]."""
-    is_pushed: bool
-    """Whether closed fingers push it; else they close around it."""
+    fingers: Fingers
+    """What they do with it."""
 
 
 Move = tuple[np.ndarray, np.ndarray | None, bool]
@@ -128,9 +139,14 @@ class HandlingExpert(abc.ABC):
         pose = np.concatenate([self._hand.position, self._hand.rotation.ravel()])
         self._num_still_ticks = self._num_still_ticks + 1 if np.abs(pose - self._pose).max() < STALL else 0
         self._pose = pose
-        is_holding = self.phase in (Phase.GRASP, Phase.MOVE)
-        gripper = CLOSE if is_holding or (self._hold.is_pushed and self.phase is not Phase.BACK) else OPEN
+        gripper = CLOSE if self._is_closed() else OPEN
         return self._hand.towards(position, yaw=None, rotation=rotation, gripper=gripper, speed=self._pace)
+
+    def _is_closed(self) -> bool:
+        is_holding = self.phase in (Phase.GRASP, Phase.MOVE)
+        if self._hold.fingers is Fingers.WITHIN:
+            return not is_holding
+        return is_holding or (self._hold.fingers is Fingers.CLOSED and self.phase is not Phase.BACK)
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase

@@ -62,6 +62,8 @@ class Target:
     """Of the grip, m, [3]."""
     yaw: float | None
     """None keeps the rotation as it is."""
+    lean: float = 0.0
+    """As in `Grasp`."""
     gripper: float
     is_done: bool
     then: Phase
@@ -169,7 +171,8 @@ class PickPlaceExpert:
         pose = np.concatenate([self._hand.position, self._hand.rotation.ravel()])
         self._num_still_ticks = self._num_still_ticks + 1 if np.abs(pose - self._pose).max() < STALL else 0
         self._pose = pose
-        return self._hand.towards(target.position, yaw=target.yaw, gripper=target.gripper, speed=self._pace * target.speed)
+        speed = self._pace * target.speed
+        return self._hand.towards(target.position, yaw=target.yaw, lean=target.lean, gripper=target.gripper, speed=speed)
 
     def _enter(self, phase: Phase) -> None:
         is_stuck = self.phase == Phase.REACH and phase is Phase.RETREAT
@@ -218,26 +221,36 @@ class PickPlaceExpert:
         """Hover over the grasp, planned again where the object moved in the meantime."""
         if np.linalg.norm(self._scene.position - self._planned_for) > MOVED_M:
             self._grasp = self._plan()
-        hover = self._grasp.position + np.array([0.0, 0.0, HOVER_M])
+        hover = self._grasp.before(HOVER_M)
         is_there = self._is_at(hover, 0.02, 0.12)
         if np.linalg.norm(self._hand.position[:2] - hover[:2]) > 0.05:
             hover[2] = max(hover[2], self._travel_m)
         is_done, then = is_there or self._is_late(), Phase.DESCEND if is_there else Phase.RETREAT
-        return Target(position=hover, yaw=self._grasp.yaw, gripper=OPEN, is_done=is_done, then=then)
+        return Target(position=hover, yaw=self._grasp.yaw, lean=self._grasp.lean, gripper=OPEN, is_done=is_done, then=then)
 
     def _descend(self) -> Target:
         """Go down to the grasp, as long as the hand is right above it."""
-        position, yaw = self._grasp.position.copy(), self._grasp.yaw
+        position = self._grasp.position
         is_done = self._is_at(position, 0.006, 0.06) or self._is_late()
-        here = self._hand.position
-        if np.linalg.norm((position - here)[:2]) > ABOVE_M:
-            position[2] = here[2]
-        return Target(position=position, yaw=yaw, gripper=OPEN, is_done=is_done, then=Phase.GRASP, speed=0.8)
+        level = self._grasp.level_with(self._hand.position)
+        if self._hand.distance_m(level) > ABOVE_M:
+            position = level
+        return Target(
+            position=position,
+            yaw=self._grasp.yaw,
+            lean=self._grasp.lean,
+            gripper=OPEN,
+            is_done=is_done,
+            then=Phase.GRASP,
+            speed=0.8,
+        )
 
     def _grasp_it(self) -> Target:
         """Close until the fingers stop."""
         is_done = (self._num_ticks >= 4 and self._hand.finger_speed < 0.004) or self._num_ticks >= 16
-        return Target(position=self._from, yaw=self._grasp.yaw, gripper=CLOSE, is_done=is_done, then=Phase.LIFT)
+        return Target(
+            position=self._from, yaw=self._grasp.yaw, lean=self._grasp.lean, gripper=CLOSE, is_done=is_done, then=Phase.LIFT
+        )
 
     def _lift(self) -> Target:
         """Rise; from below something, such as an open drawer, come out first."""
@@ -282,7 +295,7 @@ class PickPlaceExpert:
         return Target(position=position, yaw=None, gripper=OPEN, is_done=is_done, then=Phase.SETTLE)
 
     def _is_at(self, position: np.ndarray, tolerance_m: float, tolerance_rad: float = np.inf) -> bool:
-        is_turned = np.isinf(tolerance_rad) or self._hand.angle_rad(self._grasp.yaw) < tolerance_rad
+        is_turned = np.isinf(tolerance_rad) or self._hand.angle_rad(self._grasp.yaw, lean=self._grasp.lean) < tolerance_rad
         return bool(self._hand.distance_m(position) < tolerance_m and is_turned)
 
     def _is_late(self) -> bool:

@@ -55,7 +55,7 @@ class Surroundings:
             raise ValueError(f"the expert moves one object 'in' or 'on' something; the goal is {goal}")
         ((self.relation, name, where),) = goal
         shapes = {key: Shape(model, data, model.body(body).id) for key, body in env.object_bodies.items()}
-        self._data = data
+        self._data, self._object_names = data, frozenset(shapes)
         self.object = shapes.pop(name)
         self._dof = int(model.body_dofadr[self.object.body])
         self._model, self._share = model, share
@@ -88,10 +88,15 @@ class Surroundings:
         return self.relation == "in"
 
     @property
+    def is_goal_a_part_of_the_table(self) -> bool:
+        """Whether the goal is a marked part of what is no object."""
+        return self._is_on_a_region and self.support_name not in self._object_names
+
+    @property
     def release_height_m(self) -> float:
         """Where the object's bottom is brought before it is let go."""
         if self._is_on_a_region:
-            return float(self._region.low[2])
+            return float(self.region.low[2])
         support = self._support.box(self._data)
         return float(support.high[2] - RELEASE_BELOW_RIM_M if self.is_goal_a_container else support.low[2])
 
@@ -101,8 +106,8 @@ class Surroundings:
         return self._site is not None and not self.is_goal_a_container
 
     @property
-    def _region(self) -> Box:
-        """Around the site of the goal."""
+    def region(self) -> Box:
+        """Around the site that the goal names."""
         reach = np.abs(self._data.site_xmat[self._site].reshape(3, 3) @ self._model.site_size[self._site])
         centre = self._data.site_xpos[self._site]
         return Box(low=centre - reach, high=centre + reach)
@@ -148,7 +153,7 @@ class Surroundings:
 
     def _own_strip(self) -> Box:
         """Return the part of the goal's region that is this object's, where others go there as well; side by side."""
-        region, (index, count) = self._region, self._share
+        region, (index, count) = self.region, self._share
         if count == 1:
             return region
         box = self.box
@@ -161,7 +166,7 @@ class Surroundings:
 
     def _spot_clear_above(self) -> np.ndarray:
         """Return the point [2] of a drawer nearest to its middle from which the way up is clear of the cabinet."""
-        region, support, half = self._region, self._support.box(self._data), (self.box.high - self.box.low)[:2] / 2
+        region, support, half = self.region, self._support.box(self._data), (self.box.high - self.box.low)[:2] / 2
         room = np.minimum(
             (region.high - region.low)[:2] / 2, np.maximum((support.high - support.low)[:2] / 2 - WALL_M - half, 0.0)
         )

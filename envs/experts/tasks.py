@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from envs.experts.dragging import DraggingExpert, is_dragged
 from envs.experts.fixtures import FixtureEnv, FixtureExpert, is_door
 from envs.experts.pick_place import PickPlaceExpert
 
@@ -110,6 +111,8 @@ class TaskExpert:
     def _skill_for(self, step: Predicate) -> Skill:
         if step[0] not in PLACES:
             return FixtureExpert(self._env, goal=step, **self._pace)
+        if is_dragged(self._env, step):
+            return DraggingExpert(self._env, goal=step, **self._pace)
         together = [other for other in self._steps if other[0] == step[0] and other[-1] == step[-1]]
         return PickPlaceExpert(self._env, goal=step, share=(together.index(step), len(together)), **self._style)
 

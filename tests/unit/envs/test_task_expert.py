@@ -8,8 +8,11 @@ import mujoco
 import numpy as np
 import pytest
 
+from envs.experts.dragging import DraggingExpert, is_dragged
 from envs.experts.fixtures import FixtureExpert, is_door
-from envs.experts.grasps import MAX_OPENING_M, finger_axes, narrowest_m
+from envs.experts.grasps import MAX_OPENING_M, finger_axes, hand_axes, narrowest_m
+from envs.experts.hand import CLOSE, OPEN, Hand
+from envs.experts.handling import Phase
 from envs.experts.parts import plan_part_grasp
 from envs.experts.shapes import Shape
 from envs.experts.tasks import TaskExpert
@@ -56,6 +59,37 @@ def test_a_rim_with_something_behind_it_is_taken_elsewhere():
     assert free is not None
     assert grasp is not None
     assert grasp.position[0] > free.position[0] + 0.02
+
+
+def test_a_hand_leans_to_the_rim_of_a_bowl_that_a_board_half_covers():
+    board = '<body name="board" pos="0.19 0 0.18"><geom type="box" size="0.2 0.3 0.03"/></body>'
+    model, data = bowl_and(board)
+    bowl, over = (Shape(model, data, model.body(name).id) for name in ("bowl", "board"))
+    free = plan_part_grasp(bowl, [], data, base=BASE)
+    grasp = plan_part_grasp(bowl, [over], data, base=BASE)
+    assert free is not None
+    assert grasp is not None
+    assert free.lean == 0.0
+    outwards = grasp.position[:2] / np.linalg.norm(grasp.position[:2])
+    closing, _, to_palm = hand_axes(grasp.yaw, grasp.lean)
+    assert abs(closing[:2] @ outwards) > np.cos(np.deg2rad(20)), "across the rim"
+    assert to_palm[0] < -0.1, "away from the board"
+    wrist = grasp.before(0.18)
+    assert wrist[0] < -0.01 - 0.03
+    assert grasp.level_with(wrist) == pytest.approx(wrist)
+
+
+def test_a_hand_that_leans_closes_as_planned():
+    env = plate_env()
+    data = env.data
+    for yaw, lean in ((0.0, 0.35), (0.8, -0.6), (-1.2, 0.0)):
+        hand = Hand(env.model, data, site="grip", finger_joints=("left", "right"))
+        closing, _, to_palm = hand_axes(yaw, lean)
+        turned = hand.facing(-to_palm, closing)
+        mujoco.mju_mat2Quat(env.model.body("hand").quat, turned.ravel())
+        mujoco.mj_forward(env.model, data)
+        assert hand.angle_rad(yaw, lean=lean) == pytest.approx(0.0, abs=1e-6)
+        assert hand.angle_rad(yaw, lean=lean + 0.2) == pytest.approx(0.2, abs=1e-6)
 
 
 def test_a_shape_with_a_drawer_follows_the_drawer():
@@ -131,11 +165,61 @@ def test_a_door_is_pushed_shut_and_what_no_skill_does_is_refused():
     assert FixtureExpert(env, goal=("close", "box"))._is_door
 
 
+def plate_env(*, half_size: str = "0.07 0.07 0.01", at: str = "0.1 0 0.01") -> SimpleNamespace:
+    """Return a table with a marked region at the origin, something that lies on it, a stand, and a hand above."""
+    model = mujoco.MjModel.from_xml_string(
+        '<mujoco><worldbody><body name="table"><geom type="box" size="1 1 0.1" pos="0 0 -0.1"/>'
+        '<site name="region" type="box" size="0.04 0.04 0.001"/></body>'
+        '<body name="stand" pos="0 0.5 0.05"><geom type="box" size="0.1 0.1 0.05"/><site name="top" pos="0 0 0.05"/></body>'
+        f'<body name="plate" pos="{at}"><freejoint name="plate"/><geom type="box" size="{half_size}"/></body>'
+        '<body name="hand" pos="0.1 0 0.5" euler="180 0 0"><site name="grip"/>'
+        '<body name="left"><joint name="left" type="slide" axis="0 1 0"/><geom type="box" size="0.01 0.01 0.03"/></body>'
+        '<body name="right"><joint name="right" type="slide" axis="0 -1 0"/><geom type="box" size="0.01 0.01 0.03"/></body>'
+        "</body></worldbody></mujoco>"
+    )
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    bodies = {"plate": "plate", "stand": "stand"}
+    return SimpleNamespace(
+        model=model, data=data, object_bodies=bodies, gripper_site="grip", finger_joints=("left", "right"), joint_conditions={}
+    )
+
+
+def test_only_what_is_flat_and_wide_and_goes_onto_the_table_is_dragged():
+    goal = ("on", "plate", "region")
+    assert is_dragged(plate_env(), goal)
+    assert not is_dragged(plate_env(half_size="0.07 0.03 0.01"), goal), "it fits between the fingers"
+    assert not is_dragged(plate_env(half_size="0.07 0.07 0.03", at="0.1 0 0.03"), goal), "it is lifted by its rim"
+    assert not is_dragged(plate_env(), ("on", "plate", "stand"))
+    assert not is_dragged(plate_env(), ("on", "plate", "top")), "a part of an object"
+
+
+def test_fingers_are_let_down_closed_into_a_plate_and_open_along_the_way():
+    env = plate_env()
+    expert = DraggingExpert(env, goal=("on", "plate", "region"))
+    expert.start(seed=0, is_clean=True)
+    grippers = {}
+    for phase in Phase:
+        expert._enter(phase)
+        grippers[phase] = CLOSE if expert._is_closed() else OPEN
+    assert {phase for phase, gripper in grippers.items() if gripper == OPEN} == {Phase.GRASP, Phase.MOVE}
+    closing = expert._hold.rotation @ [0.0, 1.0, 0.0]
+    assert abs(closing @ [1.0, 0.0, 0.0]) > 0.99, "the way to the region is along x"
+    expert._enter(Phase.MOVE)
+    goal, _, is_over = expert._lead()
+    assert goal[0] < 0.1, "towards the region"
+    assert not is_over
+    env.data.joint("plate").qpos[:2] = 0.01, 0.01
+    mujoco.mj_forward(env.model, env.data)
+    assert expert._lead()[2], "it has arrived"
+
+
 @pytest.mark.sims
 @pytest.mark.parametrize(
     ("suite", "task_id"),
     [
         ("libero_goal", 0),
+        ("libero_goal", 5),
         ("libero_goal", 7),
         ("libero_spatial", 0),
         ("libero_spatial", 4),
@@ -145,6 +229,7 @@ def test_a_door_is_pushed_shut_and_what_no_skill_does_is_refused():
     ],
     ids=[
         "open a drawer",
+        "drag a plate",
         "turn a knob",
         "a bowl by its rim",
         "a bowl out of a drawer",
