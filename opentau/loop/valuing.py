@@ -79,7 +79,8 @@ def fit_critic(
         work.summary.update(episodes=len(frames.episodes), frames=len(frames.table))
         if values is not None:
             np.save(work.output / VALUES_FILE, values, allow_pickle=False)
-            quality = measure_critic(values, frames=frames, takeover=options.value.takeover)
+            folds = fit.folds if num_folds else None
+            quality = measure_critic(values, frames=frames, takeover=options.value.takeover, folds=folds)
             write_json(work.output / QUALITY_FILE, asdict(quality))
             require_usable(quality)
             work.summary.update({name: round(value, 4) for name, value in quality.metrics().items()})

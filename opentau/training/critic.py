@@ -67,6 +67,11 @@ class CriticFit:
                 "fit it again on the demonstrations, or start from none"
             )
 
+    @property
+    def folds(self) -> np.ndarray:
+        """Return which critic of `out_of_fold` scores each episode, int64 [E]."""
+        return assign_folds(self.frames, num_folds=self.options.fit.num_folds, seed=self.seed)
+
     def on_all(self, *, num_done: int = 0, num_total: int | None = None) -> Critic:
         """Return the critic fitted on every episode: the one that supervisors and later fits use."""
         everything = self._rows(np.ones(len(self.frames.table), bool))
@@ -99,7 +104,7 @@ class CriticFit:
         `num_fits` is how many fits the stage has in all, for its progress. Each frame is scored once.
         """
         num_updates, num_folds = self.options.fit.num_updates, self.options.fit.num_folds
-        fold_of_frame = assign_folds(self.frames, num_folds=num_folds, seed=self.seed)[self.frames.table.episode]
+        fold_of_frame = self.folds[self.frames.table.episode]
         values = np.empty(len(self.frames.table), dtype=np.float32)
         for fold in range(num_folds):
             if not self._shares_fits and self.world.owner(fold) != self.world.rank:

@@ -69,7 +69,11 @@ class ValueTable:
         return self._per_episode(of_episode)
 
     def advantages(self, values: np.ndarray, *, lookahead: int | None, takeover: str) -> np.ndarray:
-        """Return A of every frame, float32 [F], from values float32 [F]; None looks to the end of the episode."""
+        """Return A of every frame, float32 [F], from values float32 [F]; None looks to the end of the episode.
+
+        Values that are not one a frame raise `DataError`.
+        """
+        self.require_values(values)
 
         def of_episode(record: EpisodeRecord) -> np.ndarray:
             rows = self.rows(record)
@@ -83,6 +87,11 @@ class ValueTable:
             )
 
         return self._per_episode(of_episode)
+
+    def require_values(self, values: np.ndarray) -> None:
+        """Raise `DataError` unless there is one value a frame."""
+        if values.shape != (len(self.table),):
+            raise DataError(f"{len(values)} values for {len(self.table)} frames; fit the critic again on these episodes")
 
     def _per_episode(self, of_episode: Callable[[EpisodeRecord], np.ndarray]) -> np.ndarray:
         return np.concatenate([of_episode(record) for record in self.episodes])

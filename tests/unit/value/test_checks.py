@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from opentau.errors import CriticError
+from opentau.errors import CriticError, DataError
 from opentau.value.checks import calibration_error, measure_critic, require_usable, spearman, stratified_auroc
 
 
@@ -72,9 +72,10 @@ def test_an_unlucky_critic_on_few_episodes_does_not_stop_the_run(make_table, ske
     scores = np.r_[np.linspace(-0.9, -0.8, 7), np.linspace(-0.4, -0.2, 20)]
     require_usable(measure_critic(values_by_episode(inverted_on_few, scores), frames=inverted_on_few, takeover="fail"))
 
+    # Successes lie three quarters of a deviation higher, a true AUROC of 0.7; these twenty look worse than a guess.
     unlucky = outcomes_table(make_table, sketch, successes=10, failures=10)
-    rng = np.random.default_rng(1)
-    quality = measure_critic(values_by_episode(unlucky, -rng.uniform(0.2, 0.8, 20)), frames=unlucky, takeover="fail")
+    scores = -0.5 + 0.1 * (np.random.default_rng(8).normal(size=20) + 0.75 * (np.arange(20) < 10))
+    quality = measure_critic(values_by_episode(unlucky, scores), frames=unlucky, takeover="fail")
     assert quality.auroc is not None
     assert quality.auroc < 0.5
     require_usable(quality)
@@ -108,3 +109,55 @@ def test_an_attempt_that_was_taken_over_counts_as_failed_and_only_its_own_frames
     assert np.array_equal(np.flatnonzero(is_attempt), [*range(5), *range(20, 40)])
     assert list(is_success) == [False, True]
     assert list(frames.attempts(takeover="actual")[1]) == [True, True]
+
+
+def test_constants_that_differ_by_fold_are_no_spread(make_table, sketch) -> None:
+    frames = outcomes_table(make_table, sketch, successes=10, failures=10)
+    folds = np.arange(20) % 4
+    constants = values_by_episode(frames, -0.5 - 0.05 * folds)
+    with pytest.raises(CriticError, match="nearly the same of every frame"):
+        require_usable(measure_critic(constants, frames=frames, takeover="fail", folds=folds))
+    assert measure_critic(constants, frames=frames, takeover="fail").spread == pytest.approx(0.15, abs=0.01)
+
+
+def test_explained_variance_is_one_for_returns_zero_for_a_constant_and_negative_for_what_contradicts_them(
+    make_table, sketch
+) -> None:
+    frames = outcomes_table(make_table, sketch, successes=10, failures=10)
+    returns = frames.returns(takeover="fail")
+
+    def measured(values: np.ndarray) -> float:
+        quality = measure_critic(values.astype(np.float32), frames=frames, takeover="fail")
+        assert quality.explained_variance is not None
+        assert quality.explained_variance_upper is not None
+        assert quality.explained_variance_upper >= quality.explained_variance
+        return quality.explained_variance
+
+    assert measured(returns) == pytest.approx(1)
+    assert measured(returns - 0.2) == pytest.approx(1, abs=1e-5)  # an offset costs nothing
+    assert measured(np.full(len(returns), -0.3)) == pytest.approx(0, abs=1e-6)
+    assert measured(-1 - returns) == pytest.approx(-3, abs=1e-4)
+
+
+def test_a_critic_whose_noise_is_worse_than_one_number_stops_the_run_and_a_coarse_one_does_not(make_table, sketch) -> None:
+    frames = outcomes_table(make_table, sketch, successes=40, failures=40)
+    rng, is_success = np.random.default_rng(0), np.arange(80) < 40
+    coarse = np.where(is_success, -0.3, -0.7) + rng.uniform(-0.3, 0.3, 80)
+    require_usable(measure_critic(values_by_episode(frames, coarse), frames=frames, takeover="fail"))
+    # Ranks better than chance, and swings over the whole range all the same.
+    swinging = np.concatenate([np.where(rng.permutation(40) < count, 0.0, -1.0) for count in (26, 14)])
+    quality = measure_critic(values_by_episode(frames, swinging), frames=frames, takeover="fail")
+    assert quality.auroc is not None
+    assert quality.auroc == pytest.approx(0.65)
+    with pytest.raises(CriticError, match="worse than one number"):
+        require_usable(quality)
+
+
+def test_values_of_other_episodes_are_refused(make_table, sketch) -> None:
+    frames = outcomes_table(make_table, sketch, successes=2, failures=2)
+    for use in (
+        lambda values: measure_critic(values, frames=frames, takeover="fail"),
+        lambda values: frames.advantages(values, lookahead=None, takeover="fail"),
+    ):
+        with pytest.raises(DataError, match=f"59 values for {len(frames.table)} frames"):
+            use(np.zeros(59, np.float32))
