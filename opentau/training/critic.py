@@ -24,7 +24,7 @@ from opentau.training.trainer import TrainReport, train
 from opentau.types import derive_seed
 from opentau.value.critic import Column, Critic, CriticConfig, new_critic
 from opentau.value.options import FitOptions, ValueOptions
-from opentau.value.table import ValueTable, assign_folds
+from opentau.value.table import Bootstraps, ValueTable, assign_folds
 from opentau.value.vision_language import take_weights
 
 # Shapes: F frames, B batch, E episodes.
@@ -159,6 +159,7 @@ class CriticFit:
                 batch_size=self.options.fit.batch_size,
                 seed=seed,
                 questions=self.questions,
+                bootstraps=self._bootstraps,
             ),
             options=train_options(self.options.fit),
             seed=seed,
@@ -169,6 +170,11 @@ class CriticFit:
             distribution=self.distribution if self._shares_fits else DistributionOptions(),
         )
         return critic
+
+    @property
+    def _bootstraps(self) -> Bootstraps | None:
+        steps = self.options.fit.bootstrap_steps
+        return None if steps is None else self.frames.bootstraps(steps, takeover=self.options.takeover)
 
     def _initial(self, rows: np.ndarray, *, seed: int) -> Critic:
         critic = new_critic(self.config, seed=seed)

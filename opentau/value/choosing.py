@@ -15,7 +15,6 @@ from opentau.policies.config import IndicatorPlace
 from opentau.policies.policy import VLAPolicy
 from opentau.policies.prefix import Prefix
 from opentau.types import PolicyRequest
-from opentau.value.bins import expected_value
 from opentau.value.critic import Critic
 
 
@@ -66,7 +65,7 @@ class ChoiceByValue:
         inputs = {name: tensor.repeat_interleave(count, dim=0) for name, tensor in seen.items()}
         inputs["chunk"] = candidates_BNHA[:, :, : config.sizes.num_actions].flatten(0, 1)
         with torch.autocast(device.type, enabled=False):
-            value_M = expected_value(self._critic({name: _whole(tensor) for name, tensor in inputs.items()}))
+            value_M = self._critic.value({name: _whole(tensor) for name, tensor in inputs.items()})
         return value_M.unflatten(0, (-1, count))
 
 
