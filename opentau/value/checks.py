@@ -41,6 +41,13 @@ class CriticQuality:
     """Chance that a success is valued above a failure of its task, by the mean value of the policy's attempt."""
     auroc_upper: float | None
     """One-sided 95 % upper bound of it (DeLong over episodes)."""
+    auroc_lower: float | None
+    """One-sided 95 % lower bound of it."""
+    style_auroc: float | None
+    """Chance that a demonstration is valued above a success of the policy in its task, both measured from their returns: far
+    from 0.5 the critic goes by who acts, and the policy's good frames look bad to it."""
+    style_auroc_lower: float | None
+    """One-sided 95 % lower bound of how well it tells the two, whichever it values higher."""
     num_successes: int
     """Successful attempts in the tasks that have both outcomes."""
     num_failures: int
@@ -61,11 +68,12 @@ def measure_critic(
     frames.require_values(values)
     attempts = _attempts(values, frames=frames, takeover=takeover)
     contested = [of_task for of_task in attempts.values() if len({attempt.is_success for attempt in of_task}) == 2]
-    strata = [tuple(np.array([a.value for a in task if a.is_success is won]) for won in (True, False)) for task in contested]
+    strata = [(_values_of(of_task, is_success=True), _values_of(of_task, is_success=False)) for of_task in contested]
     auroc, upper = stratified_auroc(strata)
     explained, explained_upper = explained_variance(
         [[(attempt.values, attempt.returns) for attempt in of_task] for of_task in contested]
     )
+    style, style_lower = _style(values, attempts, frames=frames, takeover=takeover)
     every = [attempt for of_task in attempts.values() for attempt in of_task]
     attempted_values = np.concatenate([attempt.values for attempt in every]) if every else np.zeros(0)
     attempted_returns = np.concatenate([attempt.returns for attempt in every]) if every else np.zeros(0)
@@ -77,6 +85,9 @@ def measure_critic(
         explained_variance_upper=explained_upper,
         auroc=auroc,
         auroc_upper=upper,
+        auroc_lower=_lower_bound(strata),
+        style_auroc=style,
+        style_auroc_lower=style_lower,
         num_successes=sum(len(successes) for successes, _ in strata),
         num_failures=sum(len(failures) for _, failures in strata),
     )
@@ -96,6 +107,15 @@ class _Attempt:
     def value(self) -> float:
         return float(self.values.mean())
 
+    @property
+    def excess(self) -> float:
+        """By how much it is valued above what came of it."""
+        return float((self.values - self.returns).mean())
+
+
+def _values_of(attempts: list[_Attempt], *, is_success: bool) -> np.ndarray:
+    return np.array([attempt.value for attempt in attempts if attempt.is_success is is_success])
+
 
 def _attempts(values: np.ndarray, *, frames: ValueTable, takeover: str) -> dict[str, list[_Attempt]]:
     """Return the policy's attempts by task."""
@@ -108,6 +128,50 @@ def _attempts(values: np.ndarray, *, frames: ValueTable, takeover: str) -> dict[
         if len(rows):
             attempt = _Attempt(is_success=bool(succeeded), values=values[rows], returns=returns[rows])
             found.setdefault(record.task_id, []).append(attempt)
+    return found
+
+
+def _style(
+    values: np.ndarray, attempts: dict[str, list[_Attempt]], *, frames: ValueTable, takeover: str
+) -> tuple[float | None, float | None]:
+    """Return how well values tell successful demonstrations from the policy's successes, and the lower bound of it.
+
+    A demonstration that is faster deserves a higher value; what it is valued beyond its return is style.
+    """
+    returns, shown = frames.returns(takeover=takeover), dict[str, list[float]]()
+    for record, is_shown in zip(frames.episodes, frames.is_demonstration, strict=True):
+        if is_shown and record.is_success:
+            rows = frames.rows(record)
+            shown.setdefault(record.task_id, []).append(float((values[rows] - returns[rows]).mean()))
+    strata = []
+    for task, members in shown.items():
+        own = [attempt.excess for attempt in attempts.get(task, []) if attempt.is_success]
+        if own:
+            strata.append((np.array(members), np.array(own)))
+    auroc, upper = stratified_auroc(strata)
+    if auroc is None or upper is None:
+        return None, None
+    lower = _lower_bound(strata)
+    assert lower is not None
+    return auroc, max(lower, 1 - upper)
+
+
+def doubts(quality: CriticQuality) -> list[str]:
+    """Return what a person should know of a critic that is used all the same, a sentence each."""
+    found = []
+    is_measured = min(quality.num_successes, quality.num_failures) >= MIN_EPISODES
+    if is_measured and quality.auroc_lower is not None and quality.auroc_lower <= 0.5:
+        found.append(
+            f"the critic is not shown to tell successes from failures: AUROC {quality.auroc:.2f} on {quality.num_successes} "
+            f"successes and {quality.num_failures} failures, with {CONFIDENCE:.0%} confidence above {quality.auroc_lower:.2f} "
+            "only. Its labels may be noise; collect more episodes (collect.episodes)."
+        )
+    if quality.style_auroc_lower is not None and quality.auroc is not None and quality.style_auroc_lower > quality.auroc:
+        found.append(
+            f"the critic tells demonstrations from the policy's own successes (AUROC {quality.style_auroc:.2f}, with "
+            f"{CONFIDENCE:.0%} confidence {quality.style_auroc_lower:.2f} or more) better than success from failure "
+            f"({quality.auroc:.2f}): it may judge who acts instead of what is done. See docs/value.md."
+        )
     return found
 
 
@@ -181,6 +245,12 @@ def stratified_auroc(strata: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float
     areas, variances = np.array([_delong(successes, failures) for successes, failures in strata]).T
     area, deviation = float(weights @ areas), math.sqrt(float(weights**2 @ variances))
     return area, min(1.0, area + NormalDist().inv_cdf(CONFIDENCE) * deviation)
+
+
+def _lower_bound(strata: list[tuple[np.ndarray, np.ndarray]]) -> float | None:
+    """Return the one-sided lower bound of the AUROC within strata of (successes [M], failures [N])."""
+    _, upper = stratified_auroc([(failures, successes) for successes, failures in strata])
+    return None if upper is None else 1 - upper
 
 
 def _delong(successes: np.ndarray, failures: np.ndarray) -> tuple[float, float]:

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from opentau.cli.compose import compose_config
+from opentau.cli.main import main
 from opentau.loop import judging, setting
 from opentau.loop.options import LoopOptions
 from opentau.loop.run import Product, open_run
 from opentau.policies.policy import VLAPolicy
 from opentau.types import ActionChunk, PolicyRequest, derive_seed
-from tests.loop.driving import opentau
 
 pytestmark = pytest.mark.cycles
 
@@ -48,15 +48,15 @@ class OwnNoise:
 
 @pytest.mark.timeout(1500)
 def test_twenty_gates_between_equal_policies_promote_at_most_three(tmp_path, monkeypatch) -> None:
-    trained = Path(opentau(tmp_path, "sft", *OPTIONS)["path"])
-    policy = VLAPolicy.load(trained)
+    monkeypatch.setenv("OPENTAU_RUNS", str(tmp_path))
+    assert main(["sft", *OPTIONS]) == 0
+    policy = VLAPolicy.load(next((tmp_path / "run" / "stages").glob("sft-0-*")))
 
     @contextmanager
     def served(checkpoint: Path, *_: Any, **__: Any) -> Iterator[OwnNoise]:
         yield OwnNoise(policy, stream=checkpoint.name)
 
     monkeypatch.setattr(setting, "served_policy", served)
-    monkeypatch.setenv("OPENTAU_CACHE", str(tmp_path / "cache"))
     equal = [Product(stage=name, path=tmp_path / name, id=name, summary={}) for name in ("one", "other")]
     config = compose_config("loop", [*OPTIONS, f"iterations={NUM_GATES}"])
     verdicts = []

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from opentau.errors import CriticError, DataError
-from opentau.value.checks import calibration_error, measure_critic, require_usable, spearman, stratified_auroc
+from opentau.types import Source
+from opentau.value.checks import calibration_error, doubts, measure_critic, require_usable, spearman, stratified_auroc
 
 
 def outcomes_table(make_table, sketch, *, successes: int, failures: int, task_id: str = "box/0"):
@@ -91,8 +92,6 @@ def test_rounds_of_one_outcome_are_judged_by_spread_alone(make_table, sketch) ->
 
 
 def test_demonstrations_do_not_flatter_the_critic(make_table, sketch) -> None:
-    from opentau.types import Source
-
     autonomous = [sketch(length=10, is_success=i % 2 == 0) for i in range(20)]
     demonstrations = [sketch(length=10, is_success=True, source=Source.DEMONSTRATION)] * 20
     frames = make_table(autonomous + demonstrations)
@@ -161,3 +160,51 @@ def test_values_of_other_episodes_are_refused(make_table, sketch) -> None:
     ):
         with pytest.raises(DataError, match=f"59 values for {len(frames.table)} frames"):
             use(np.zeros(59, np.float32))
+
+
+def demonstrated(make_table, sketch):
+    """Demonstrations, successes that took the policy twice as long, and failures."""
+    shown = [sketch(length=20, is_success=True, source=Source.DEMONSTRATION)] * 20
+    return make_table(shown + [sketch(length=40, is_success=True)] * 20 + [sketch(length=80, is_success=False)] * 20)
+
+
+def measured(frames, noise: float, *, demonstrations: float = 0.0, failures: float = 0.0):
+    """Returns with noise by episode, and what is added for demonstrations and failures."""
+    episode = np.random.default_rng(0).normal(scale=noise, size=60)
+    episode[:20] += demonstrations
+    episode[40:] += failures
+    values = frames.returns(takeover="fail") + values_by_episode(frames, episode)
+    return measure_critic(values.astype(np.float32), frames=frames, takeover="fail")
+
+
+def test_faster_demonstrations_are_no_style_and_what_is_valued_beyond_the_return_is(make_table, sketch) -> None:
+    frames = demonstrated(make_table, sketch)
+    honest, leaking = measured(frames, 0.1), measured(frames, 0.1, demonstrations=0.3)
+    assert honest.style_auroc == pytest.approx(0.5, abs=0.15)
+    assert leaking.style_auroc is not None
+    assert leaking.style_auroc > 0.95
+    assert leaking.metrics()["value/style_auroc"] == leaking.style_auroc
+    # Whichever is valued higher, the two are told apart.
+    below = measured(frames, 0.1, demonstrations=-0.3)
+    assert below.style_auroc is not None
+    assert below.style_auroc < 0.05
+    assert below.style_auroc_lower is not None
+    assert below.style_auroc_lower > 0.85
+
+
+def test_a_critic_that_goes_by_style_or_is_no_better_than_a_guess_is_doubted_and_used(make_table, sketch) -> None:
+    frames = demonstrated(make_table, sketch)
+    assert doubts(measured(frames, 0.1)) == []
+    leaking = measured(frames, 0.2, demonstrations=0.8, failures=0.7)
+    require_usable(leaking)
+    told = doubts(leaking)
+    assert any("may judge who acts" in text for text in told), leaking
+    vague = measured(frames, 0.3, failures=0.75)
+    assert any("not shown to tell successes from failures" in text for text in doubts(vague)), vague
+
+
+def test_without_demonstrations_or_successes_nothing_is_said_of_style(make_table, sketch) -> None:
+    frames = outcomes_table(make_table, sketch, successes=10, failures=10)
+    quality = measure_critic(frames.returns(takeover="fail"), frames=frames, takeover="fail")
+    assert (quality.style_auroc, quality.style_auroc_lower) == (None, None)
+    assert doubts(quality) == []
