@@ -63,7 +63,7 @@ class CriticLoss:
     ) -> None:
         """`returns` float32 [F] are of all frames, `rows` int64 are those to be fitted.
 
-        With `bootstraps` they hold where those are known, and elsewhere the critic's own values a few steps on take their place.
+        With `bootstraps` returns hold where those are known; elsewhere the critic's own values a few steps on take their place.
         """
         if questions is not None and not isinstance(critic.features, VisionLanguageFeatures):
             raise OptionError(
@@ -89,16 +89,21 @@ class CriticLoss:
         return {name: torch.from_numpy(self._inputs[name][rows]).to(device) for name in self._critic.config.inputs}
 
     def _targets(self, rows: np.ndarray, device: torch.device) -> Tensor:
-        """Return what the values of frames, rows int64 [B], are fitted to, float32 [B]: semi-gradient n-step returns, or returns."""
+        """Return what the values of frames, rows int64 [B], are fitted to, float32 [B].
+
+        These are their returns, or n-step returns from the critic as it is, through which no gradient goes (Sutton and Barto
+        2018, "Reinforcement Learning", section 9.4).
+        """
         returns_B = torch.from_numpy(self._returns[rows]).to(device)
-        if self._bootstraps is None:
+        ahead = self._bootstraps
+        if ahead is None:
             return returns_B
         was_training = self._critic.training
         self._critic.eval()
         with torch.no_grad():
-            ahead_B = self._critic.value(self._seen(self._bootstraps.row[rows], device))
+            ahead_B = self._critic.value(self._seen(ahead.row[rows], device))
         self._critic.train(was_training)
-        paid_B, is_known_B = (torch.from_numpy(each[rows]).to(device) for each in (self._bootstraps.paid, self._bootstraps.is_known))
+        paid_B, is_known_B = (torch.from_numpy(each[rows]).to(device) for each in (ahead.paid, ahead.is_known))
         return torch.where(is_known_B, returns_B, (ahead_B - paid_B).clamp(LOW, HIGH))
 
     def _text_loss(self, questions: CriticQuestions, update: int, piece: Piece) -> Tensor:

@@ -57,9 +57,7 @@ class CriticQuality:
         return {f"value/{name}": float(value) for name, value in asdict(self).items() if value is not None}
 
 
-def measure_critic(
-    values: np.ndarray, *, frames: ValueTable, takeover: str, folds: np.ndarray | None = None
-) -> CriticQuality:
+def measure_critic(values: np.ndarray, *, frames: ValueTable, takeover: str, folds: np.ndarray | None = None) -> CriticQuality:
     """Return the quality of out-of-fold values, float32 [F].
 
     `folds` int64 [E] says which critic scored which episode, None that one scored all. Critics that each say one number differ
@@ -176,7 +174,7 @@ def doubts(quality: CriticQuality) -> list[str]:
 
 
 def _spread(values: np.ndarray, *, fold: np.ndarray | None) -> float:
-    """Return the distance of the 5 % and the 95 % quantile of values [F] after each fold's mean, `fold` int64 [F], is taken off."""
+    """Return the distance of the 5 % and the 95 % quantile of values [F], less the mean of their fold, int64 [F]."""
     if fold is not None:
         means = np.bincount(fold, values) / np.maximum(1, np.bincount(fold))
         values = values - means[fold]
@@ -215,9 +213,9 @@ def require_usable(quality: CriticQuality) -> None:
 def explained_variance(
     strata: list[list[tuple[np.ndarray, np.ndarray]]],
 ) -> tuple[float | None, float | None]:
-    """Return the variance of returns that values explain within strata of episodes (values [T], returns [T]), and its upper bound.
+    """Return how much of the returns' variance values explain within strata of episodes, and the upper bound of it.
 
-    A constant offset costs nothing. The bound sums over episodes: frames of one episode share their outcome.
+    Each episode is (values [T], returns [T]). A constant offset costs nothing. The bound sums over episodes: frames of one episode share their outcome.
     """
     gains, total = list[float](), 0.0
     for episodes in strata:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from opentau.errors import CheckpointError, OptionError
-from opentau.policies.config import IndicatorPlace
 from opentau.policies.policy import VLAPolicy
 from opentau.policies.prefix import Prefix
 from opentau.types import PolicyRequest
@@ -45,8 +44,7 @@ class ChoiceByValue:
         self._critic = critic
         self._eyes = eyes
         # The served policy's own pass is the critic's wherever it reads the plain task.
-        is_plain = served.model.config.indicator_place is IndicatorPlace.BLOCK and not served.processor.predicts_subtask
-        self._shares_prefix = is_plain and eyes.policy_version == served.policy_version
+        self._shares_prefix = served.reads_plain_task and eyes.policy_version == served.policy_version
 
     def __call__(self, requests: Sequence[PolicyRequest], prefix: Prefix, candidates_BNHA: Tensor) -> Tensor:
         """Return expected returns, float32 [B, N], in [-1, 0]."""

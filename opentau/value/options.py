@@ -43,7 +43,9 @@ class CriticOptions:
         if self.num_members < 1:
             raise OptionError(f"value.critic.num_members is {self.num_members}; use 1, or more for an ensemble")
         if self.combined_by not in COMBINATIONS:
-            raise OptionError(f"unknown value.critic.combined_by {self.combined_by!r}.{near_matches(self.combined_by, COMBINATIONS)}")
+            raise OptionError(
+                f"unknown value.critic.combined_by {self.combined_by!r}.{near_matches(self.combined_by, COMBINATIONS)}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
