@@ -355,8 +355,8 @@ def require_tellable(options: LoopOptions) -> None:
     build(options.improve.spec)
     if options.value.labels.demonstration_share is not None:
         raise OptionError(
-            f"value.labels.demonstration_share is {options.value.labels.demonstration_share} with improve=metadata, which has no "
-            "value function to label by; leave it null"
+            f"value.labels.demonstration_share is {options.value.labels.demonstration_share} with improve=metadata, which "
+            "has no value function to label by; leave it null"
         )
     if options.improve.indicator != "absent":
         raise OptionError(

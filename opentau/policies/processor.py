@@ -54,8 +54,8 @@ class Processor:
     ) -> None:
         """`embodiment` names the served one, by default the first; `served_indicator` is what the policy is asked with.
 
-        A policy that `predicts_subtask` says in words what comes next, and then acts on it (π0.5). It is told `served_text` behind
-        every prompt, as it was of the episodes that it should act like.
+        A policy that `predicts_subtask` says in words what comes next, and then acts on it (π0.5). `served_text` is told it
+        behind every prompt, as it was of the episodes that it should act like.
         """
         self.config = config
         self.embodiments = tuple(embodiments)

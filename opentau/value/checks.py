@@ -215,7 +215,8 @@ def explained_variance(
 ) -> tuple[float | None, float | None]:
     """Return how much of the returns' variance values explain within strata of episodes, and the upper bound of it.
 
-    Each episode is (values [T], returns [T]). A constant offset costs nothing. The bound sums over episodes: frames of one episode share their outcome.
+    Each episode is (values [T], returns [T]). A constant offset costs nothing. The bound sums over episodes: frames of one
+    episode share their outcome.
     """
     gains, total = list[float](), 0.0
     for episodes in strata:

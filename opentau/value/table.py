@@ -108,8 +108,8 @@ class ValueTable:
     def bootstraps(self, num_steps: int, *, takeover: str) -> Bootstraps:
         """Return where the n-step returns of all frames go on from.
 
-        Known are those whose window reaches the end of the episode or, with `takeover='fail'`, a takeover; else a window ends at
-        a takeover with the value there, as that of an advantage does.
+        Known are those whose window reaches the end of the episode or, with `takeover='fail'`, a takeover; with 'actual' a
+        window ends at a takeover with the value there, as that of an advantage does.
         """
         count = len(self.table)
         row, paid, is_known = np.arange(count), np.zeros(count, np.float32), np.ones(count, bool)

@@ -1,4 +1,4 @@
-"""Twenty gates between a policy and itself under other noise, with the plans, the player and the stopping rule of every gate."""
+"""Twenty gates between a policy and itself under other noise, with the plans, the player and the rules of every gate."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ HORIZON = 16
 OPTIONS = (
     "experiment=tiny", "run_id=run", "data.demonstrations=16", "sft.num_updates=350", "sft.batch_size=32",
     "sft.learning_rate=1e-3", "policy.args.width=32", "policy.args.depth=2", f"policy.args.action_horizon={HORIZON}",
-    f"rollout.execute_horizon={HORIZON}", "rollout.batch_size=1", "iterations=0", "evaluation.episodes=0",
+    f"rollout.execute_horizon={HORIZON}", "rollout.batch_size=1", "inference.num_flow_steps=2",
+    "iterations=0", "evaluation.episodes=0",
     "env.args.max_steps=50", "env.args.placement_range=0.0", "env.perturbation=null", "+env.expert.args.pace=[0.9,1.0]",
     "+env.expert.args.pause_probability=0.0", "+env.expert.args.sloppy_grasp_probability=0.0",
     "gate.looks=[20,40,60,80,100]", "gate.levels=[0.006,0.012,0.017,0.021,0.024]",
@@ -81,9 +82,9 @@ class LocalSession:
 def test_twenty_gates_between_equal_policies_promote_at_most_three(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("OPENTAU_RUNS", str(tmp_path))
     assert main(["sft", *OPTIONS]) == 0
-    policy = VLAPolicy.load(next((tmp_path / "run" / "stages").glob("sft-0-*")))
     config = compose_config("loop", [*OPTIONS, f"iterations={NUM_GATES}"])
     options = LoopOptions.from_config(config)
+    policy = VLAPolicy.load(next((tmp_path / "run" / "stages").glob("sft-0-*")), options=options.inference)
     player = EpisodePlayer(
         TabletopEnv(**options.env.args),
         link=OwnNoise(policy),

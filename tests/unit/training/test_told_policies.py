@@ -51,9 +51,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a policy that was told how each of its episodes went."""
     folder = tmp_path_factory.mktemp("told")
     with building(folder / "policy", {}) as partial:
-        train_policy(
-            told(table_of_both()), start=CONFIG, training=TOLD, seed=7, directory=partial, work_dir=folder / "work"
-        )
+        train_policy(told(table_of_both()), start=CONFIG, training=TOLD, seed=7, directory=partial, work_dir=folder / "work")
     return folder / "policy"
 
 

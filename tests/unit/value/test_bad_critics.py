@@ -1,4 +1,4 @@
-"""Critics of rubbish are fitted as any other, and stopped by the checks: exchanged outcomes, nothing to see, broken recordings."""
+"""Critics of rubbish are fitted as any other, and stopped: of exchanged outcomes, of nothing to see, of broken recordings."""
 
 from __future__ import annotations
 
