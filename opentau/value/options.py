@@ -83,7 +83,7 @@ class FitOptions:
             raise OptionError(f"value.fit.snapshot_interval is {self.snapshot_interval}; use at least 1, or null for none")
         if self.bootstrap_steps is not None and self.bootstrap_steps < 1:
             raise OptionError(
-                f"value.fit.bootstrap_steps is {self.bootstrap_steps}; use at least 1 control tick, or null for the return itself"
+                f"value.fit.bootstrap_steps is {self.bootstrap_steps}; use at least 1 control tick, or null for whole returns"
             )
         if self.num_questions < 1:
             raise OptionError(f"value.fit.num_questions is {self.num_questions}; it must be at least 1")
