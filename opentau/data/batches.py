@@ -13,6 +13,7 @@ from opentau.data.augmentation import Augmentation
 from opentau.data.codec import Codec
 from opentau.data.frames import FrameTable, chunk_stops
 from opentau.data.sampler import EQUAL_SHARES, FrameSampler, PositiveDraw
+from opentau.data.telling import Telling, prompts_with
 from opentau.data.window import BY_TASK, Window
 from opentau.errors import DataError
 from opentau.subtasks import with_subtask
@@ -96,6 +97,8 @@ class BatchSource:
         window: Window | None = None,
         balance: str = BY_TASK,
         subtask_share: float = 0.0,
+        telling: Telling | None = None,
+        drawn_as: np.ndarray | None = None,
     ) -> None:
         """Prepare to draw.
 
@@ -106,11 +109,12 @@ class BatchSource:
         when None; no augmentation when None. Encoded actions beyond `action_limit` are cut to it: a dimension that hardly
         moves in the statistics has a small scale, and one correction that turns it fully would outweigh a thousand frames.
         `window` draws from so many episodes at a time, for frames that are decoded as they are needed. `subtask_share` of the
-        frames whose subtask is known have it in their prompt.
+        frames whose subtask is known have it in their prompt, and behind it stands what `telling` says. `positives` go by
+        `drawn_as` int8 [F], `Indicator` values, where these are not what the policy is told.
         """
         if horizon < 1 or batch_size < 1:
             raise DataError(f"horizon is {horizon}, batch_size {batch_size}; both are at least 1")
-        for name, column in (("eligible", eligible), ("indicator", indicator), ("weight", weight)):
+        for name, column in (("eligible", eligible), ("indicator", indicator), ("weight", weight), ("drawn_as", drawn_as)):
             if column is not None and column.shape != (len(table),):
                 raise DataError(f"{name} has the shape {column.shape}, the table {len(table)} frames; give one value per frame")
         self.table = table
@@ -119,7 +123,13 @@ class BatchSource:
         self._horizon = horizon
         self._seed = seed
         self._sampler = FrameSampler(
-            table, shares=shares, eligible=eligible, indicator=indicator, positives=positives, window=window, balance=balance
+            table,
+            shares=shares,
+            eligible=eligible,
+            indicator=indicator if drawn_as is None else drawn_as,
+            positives=positives,
+            window=window,
+            balance=balance,
         )
         self._indicator = np.full(len(table), Indicator.ABSENT, np.int8) if indicator is None else indicator
         self._weight = np.ones(len(table), np.float32) if weight is None else weight
@@ -127,6 +137,7 @@ class BatchSource:
         self._stops = chunk_stops(table)
         self._action_limit = action_limit
         self._subtask_share = subtask_share
+        self._telling = telling
 
     def __call__(self, update: int) -> Batch:
         """Return the batch of one update."""
@@ -150,12 +161,15 @@ class BatchSource:
                 -self._action_limit, self._action_limit
             ),
             action_is_pad=steps >= stops,
-            prompt=self._prompts(frames, rng),
+            prompt=self._told(self._prompts(frames, rng), frames, rng),
             indicator=self._indicator[frames].astype(np.int8),
             weight=self._weight[frames].astype(np.float32),
             frame=frames,
             task=table.task[frames],
         )
+
+    def _told(self, prompts: list[str], frames: np.ndarray, rng: np.random.Generator) -> list[str]:
+        return prompts if self._telling is None else prompts_with(prompts, self._telling.texts(frames, rng))
 
     def _prompts(self, frames: np.ndarray, rng: np.random.Generator) -> list[str]:
         table = self.table

@@ -43,8 +43,11 @@ def fit_chunk_values(
     played = inputs["chunk"]
     assert isinstance(played, PlayedActions)
     seed = derive_seed(fit.seed, CHUNKS_FOLDER)
+    # Of the frames that a bootstrap would take its value from, not all have a whole chunk.
+    by_returns = replace(fit.options, fit=replace(fit.options.fit, bootstrap_steps=None))
     fit = replace(
         fit,
+        options=by_returns,
         inputs=inputs,
         config=config,
         seed=seed,

@@ -63,6 +63,8 @@ def run_loop(setting: Setting) -> LoopResult:
             candidate = lerobot.update(setting, iteration, start=start, episodes=episodes)
         elif options.steers_noise:  # the policy is frozen; demonstrations have no noise to learn from
             candidate = steered.update(setting, iteration, frozen=first_policy, episodes=episodes[1:], players=players)
+        elif options.tells_metadata:  # words say how episodes went; nothing is valued
+            candidate = learning.update_told(setting, iteration, start=start, episodes=episodes)
         else:
             critic = valuing.fit_critic(setting, iteration, policy=eyes, episodes=episodes, start=first_critic)
             labels = valuing.label(setting, iteration, critic=critic, episodes=episodes)

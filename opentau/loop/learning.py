@@ -20,6 +20,7 @@ from opentau.loop.options import BY_EPISODE, LoopOptions
 from opentau.loop.placement import free_device_memory
 from opentau.loop.run import Product, StageWork
 from opentau.loop.setting import Setting
+from opentau.loop.telling import metadata_options, require_room, table_metadata, write_metadata
 from opentau.policies.config import PolicyConfig
 from opentau.policies.options import INDICATORS
 from opentau.policies.pretrained import Pretrained
@@ -35,6 +36,8 @@ def fine_tune(setting: Setting, demonstrations: Product) -> Product:
     """Train iteration 0's policy on successful demonstrations, the indicator fixed positive (π*0.6, section V)."""
     options = setting.options
     start = setting.policy_start()
+    if options.tells_metadata:
+        require_room(setting, start)
 
     def work(work: StageWork) -> None:
         require_memory(options, setting.interface, stage="sft", num_processes=setting.run.crew.size)
@@ -88,6 +91,46 @@ def update(setting: Setting, iteration: int, *, start: Product, episodes: Sequen
     return setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work, is_joint=True)
 
 
+def update_told(setting: Setting, iteration: int, *, start: Product, episodes: Sequence[Product]) -> Product:
+    """Train a candidate on all episodes so far, told in words how each went, and asked for the best (improve=metadata)."""
+    options, stage = setting.options, f"update-{iteration}"
+    telling = metadata_options(options)
+
+    def work(work: StageWork) -> None:
+        require_memory(options, setting.interface, stage="update", num_processes=setting.run.crew.size)
+        table = frame_table(setting, episodes)
+        metadata = table_metadata(setting, table)
+        data = PolicyData(
+            table=table,
+            interface=setting.interface,
+            eligible=is_worth_learning(table),
+            telling=metadata.telling(telling),
+            drawn_as=metadata.drawn_as,
+            mixture=setting.mixture(),
+            window_episodes=_window(setting, table),
+        )
+        _train(
+            setting,
+            work,
+            stage,
+            data,
+            start=start.path,
+            options=options.update,
+            indicator=Indicator.ABSENT,
+            served_text=telling.asked,
+        )
+        work.summary.update(write_metadata(work.output, metadata, table=table, options=telling))
+
+    inputs = {
+        "start": start.id,
+        "metadata": options.improve.spec,
+        "positives": asdict(positives) if (positives := _positive_draw(options)) else None,
+        **setting.episode_inputs(episodes),
+        **_training_inputs(setting, options.update),
+    }
+    return setting.run.stage(stage, iteration=iteration, inputs=inputs, work=work, is_joint=True)
+
+
 def _window(setting: Setting, table: FrameTable) -> int | None:
     """Return how many of the environment's own episodes may be at hand, beside those of other robots."""
     options = setting.options.mixture
@@ -103,6 +146,7 @@ def _train(
     start: PolicyConfig | Pretrained | Path,
     options: TrainOptions,
     indicator: Indicator,
+    served_text: str = "",
 ) -> None:
     batch = setting.options.batch
     training = PolicyTraining(
@@ -115,6 +159,7 @@ def _train(
         held_out_share=batch.held_out_share,
         action_limit=batch.action_limit,
         served_indicator=indicator,
+        served_text=served_text,
     )
     free_device_memory()
     with joined(stage, devices=setting.options.placement.train) as world:

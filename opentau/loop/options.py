@@ -18,6 +18,7 @@ from opentau.rollout.options import LOCAL_PLACE
 from opentau.training.dsrl_options import DsrlOptions
 from opentau.training.options import DistributionOptions, ObjectiveOptions, TrainOptions, TuningOptions
 from opentau.types import Interface, content_hash
+from opentau.value.metadata import MetadataOptions
 from opentau.value.options import ValueOptions
 from robot_bridge.playing.chunking import ChunkingOptions, num_needed, require_bridgeable
 
@@ -228,7 +229,8 @@ class ImproveOptions:
 
     target: str = "opentau.value.labels:recap_labels"
     """The label rule (`LabelRule`): which frames are learned from, with which indicator and weight; or `DsrlOptions`, for a
-    policy that stays as it is and is steered by its noise."""
+    policy that stays as it is and is steered by its noise; or `MetadataOptions`, for one that is told in words how episodes
+    went."""
     args: Mapping[str, Any] = field(default_factory=dict)
     start: str = "pretrained"
     """'pretrained' restarts from iteration 0's policy and critic each time (the paper's way), 'incumbent' goes on."""
@@ -342,9 +344,14 @@ class LoopOptions:
         return locate(self.improve.target) is DsrlOptions
 
     @property
+    def tells_metadata(self) -> bool:
+        """Whether policies are told in words how episodes went, instead of what a value function says of them."""
+        return locate(self.improve.target) is MetadataOptions
+
+    @property
     def learns_values(self) -> bool:
         """Whether iterations rest on a value function and labels."""
-        return not self.is_lerobots and not self.steers_noise
+        return not (self.is_lerobots or self.steers_noise or self.tells_metadata)
 
     @property
     def env_name(self) -> str:
@@ -366,6 +373,8 @@ class LoopOptions:
             require_steerable(options)
         if options.is_lerobots:
             require_trainable(options)
+        elif options.tells_metadata:
+            require_tellable(options)
         return options
 
     def default_run_id(self, config: Mapping[str, Any]) -> str:
@@ -373,6 +382,21 @@ class LoopOptions:
         name = self.env_name.replace("libero_", "")
         tasks = "_".join(map(str, self.task_id))
         return f"{name}-{tasks}-{self.experiment}-{options_id(config)[:6]}"
+
+
+def require_tellable(options: LoopOptions) -> None:
+    """Raise `OptionError` for options that do not go together with improve=metadata."""
+    build(options.improve.spec)
+    if options.value.labels.demonstration_share is not None:
+        raise OptionError(
+            f"value.labels.demonstration_share is {options.value.labels.demonstration_share} with improve=metadata, which "
+            "has no value function to label by; leave it null"
+        )
+    if options.improve.indicator != "absent":
+        raise OptionError(
+            f"improve.indicator is {options.improve.indicator!r} with improve=metadata, whose updates know no indicator; "
+            "leave it at 'absent'"
+        )
 
 
 def require_steerable(options: LoopOptions) -> None:

@@ -46,7 +46,8 @@ def critic_section(reports: Sequence[CriticReport]) -> Section:
         id="critic",
         title="Critic quality",
         lead="Measured out of fold: every episode is scored by a critic that did not train on it. Each dot is a tenth of the "
-        "autonomous frames; a calibrated critic lies on the dashed diagonal.",
+        "autonomous frames; a calibrated critic lies on the dashed diagonal. Style is how often a demonstration is valued "
+        "above a success of the policy, both less their returns: far from 0.5 the critic goes by who acts.",
         missing="No value function has been fitted yet.",
         figures=tuple(_calibration_figure(report) for report in reports if len(report.predicted)),
         table=Table(columns=("iteration", *(name.split("/")[-1] for name in names)), rows=rows) if rows else None,

@@ -31,7 +31,7 @@ from opentau.training.critic_loss import CriticQuestions
 from opentau.training.distribution import World, joined
 from opentau.training.mixing import policy_sizes
 from opentau.types import Indicator, Source, derive_seed
-from opentau.value.checks import measure_critic, require_usable
+from opentau.value.checks import doubts, measure_critic, require_usable
 from opentau.value.critic import CriticConfig, load_critic, save_critic
 from opentau.value.served import critic_inputs, input_sizes
 from opentau.value.table import ValueTable
@@ -79,9 +79,12 @@ def fit_critic(
         work.summary.update(episodes=len(frames.episodes), frames=len(frames.table))
         if values is not None:
             np.save(work.output / VALUES_FILE, values, allow_pickle=False)
-            quality = measure_critic(values, frames=frames, takeover=options.value.takeover)
+            folds = fit.folds if num_folds else None
+            quality = measure_critic(values, frames=frames, takeover=options.value.takeover, folds=folds)
             write_json(work.output / QUALITY_FILE, asdict(quality))
             require_usable(quality)
+            for doubt in doubts(quality):
+                setting.run.events.emit(events.NOTE, level="warning", text=doubt)
             work.summary.update({name: round(value, 4) for name, value in quality.metrics().items()})
 
     inputs = {

@@ -22,7 +22,7 @@ AGREEMENT, VALUE = "agreement", "value"
 """How one of several chunks is chosen."""
 NEWER = (
     "guided_from", "action_source", "committed", "committed_limit",
-    "num_candidates", "chosen_by", "critic", "precision", "is_recorded",
+    "num_candidates", "chosen_by", "critic", "precision", "is_recorded", "told",
 )  # fmt: skip
 """At their defaults these are no part of a run's identity, so that runs from before there were any keep theirs."""
 
@@ -54,6 +54,9 @@ class InferenceOptions:
     """Folder of a value stage that was made with `value.scores_chunks`."""
     precision: str = FLOAT32
     """Of a policy's passes: 'float32', or 'bfloat16' with matrices stored so."""
+    told: str | None = None
+    """What a policy of improve=metadata is told behind every prompt, 'quality: low' for example, '' for nothing; null: what its
+    training names."""
     is_recorded: bool = False
     """Whether the steps of the flow are recorded once and replayed, as a CUDA graph; without a GPU there is nothing to gain."""
 

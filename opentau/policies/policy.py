@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from opentau.checkpoint import read_manifest
+from opentau.data.telling import with_told
 from opentau.errors import OptionError, PolicyError
 from opentau.models.recording import Recorder
 from opentau.models.storing import store_matrices_as
@@ -76,6 +77,7 @@ class VLAPolicy:
         self.policy_version = policy_version
         self.batch_size = batch_size
         self._indicator = indicator
+        self._told = processor.served_text if options.told is None else options.told
         self._options = options
         recorder = Recorder() if options.is_recorded else None
         score = unchosen if options.chosen_by == VALUE else agreement
@@ -168,7 +170,7 @@ class VLAPolicy:
     def _answered(self, requests: Sequence[PolicyRequest]) -> list[ActionChunk]:
         subtasks = self._subtasks(requests)
         said = zip(requests, subtasks, strict=True)
-        prompts = [with_subtask(request.observation.prompt, subtask) for request, subtask in said]
+        prompts = [self._prompt(request.observation.prompt, subtask) for request, subtask in said]
         inputs = self.processor.request_inputs(requests, indicator=self._indicator, prompts=prompts).to(self.device)
         if self._options.action_source == FAST:
             answers = self._spoken(requests, inputs)
@@ -178,6 +180,16 @@ class VLAPolicy:
             self._chunk(request, actions_HA, subtask=subtask, fallback=fallback)
             for request, (actions_HA, fallback), subtask in zip(requests, answers, subtasks, strict=True)
         ]
+
+    def _prompt(self, prompt: str, subtask: str) -> str:
+        """Return what the policy reads of a task: its subtask, and what it is told behind it."""
+        return with_told(with_subtask(prompt, subtask), self._told)
+
+    @property
+    def reads_plain_task(self) -> bool:
+        """Whether it acts on the very prefix that its features are made of."""
+        is_plain = self.model.config.indicator_place is IndicatorPlace.BLOCK and not self.processor.predicts_subtask
+        return is_plain and not self._told
 
     def _drawn(self, requests: Sequence[PolicyRequest], inputs: PrefixInputs, prefix: Prefix) -> np.ndarray:
         """Return chunks by the flow in the interface's units, float32 [B, H, a]."""
@@ -241,7 +253,7 @@ class VLAPolicy:
         said = answer(self.model, processor=self.processor, inputs=inputs.to(self.device))
         prompted = self.processor.embodiment.prompted
         # A policy that rambles acts on the task alone; its words are no reason to stop an episode.
-        fits = [self.processor.fits(prompted(with_subtask(prompt, s))) for prompt, s in zip(prompts, said, strict=True)]
+        fits = [self.processor.fits(prompted(self._prompt(prompt, s))) for prompt, s in zip(prompts, said, strict=True)]
         return [subtask if fit else "" for subtask, fit in zip(said, fits, strict=True)]
 
     def _chunk(self, request: PolicyRequest, actions_HA: np.ndarray, *, subtask: str, fallback: Fallback | None) -> ActionChunk:

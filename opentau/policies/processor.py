@@ -50,10 +50,12 @@ class Processor:
         served_indicator: Indicator = Indicator.POSITIVE,
         embodiment: str | None = None,
         predicts_subtask: bool = False,
+        served_text: str = "",
     ) -> None:
         """`embodiment` names the served one, by default the first; `served_indicator` is what the policy is asked with.
 
-        A policy that `predicts_subtask` says in words what comes next, and then acts on it (π0.5).
+        A policy that `predicts_subtask` says in words what comes next, and then acts on it (π0.5). `served_text` is told it
+        behind every prompt, as it was of the episodes that it should act like.
         """
         self.config = config
         self.embodiments = tuple(embodiments)
@@ -62,6 +64,7 @@ class Processor:
         self.fast_tokenizer = fast_tokenizer
         self.served_indicator = served_indicator
         self.predicts_subtask = predicts_subtask
+        self.served_text = served_text
         self._check_fit()
         self._writer = PromptWriter(config, text_tokenizer)
         self._indicator_2I = self._writer.indicator_ids()
@@ -84,6 +87,7 @@ class Processor:
             served_indicator=self.served_indicator,
             embodiment=embodiment,
             predicts_subtask=self.predicts_subtask,
+            served_text=self.served_text,
         )
 
     def _check_fit(self) -> None:
@@ -279,6 +283,7 @@ class Processor:
             "served_indicator": self.served_indicator.name.lower(),
             "embodiment": self.embodiment.name,
             "predicts_subtask": self.predicts_subtask,
+            **({"served_text": self.served_text} if self.served_text else {}),
         }
         write_json(directory / CONFIG_FILE, described)
         write_json(directory / EMBODIMENTS_FILE, {"embodiments": [each.to_dict() for each in self.embodiments]})
@@ -302,6 +307,7 @@ class Processor:
                 served_indicator=Indicator[described["served_indicator"].upper()],
                 embodiment=described["embodiment"],
                 predicts_subtask=described["predicts_subtask"],
+                served_text=described.get("served_text", ""),
             )
         except (OSError, ValueError, KeyError, TypeError, OptionError, DataError) as error:
             raise CheckpointError(

@@ -24,7 +24,7 @@ from opentau.training.trainer import TrainReport, train
 from opentau.types import derive_seed
 from opentau.value.critic import Column, Critic, CriticConfig, new_critic
 from opentau.value.options import FitOptions, ValueOptions
-from opentau.value.table import ValueTable, assign_folds
+from opentau.value.table import Bootstraps, ValueTable, assign_folds
 from opentau.value.vision_language import take_weights
 
 # Shapes: F frames, B batch, E episodes.
@@ -67,6 +67,11 @@ class CriticFit:
                 "fit it again on the demonstrations, or start from none"
             )
 
+    @property
+    def folds(self) -> np.ndarray:
+        """Return which critic of `out_of_fold` scores each episode, int64 [E]."""
+        return assign_folds(self.frames, num_folds=self.options.fit.num_folds, seed=self.seed)
+
     def on_all(self, *, num_done: int = 0, num_total: int | None = None) -> Critic:
         """Return the critic fitted on every episode: the one that supervisors and later fits use."""
         everything = self._rows(np.ones(len(self.frames.table), bool))
@@ -99,7 +104,7 @@ class CriticFit:
         `num_fits` is how many fits the stage has in all, for its progress. Each frame is scored once.
         """
         num_updates, num_folds = self.options.fit.num_updates, self.options.fit.num_folds
-        fold_of_frame = assign_folds(self.frames, num_folds=num_folds, seed=self.seed)[self.frames.table.episode]
+        fold_of_frame = self.folds[self.frames.table.episode]
         values = np.empty(len(self.frames.table), dtype=np.float32)
         for fold in range(num_folds):
             if not self._shares_fits and self.world.owner(fold) != self.world.rank:
@@ -154,6 +159,7 @@ class CriticFit:
                 batch_size=self.options.fit.batch_size,
                 seed=seed,
                 questions=self.questions,
+                bootstraps=self._bootstraps,
             ),
             options=train_options(self.options.fit),
             seed=seed,
@@ -164,6 +170,11 @@ class CriticFit:
             distribution=self.distribution if self._shares_fits else DistributionOptions(),
         )
         return critic
+
+    @property
+    def _bootstraps(self) -> Bootstraps | None:
+        steps = self.options.fit.bootstrap_steps
+        return None if steps is None else self.frames.bootstraps(steps, takeover=self.options.takeover)
 
     def _initial(self, rows: np.ndarray, *, seed: int) -> Critic:
         critic = new_critic(self.config, seed=seed)

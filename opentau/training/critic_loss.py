@@ -16,7 +16,9 @@ from opentau.policies.processor import Processor
 from opentau.training.distribution import Piece
 from opentau.training.objectives import share_of, spoken_loss
 from opentau.types import derive_seed
+from opentau.value.bins import HIGH, LOW
 from opentau.value.critic import Column, Critic
+from opentau.value.table import Bootstraps
 from opentau.value.vision_language import VisionLanguageFeatures
 
 # Shapes: F frames, B batch.
@@ -57,15 +59,19 @@ class CriticLoss:
         batch_size: int,
         seed: int,
         questions: CriticQuestions | None = None,
+        bootstraps: Bootstraps | None = None,
     ) -> None:
-        """`returns` float32 [F] are of all frames, `rows` int64 are those to be fitted."""
+        """`returns` float32 [F] are of all frames, `rows` int64 are those to be fitted.
+
+        With `bootstraps` returns hold where those are known; elsewhere the critic's own values a few steps on take their place.
+        """
         if questions is not None and not isinstance(critic.features, VisionLanguageFeatures):
             raise OptionError(
                 f"value.text_weight is {questions.weight}, but {type(critic.features).__name__} reads no words; "
                 "choose value=vlm, or set it 0"
             )
         self._critic, self._inputs, self._returns, self._rows = critic, inputs, returns, rows
-        self._batch_size, self._seed, self._questions = batch_size, seed, questions
+        self._batch_size, self._seed, self._questions, self._bootstraps = batch_size, seed, questions, bootstraps
 
     def __call__(self, update: int, piece: Piece) -> tuple[Tensor, dict[str, Tensor]]:
         """Return a piece's part of the loss, and of value/text where questions are trained on."""
@@ -73,13 +79,32 @@ class CriticLoss:
         rng = np.random.default_rng(derive_seed(self._seed, "batch", update))
         drawn = self._rows[rng.integers(0, len(self._rows), size=self._batch_size)]
         chosen = drawn[piece.rows(len(drawn))]
-        batch = {name: torch.from_numpy(self._inputs[name][chosen]).to(device) for name in critic.config.inputs}
-        returns_B = torch.from_numpy(self._returns[chosen]).to(device)
-        loss = critic.loss(batch, returns_B) * (len(chosen) / len(drawn))
+        loss = critic.loss(self._seen(chosen, device), self._targets(chosen, device)) * (len(chosen) / len(drawn))
         if self._questions is None:
             return loss, {}
         text = self._text_loss(self._questions, update, piece)
         return loss + self._questions.weight * text, {"text": text.detach()}
+
+    def _seen(self, rows: np.ndarray, device: torch.device) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(self._inputs[name][rows]).to(device) for name in self._critic.config.inputs}
+
+    def _targets(self, rows: np.ndarray, device: torch.device) -> Tensor:
+        """Return what the values of frames, rows int64 [B], are fitted to, float32 [B].
+
+        These are their returns, or n-step returns from the critic as it is, through which no gradient goes (Sutton and Barto
+        2018, "Reinforcement Learning", section 9.4).
+        """
+        returns_B = torch.from_numpy(self._returns[rows]).to(device)
+        ahead = self._bootstraps
+        if ahead is None:
+            return returns_B
+        was_training = self._critic.training
+        self._critic.eval()
+        with torch.no_grad():
+            ahead_B = self._critic.value(self._seen(ahead.row[rows], device))
+        self._critic.train(was_training)
+        paid_B, is_known_B = (torch.from_numpy(each[rows]).to(device) for each in (ahead.paid, ahead.is_known))
+        return torch.where(is_known_B, returns_B, (ahead_B - paid_B).clamp(LOW, HIGH))
 
     def _text_loss(self, questions: CriticQuestions, update: int, piece: Piece) -> Tensor:
         model, processor = self._critic.features, questions.processor

@@ -17,6 +17,7 @@ from opentau.data.frames import FrameTable, chunk_stops, episodes_held_out
 from opentau.data.options import MAIN
 from opentau.data.prefetch import Prefetch
 from opentau.data.sampler import PositiveDraw
+from opentau.data.telling import Telling
 from opentau.data.window import Window
 from opentau.errors import OptionError
 from opentau.events import NOTE, EventLog
@@ -67,6 +68,10 @@ class PolicyData:
     """Weight of each frame's loss, float32 [F]; None weighs all alike."""
     eligible: np.ndarray | None = None
     """Frames that may be learned from, bool [F]; None for all."""
+    telling: Telling | None = None
+    """What the policy is told in words of how each frame's episode went; None for nothing."""
+    drawn_as: np.ndarray | None = None
+    """`Indicator` per frame by which `PolicyTraining.positives` are drawn, int8 [F]; None for `indicator`."""
     mixture: MixtureData | None = None
     """What is trained on besides; None for nothing."""
     window_episodes: int | None = None
@@ -96,6 +101,8 @@ class PolicyTraining:
     """Encoded actions beyond this are cut to it; see `BatchSource`."""
     served_indicator: Indicator = Indicator.POSITIVE
     """What the trained policy is asked with."""
+    served_text: str = ""
+    """What it is told with every prompt, as `PolicyData.telling` does in training."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.human_share <= 1:
@@ -186,6 +193,8 @@ def _streams(
         indicator=data.indicator,
         weight=data.weight,
         action_limit=training.action_limit,
+        telling=data.telling,
+        drawn_as=data.drawn_as,
         subtask_share=SUBTASK_SHARE if processor.predicts_subtask else 0.0,
         window=None if data.window_episodes is None else Window(num_episodes=data.window_episodes, seed=seed),
     )
@@ -295,7 +304,7 @@ def _start(
         model, processor = load_model(start)
     else:
         model, processor = _fresh(start, data, training=training, is_trained=is_trained, seed=seed, log=log)
-    processor.served_indicator = training.served_indicator
+    processor.served_indicator, processor.served_text = training.served_indicator, training.served_text
     processor.predicts_subtask = data.mixture is not None and data.mixture.subtask_weight is not None
     return model, processor
 

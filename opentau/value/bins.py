@@ -7,7 +7,7 @@ from torch import Tensor
 
 from opentau.errors import OptionError, near_matches
 
-# Shapes: B batch, N bins.
+# Shapes: B batch, M members of an ensemble, N bins.
 
 LOW, HIGH = -1.0, 0.0
 
@@ -25,10 +25,10 @@ def target_distribution(returns_B: Tensor, *, kind: str, num_bins: int, sigma: f
     return TARGETS[kind](position_B, num_bins, sigma)
 
 
-def expected_value(logits_BN: Tensor) -> Tensor:
-    """Return the mean of the predicted distribution, float32 [B] in [-1, 0]."""
-    probabilities_BN = torch.softmax(logits_BN.float(), dim=-1)
-    return probabilities_BN @ bin_centers(logits_BN.shape[-1]).to(logits_BN.device)
+def expected_value(logits_MBN: Tensor) -> Tensor:
+    """Return the means of predicted distributions, float32 [M, B] in [-1, 0]."""
+    probabilities_MBN = torch.softmax(logits_MBN.float(), dim=-1)
+    return probabilities_MBN @ bin_centers(logits_MBN.shape[-1]).to(logits_MBN.device)
 
 
 def _one_hot(position_B: Tensor, num_bins: int, sigma: float) -> Tensor:

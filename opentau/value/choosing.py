@@ -11,11 +11,9 @@ import torch
 from torch import Tensor
 
 from opentau.errors import CheckpointError, OptionError
-from opentau.policies.config import IndicatorPlace
 from opentau.policies.policy import VLAPolicy
 from opentau.policies.prefix import Prefix
 from opentau.types import PolicyRequest
-from opentau.value.bins import expected_value
 from opentau.value.critic import Critic
 
 
@@ -46,8 +44,7 @@ class ChoiceByValue:
         self._critic = critic
         self._eyes = eyes
         # The served policy's own pass is the critic's wherever it reads the plain task.
-        is_plain = served.model.config.indicator_place is IndicatorPlace.BLOCK and not served.processor.predicts_subtask
-        self._shares_prefix = is_plain and eyes.policy_version == served.policy_version
+        self._shares_prefix = served.reads_plain_task and eyes.policy_version == served.policy_version
 
     def __call__(self, requests: Sequence[PolicyRequest], prefix: Prefix, candidates_BNHA: Tensor) -> Tensor:
         """Return expected returns, float32 [B, N], in [-1, 0]."""
@@ -66,7 +63,7 @@ class ChoiceByValue:
         inputs = {name: tensor.repeat_interleave(count, dim=0) for name, tensor in seen.items()}
         inputs["chunk"] = candidates_BNHA[:, :, : config.sizes.num_actions].flatten(0, 1)
         with torch.autocast(device.type, enabled=False):
-            value_M = expected_value(self._critic({name: _whole(tensor) for name, tensor in inputs.items()}))
+            value_M = self._critic.value({name: _whole(tensor) for name, tensor in inputs.items()})
         return value_M.unflatten(0, (-1, count))
 
 

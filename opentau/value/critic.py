@@ -19,9 +19,9 @@ from opentau.config import build, locate, options_from, plain_from
 from opentau.errors import CheckpointError
 from opentau.value.bins import expected_value, target_distribution
 from opentau.value.features import FeatureBlock, InputSizes
-from opentau.value.options import CriticOptions
+from opentau.value.options import MINIMUM, CriticOptions
 
-# Shapes: B batch, F frames, N bins.
+# Shapes: B batch, F frames, M members of an ensemble, N bins.
 
 WEIGHTS_FILE = "critic.safetensors"
 CONFIG_FILE = "critic.json"
@@ -72,31 +72,35 @@ class CriticConfig:
 
 
 class Critic(nn.Module):
-    """A feature block and a head over the bins of [-1, 0]."""
+    """A feature block and a head over the bins of [-1, 0], or several heads that make an ensemble."""
 
     def __init__(self, config: CriticConfig) -> None:
         super().__init__()
         self.config = config
         options = config.options
         self.features: FeatureBlock = build(options.features, sizes=config.sizes)
-        self.head = nn.Sequential(
-            nn.Dropout(options.dropout),
-            nn.Linear(self.features.width, options.hidden_dim),
-            nn.LayerNorm(options.hidden_dim),
-            nn.GELU(),
-            nn.Dropout(options.dropout),
-            nn.Linear(options.hidden_dim, options.num_bins),
-        )
+        self.head = _head(self.features.width, options)
+        self.further_heads = nn.ModuleList(_head(self.features.width, options) for _ in range(options.num_members - 1))
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Return logits over the bins, float32 [B, N]."""
-        return self.head(self.features(inputs))
+        """Return each member's logits over the bins, float32 [M, B, N]."""
+        seen_BW = self.features(inputs)
+        return torch.stack([head(seen_BW) for head in (self.head, *self.further_heads)])
+
+    def value(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return V, float32 [B] in [-1, 0]."""
+        value_MB = expected_value(self(inputs))
+        return value_MB.amin(dim=0) if self.config.options.combined_by == MINIMUM else value_MB.mean(dim=0)
 
     def loss(self, inputs: Mapping[str, Tensor], returns_B: Tensor) -> Tensor:
-        """Return the cross-entropy between the returns' distributions and the predicted ones (π*0.6, equation 1)."""
+        """Return the cross-entropy between the returns' distributions and the predicted ones (π*0.6, equation 1).
+
+        Of an ensemble it is the mean over its members.
+        """
         options = self.config.options
         target_BN = target_distribution(returns_B, kind=options.target, num_bins=options.num_bins, sigma=options.hl_gauss_sigma)
-        return nn.functional.cross_entropy(self(inputs), target_BN)
+        losses = [nn.functional.cross_entropy(logits_BN, target_BN) for logits_BN in self(inputs)]
+        return torch.stack(losses).mean()
 
     @torch.no_grad()
     def values(self, inputs: Mapping[str, Column], *, rows: np.ndarray | None = None) -> np.ndarray:
@@ -109,11 +113,22 @@ class Critic(nn.Module):
         pieces = [rows[start : start + at_once] for start in range(0, len(rows), at_once)]
         device = next(self.parameters()).device
         chunks = [
-            expected_value(self({name: torch.tensor(inputs[name][piece], device=device) for name in self.config.inputs}))
+            self.value({name: torch.tensor(inputs[name][piece], device=device) for name in self.config.inputs})
             for piece in pieces
         ]
         self.train(was_training)
         return torch.cat(chunks).clamp(-1.0, 0.0).cpu().numpy()
+
+
+def _head(width: int, options: CriticOptions) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Dropout(options.dropout),
+        nn.Linear(width, options.hidden_dim),
+        nn.LayerNorm(options.hidden_dim),
+        nn.GELU(),
+        nn.Dropout(options.dropout),
+        nn.Linear(options.hidden_dim, options.num_bins),
+    )
 
 
 def new_critic(config: CriticConfig, *, seed: int) -> Critic:

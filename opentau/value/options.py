@@ -13,6 +13,10 @@ TAKEOVER_FAIL, TAKEOVER_ACTUAL = "fail", "actual"
 TAKEOVERS = (TAKEOVER_FAIL, TAKEOVER_ACTUAL)
 PRECISIONS = ("auto", "float32", "bfloat16")
 
+MINIMUM, MEAN = "minimum", "mean"
+"""What an ensemble's members come to."""
+COMBINATIONS = (MINIMUM, MEAN)
+
 FROZEN_POLICY = "opentau.value.features:FrozenPolicyFeatures"
 
 
@@ -30,6 +34,18 @@ class CriticOptions:
     hidden_dim: int = 256
     """Width of the head's hidden layer."""
     dropout: float = 0.1
+    num_members: int = later(1)
+    """Heads of an ensemble, each with weights and dropout of its own, on features that they share."""
+    combined_by: str = later(MINIMUM)
+    """The value of an ensemble: 'minimum' of its members', which doubts what they do not agree on, or 'mean'."""
+
+    def __post_init__(self) -> None:
+        if self.num_members < 1:
+            raise OptionError(f"value.critic.num_members is {self.num_members}; use 1, or more for an ensemble")
+        if self.combined_by not in COMBINATIONS:
+            raise OptionError(
+                f"unknown value.critic.combined_by {self.combined_by!r}.{near_matches(self.combined_by, COMBINATIONS)}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +66,9 @@ class FitOptions:
     """Of the forward pass, as for policies: 'float32', 'bfloat16' or 'auto'."""
     snapshot_interval: int | None = later(None)
     """Updates that a kill can cost; null takes no snapshot before a fit's end."""
+    bootstrap_steps: int | None = later(None)
+    """Control ticks n of the n-step returns that it is fitted to: what n steps cost, then its own value. Null fits to what came
+    of the episode (Monte Carlo), as the paper does."""
     num_questions: int = later(8)
     """Questions of an update beside its frames, where `value.text_weight` is not 0."""
 
@@ -62,6 +81,10 @@ class FitOptions:
             raise OptionError(f"unknown value.fit.precision {self.precision!r}.{near_matches(self.precision, PRECISIONS)}")
         if self.snapshot_interval is not None and self.snapshot_interval < 1:
             raise OptionError(f"value.fit.snapshot_interval is {self.snapshot_interval}; use at least 1, or null for none")
+        if self.bootstrap_steps is not None and self.bootstrap_steps < 1:
+            raise OptionError(
+                f"value.fit.bootstrap_steps is {self.bootstrap_steps}; use at least 1 control tick, or null for whole returns"
+            )
         if self.num_questions < 1:
             raise OptionError(f"value.fit.num_questions is {self.num_questions}; it must be at least 1")
 

@@ -13,9 +13,21 @@ from opentau.errors import DataError
 from opentau.types import Source, derive_seed
 from opentau.value.advantages import episode_advantages
 from opentau.value.options import TAKEOVER_FAIL
-from opentau.value.returns import episode_returns, is_taken_over, takeovers
+from opentau.value.returns import episode_returns, is_taken_over, step_cost, takeovers
 
 # Shapes: F frames, E episodes, T frames of one episode.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bootstraps:
+    """Where n-step returns take their value from."""
+
+    row: np.ndarray
+    """The frame n steps ahead, int64 [F]; a frame's own where its return is known."""
+    paid: np.ndarray
+    """What the steps up to it cost, float32 [F]."""
+    is_known: np.ndarray
+    """Frames whose return needs no value, bool [F]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +81,11 @@ class ValueTable:
         return self._per_episode(of_episode)
 
     def advantages(self, values: np.ndarray, *, lookahead: int | None, takeover: str) -> np.ndarray:
-        """Return A of every frame, float32 [F], from values float32 [F]; None looks to the end of the episode."""
+        """Return A of every frame, float32 [F], from values float32 [F]; None looks to the end of the episode.
+
+        Values that are not one a frame raise `DataError`.
+        """
+        self.require_values(values)
 
         def of_episode(record: EpisodeRecord) -> np.ndarray:
             rows = self.rows(record)
@@ -83,6 +99,32 @@ class ValueTable:
             )
 
         return self._per_episode(of_episode)
+
+    def require_values(self, values: np.ndarray) -> None:
+        """Raise `DataError` unless there is one value a frame."""
+        if values.shape != (len(self.table),):
+            raise DataError(f"{len(values)} values for {len(self.table)} frames; fit the critic again on these episodes")
+
+    def bootstraps(self, num_steps: int, *, takeover: str) -> Bootstraps:
+        """Return where the n-step returns of all frames go on from.
+
+        Known are those whose window reaches the end of the episode or, with `takeover='fail'`, a takeover; with 'actual' a
+        window ends at a takeover with the value there, as that of an advantage does.
+        """
+        count = len(self.table)
+        row, paid, is_known = np.arange(count), np.zeros(count, np.float32), np.ones(count, bool)
+        for record in self.episodes:
+            rows = self.rows(record)
+            ticks = np.arange(record.length)
+            ends, is_over = ticks + num_steps, ticks + num_steps >= record.length
+            for tick in takeovers(self.table.source[rows])[::-1]:
+                meets = (ticks < tick) & (tick <= ticks + num_steps)
+                ends = np.where(meets, tick, ends)
+                is_over = np.where(meets, takeover == TAKEOVER_FAIL, is_over)
+            row[rows] = record.start + np.where(is_over, ticks, ends)
+            paid[rows] = np.where(is_over, 0, ends - ticks) * step_cost(self.max_steps[record.task_id])
+            is_known[rows] = is_over
+        return Bootstraps(row=row, paid=paid, is_known=is_known)
 
     def _per_episode(self, of_episode: Callable[[EpisodeRecord], np.ndarray]) -> np.ndarray:
         return np.concatenate([of_episode(record) for record in self.episodes])

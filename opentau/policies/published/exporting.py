@@ -88,6 +88,8 @@ def _weights(
     config, left_out = processor.config, []
     if processor.served_indicator is not Indicator.ABSENT:
         left_out.append("the indicator that it is asked with (LeRobot asks without one)")
+    if processor.served_text:
+        left_out.append(f"what it is told (write ', {processor.served_text}' behind every task)")
     weights = dict(ours)
     indicator = weights.pop(INDICATOR, None)
     if indicator is not None and indicator.any():
