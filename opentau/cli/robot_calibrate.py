@@ -11,7 +11,7 @@ from opentau.cli.robot_arguments import PORT_HELP, Lines
 from robot_bridge.robots.arm import Arm
 from robot_bridge.robots.calibrating import Span, calibrate
 from robot_bridge.robots.calibration import JOINTS, read_calibration, write_calibration
-from robot_bridge.robots.feetech import FeetechBus
+from robot_bridge.robots.feetech import UNHURRIED_S, FeetechBus
 
 DESCRIPTION = """Measure an arm's calibration, write it into its motors and into a file of LeRobot's format.
   opentau robot calibrate --port PORT --out follower.json     by hand; the motors are powered off
@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     target.add_argument("--out", type=Path, metavar="FILE", help="where the new calibration goes")
     target.add_argument("--from", dest="source", type=Path, metavar="FILE", help="a calibration to write into the motors")
     options = arguments.parse_args(argv)
-    bus = FeetechBus(options.port)
+    bus = FeetechBus(options.port, reply_timeout_s=UNHURRIED_S)
     if options.source:
         arm = Arm(bus, read_calibration(options.source), use_degrees=True)
         arm.connect()

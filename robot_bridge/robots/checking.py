@@ -12,7 +12,7 @@ from opentau.errors import RobotError
 from robot_bridge.robots.arm import Arm
 from robot_bridge.robots.calibration import GRIPPER, JOINTS
 from robot_bridge.robots.cameras import Camera
-from robot_bridge.robots.feetech import describe_status
+from robot_bridge.robots.feetech import UNHURRIED_S, describe_status
 from robot_bridge.robots.finding import scan_port
 from robot_bridge.robots.registers import DEFAULT_BAUD_RATE, MODEL_NAMES, MODEL_NUMBER
 
@@ -35,7 +35,7 @@ class Finding:
     """What to do when it is not good."""
 
 
-def check_bus(path: str, *, reply_timeout_s: float = 0.02) -> Iterator[Finding]:
+def check_bus(path: str, *, reply_timeout_s: float = UNHURRIED_S) -> Iterator[Finding]:
     """Look at the port, the ids and the models, without any calibration."""
     try:
         found = scan_port(path, baud_rates=(DEFAULT_BAUD_RATE,), reply_timeout_s=reply_timeout_s)

@@ -21,6 +21,8 @@ from robot_bridge.robots.registers import (
 )
 from robot_bridge.robots.serial_port import EXTRA, SerialPort
 
+UNHURRIED_S = 0.1
+"""How long to wait for an answer where no control step waits: a busy machine may be late."""
 _SUCCESS, _TIMEOUT = 0, -6
 _RESULTS = {-1: "the port is in use", -2: "the packet could not be sent", -6: "no answer", -7: "a damaged answer"}
 _STATUS = {

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from opentau.errors import RobotError
-from robot_bridge.robots.feetech import FeetechBus
+from robot_bridge.robots.feetech import UNHURRIED_S, FeetechBus
 from robot_bridge.robots.registers import BAUD_RATES, DEFAULT_BAUD_RATE, MODEL_NAMES, MODEL_NUMBER
 
 
@@ -21,7 +21,7 @@ class FoundMotors:
     """Whether answers were damaged: two motors with one id, or a bad line."""
 
 
-def scan_port(path: str, *, baud_rates: Sequence[int] = BAUD_RATES, reply_timeout_s: float = 0.1) -> list[FoundMotors]:
+def scan_port(path: str, *, baud_rates: Sequence[int] = BAUD_RATES, reply_timeout_s: float = UNHURRIED_S) -> list[FoundMotors]:
     """Ask at every speed who is there; a port that cannot be opened raises `RobotError`."""
     bus = FeetechBus(path, baud_rate=baud_rates[0], reply_timeout_s=reply_timeout_s)
     bus.open()
@@ -32,7 +32,7 @@ def scan_port(path: str, *, baud_rates: Sequence[int] = BAUD_RATES, reply_timeou
     return [motors for motors in found if motors.models or motors.has_collisions]
 
 
-def set_up_motor(path: str, motor_id: int, *, reply_timeout_s: float = 0.1) -> tuple[int, int]:
+def set_up_motor(path: str, motor_id: int, *, reply_timeout_s: float = UNHURRIED_S) -> tuple[int, int]:
     """Give the only motor on a port its id and the common speed; returns the id and the speed that it had."""
     found = scan_port(path, reply_timeout_s=reply_timeout_s)
     if not found:

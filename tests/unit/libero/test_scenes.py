@@ -26,7 +26,7 @@ def cache(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def _write_scene(suite: str, task_id: int, folder: Path, report: scene.Progress, lock: int) -> None:
+def _write_scene(suite: str, task_id: int, folder: Path, report: scene.Progress, lock: int, *, is_original: bool) -> None:
     for name in (MODEL_FILE, STATES_FILE, SCENE_FILE):
         (folder / name).write_text("x")
     report("written", 0.9)
@@ -36,9 +36,9 @@ def test_processes_that_start_at_once_build_a_scene_once(cache, monkeypatch):
     builds: list[int] = []
     both_wait = threading.Barrier(3)
 
-    def slow_builder(suite: str, task_id: int, folder: Path, report: scene.Progress, lock: int) -> None:
+    def slow_builder(suite: str, task_id: int, folder: Path, report: scene.Progress, lock: int, *, is_original: bool) -> None:
         builds.append(task_id)
-        _write_scene(suite, task_id, folder, report, lock)
+        _write_scene(suite, task_id, folder, report, lock, is_original=is_original)
 
     def start() -> None:
         both_wait.wait()
