@@ -1,4 +1,4 @@
-"""From a finished run's directory to its row: outcomes, measures, curves and processor time."""
+"""From a finished run's directory to its rows, one a task: outcomes, measures, curves and processor time."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from opentau.checkpoint import read_manifest
+from opentau.errors import DataError
 from opentau.events import EventReader
 from opentau.loop.ledger import LEDGER_FILE, read_results
 from opentau.loop.run import STAGES_FOLDER, STATE_FILE
 from opentau.runfold import fold
-from opentau.study.plan import RowPlan
+from opentau.study.plan import RunPlan
 from opentau.study.rows import FINAL, FIRST, PolicyScore, Row
 
 CURVES = ("train/held_out_loss", "train/cond_gap")
@@ -22,36 +23,45 @@ FACTS = ("autonomous_successes", "autonomous", "intervention_steps", "wins", "lo
 Curves = Mapping[str, tuple[tuple[float, float], ...]]
 
 
-def gather_row(
-    plan: RowPlan, run: Path, *, known_curves: Mapping[str, Curves], paid: Collection[str]
-) -> tuple[Row, dict[str, Curves]]:
-    """Return the row of a finished run, and the curves of its stages by stage directory.
+def gather_rows(
+    plan: RunPlan, run: Path, *, known_curves: Mapping[str, Curves], paid: Collection[str]
+) -> tuple[tuple[Row, ...], dict[str, Curves]]:
+    """Return the rows of a finished run, and the curves of its stages by stage directory.
 
-    `known_curves` are those of stages that an earlier row of the cell made and this one shares, `paid` the directories of
-    all stages that earlier rows rest on.
+    `known_curves` are those of stages that an earlier run of the cell made and this one shares, `paid` the directories of
+    all stages that earlier runs rest on.
     """
     directories = stage_directories(run)
     manifests = {name: read_manifest(run / STAGES_FOLDER / directory) for name, directory in directories.items()}
     curves = {**known_curves, **_own_curves(run, directories)}
-    scores = {name: _score(run / STAGES_FOLDER / directories[name], manifests[name]) for name in directories if _is_score(name)}
+    scores = {
+        name: _scores(run / STAGES_FOLDER / directories[name], manifests[name], num_tasks=len(plan.tasks))
+        for name in directories
+        if _is_score(name)
+    }
     last = max(int(name.rsplit("-", 1)[1]) for name in scores)
-    row = Row(
-        variant=plan.variant,
-        task=plan.task,
-        seed=plan.seed,
-        options_id=plan.options_id,
-        run=run.name,
-        scores={_score_name(name, last=last): score for name, score in scores.items()},
-        cpu_seconds=sum(manifest["cpu_seconds"] for manifest in manifests.values()),
-        own_cpu_seconds=sum(manifests[name]["cpu_seconds"] for name, stage in directories.items() if stage not in paid),
-        facts=_facts(manifests),
-        curves={
-            f"{stage} {metric}": points
-            for stage, directory in directories.items()
-            for metric, points in curves.get(directory, {}).items()
-        },
+    cpu_seconds = sum(manifest["cpu_seconds"] for manifest in manifests.values())
+    own_cpu_seconds = sum(manifests[name]["cpu_seconds"] for name, stage in directories.items() if stage not in paid)
+    rows = tuple(
+        Row(
+            variant=plan.variant,
+            task=task,
+            seed=plan.seed,
+            options_id=plan.options_id,
+            run=run.name,
+            scores={_score_name(name, last=last): by_task[number] for name, by_task in scores.items()},
+            cpu_seconds=cpu_seconds / len(plan.tasks),
+            own_cpu_seconds=own_cpu_seconds / len(plan.tasks),
+            facts=_facts(manifests),
+            curves={
+                f"{stage} {metric}": points
+                for stage, directory in directories.items()
+                for metric, points in curves.get(directory, {}).items()
+            },
+        )
+        for number, task in enumerate(plan.tasks)
     )
-    return row, curves
+    return rows, curves
 
 
 def stage_directories(run: Path) -> dict[str, str]:
@@ -69,16 +79,26 @@ def _score_name(stage: str, *, last: int) -> str:
     return FIRST if name == FINAL and int(iteration) == 0 and last > 0 else name
 
 
-def _score(stage: Path, manifest: Mapping[str, Any]) -> PolicyScore:
+def _scores(stage: Path, manifest: Mapping[str, Any], *, num_tasks: int) -> list[PolicyScore]:
+    """Return the score on every task of the run, in the order of its options."""
     results, summary = read_results(stage / LEDGER_FILE), manifest["content"]["summary"]
-    return PolicyScore(
-        policy=summary["policy"],
-        eval_spec=summary["eval_spec"],
-        max_steps=summary["max_steps"],
-        control_hz=summary["control_hz"],
-        is_success=tuple(result.is_success for result in results),
-        num_steps=tuple(result.num_steps for result in results),
-    )
+    tasks = manifest["content"]["inputs"]["tasks"]
+    if len(tasks) != num_tasks:
+        raise DataError(
+            f"{stage} scored {len(tasks)} tasks, the study asks for {num_tasks}; delete it and start the study again"
+        )
+    played = [[result for result in results if result.plan.task_id == task] for task in tasks]
+    return [
+        PolicyScore(
+            policy=summary["policy"],
+            eval_spec=summary["eval_spec"],
+            max_steps=summary["max_steps"],
+            control_hz=summary["control_hz"],
+            is_success=tuple(result.is_success for result in of_task),
+            num_steps=tuple(result.num_steps for result in of_task),
+        )
+        for of_task in played
+    ]
 
 
 def _own_curves(run: Path, directories: Mapping[str, str]) -> dict[str, Curves]:

@@ -163,7 +163,7 @@ def _reproduction(study: StudyPlan, rows: Sequence[Row], facts: PageFacts) -> li
     planned_h, spent_h = facts.planned_cpu_s / SECONDS_PER_HOUR, facts.spent_cpu_s / SECONDS_PER_HOUR
     listed = {
         "environment": facts.env,
-        "tasks": ", ".join(map(str, study.tasks)),
+        "tasks": ", ".join(_together(tasks) for tasks in study.tasks),
         "seeds": ", ".join(map(str, study.seeds)),
         "CPU-hours": f"{planned_h:.2f} planned, {spent_h:.2f} spent",
         **dict(sorted(facts.machine.items())),
@@ -174,6 +174,10 @@ def _reproduction(study: StudyPlan, rows: Sequence[Row], facts: PageFacts) -> li
         "\n".join(f"- {name}: {fact}" for name, fact in listed.items()),
         *([specs] if (specs := tables.specs_table(rows)) else []),
     ]
+
+
+def _together(tasks: Sequence[int]) -> str:
+    return str(tasks[0]) if len(tasks) == 1 else f"{', '.join(map(str, tasks))} with one policy"
 
 
 def _section(title: str, *, table: str, lead: str = "") -> list[str]:

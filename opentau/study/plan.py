@@ -15,25 +15,26 @@ from opentau.study.rows import FIRST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowPlan:
-    """One run of a study."""
+class RunPlan:
+    """One run of a study; each of its tasks becomes a row."""
 
     variant: str
-    task: int
+    tasks: tuple[int, ...]
+    """What one policy does; several are trained and scored together."""
     seed: int
     overrides: tuple[str, ...]
     """Options of `opentau loop`, without run_id."""
     options_id: str = ""
-    """Hash of all options that these give; a row that was run with others is run again."""
+    """Hash of all options that these give; a run that was made with others is made again."""
 
     @property
-    def cell(self) -> tuple[int, int]:
-        """Return (task, seed): rows of a cell share stages, so that they run one after another."""
-        return self.task, self.seed
+    def cell(self) -> tuple[tuple[int, ...], int]:
+        """Return (tasks, seed): runs of equal ones share stages, so that they run one after another."""
+        return self.tasks, self.seed
 
     @property
     def name(self) -> str:
-        return f"{self.variant}-task{self.task}-seed{self.seed}"
+        return f"{self.variant}-task{'_'.join(map(str, self.tasks))}-seed{self.seed}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,8 @@ class StudyPlan:
     """Options of every run."""
     variants: Mapping[str, tuple[str, ...]]
     """Options that a variant adds."""
-    tasks: tuple[int, ...]
+    tasks: tuple[tuple[int, ...], ...]
+    """A number is a policy of its own, a list of numbers one policy for all of them; every task counts as a cell."""
     seeds: tuple[int, ...]
 
     def __post_init__(self) -> None:
@@ -69,13 +71,14 @@ class StudyPlan:
                         f"study {self.name} compares {variant!r}, which is no variant.{near_matches(variant, self.variants)}"
                     )
 
-    def rows(self) -> Iterator[RowPlan]:
+    def runs(self) -> Iterator[RunPlan]:
         """Yield every run, cell by cell, in the order in which they share stages."""
         for seed in self.seeds:
-            for task in self.tasks:
+            for tasks in self.tasks:
+                asked = tasks[0] if len(tasks) == 1 else list(tasks)
                 for variant, options in self.variants.items():
-                    overrides = (*self.base, *options, f"task_id={task}", f"seed={seed}")
-                    yield RowPlan(variant=variant, task=task, seed=seed, overrides=overrides)
+                    overrides = (*self.base, *options, f"task_id={asked}", f"seed={seed}")
+                    yield RunPlan(variant=variant, tasks=tasks, seed=seed, overrides=overrides)
 
 
 def study_names() -> list[str]:

@@ -41,7 +41,7 @@ class PolicyScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One run of a study."""
+    """What a run of a study reached on one of its tasks."""
 
     variant: str
     task: int
@@ -54,9 +54,9 @@ class Row:
     scores: Mapping[str, PolicyScore]
     """'first', 'final', and further ones such as 'final-negative' (served with another indicator)."""
     cpu_seconds: float
-    """Of all stages the row rests on, shared ones included."""
+    """Of all stages the row rests on, shared ones included; of a run of several tasks an equal share."""
     own_cpu_seconds: float
-    """Of the stages that no earlier row of its cell rests on; the sum over all rows is what a study cost."""
+    """Of the stages that no earlier run of its cell rests on, shared alike; the sum over all rows is what a study cost."""
     facts: Mapping[str, float] = field(default_factory=dict)
     """Measures of the run by metric name, for example 'value/auroc' or 'train/cond_gap'."""
     curves: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from opentau.checkpoint import read_manifest
+from opentau.loop.ledger import LEDGER_FILE, read_results
 from opentau.study.rows import read_rows
 
 pytestmark = pytest.mark.loop
@@ -33,7 +35,7 @@ base:
 variants:
   recap: ["evaluation.final_indicators=[negative]"]
   resft: [improve=resft]
-tasks: [0]
+tasks: [[2, 0]]
 seeds: [3]
 """
 
@@ -58,14 +60,23 @@ def test_a_study_shares_stages_resumes_and_gives_identical_numbers_again(tmp_pat
     assert names.count("sft-0") == names.count("collect-1") == names.count("value-1") == names.count("final-0") == 1
     assert names.count("label-1") == names.count("update-1") == names.count("final-1") == 2
     rows = read_rows(folder / "rows.json")
-    assert [(row.variant, row.seed, sorted(row.scores)) for row in rows] == [
-        ("recap", 3, ["final", "final-negative", "first"]),
-        ("resft", 3, ["final", "first"]),
+    assert [(row.variant, row.task, row.seed, sorted(row.scores)) for row in rows] == [
+        ("recap", 0, 3, ["final", "final-negative", "first"]),
+        ("recap", 2, 3, ["final", "final-negative", "first"]),
+        ("resft", 0, 3, ["final", "first"]),
+        ("resft", 2, 3, ["final", "first"]),
     ]
-    assert rows[0].scores["first"] == rows[1].scores["first"]
+    assert [row.scores["first"] for row in rows[:2]] == [row.scores["first"] for row in rows[2:]]
+    played = read_results(next(folder.glob("stages/final-0-*")) / LEDGER_FILE)
+    for row in rows[:2]:
+        of_task = [result for result in played if result.plan.task_id == f"tabletop/{row.task}"]
+        assert len(of_task) == 4
+        assert row.scores["first"].num_steps == tuple(result.num_steps for result in of_task)
+    spent_s = sum(read_manifest(stage)["cpu_seconds"] for stage in (folder / "stages").iterdir())
+    assert sum(row.own_cpu_seconds for row in rows) == pytest.approx(spent_s)
     assert "recap" in (folder / "page.md").read_text()
 
-    (folder / "resft-task0-seed3" / "row.json").unlink()
+    (folder / "resft-task2_0-seed3" / "rows.json").unlink()
     made = {path.name: path.stat().st_mtime for path in (folder / "stages").iterdir()}
     study(first)
     assert {path.name: path.stat().st_mtime for path in (folder / "stages").iterdir()} == made

@@ -26,7 +26,7 @@ PLAN = StudyPlan(
     comparisons=(("recap", "resft"),),
     base=("env=tabletop", "iterations=1"),
     variants={"recap": (), "resft": ("improve=resft",)},
-    tasks=(0,),
+    tasks=((0,),),
     seeds=SEEDS,
 )
 FACTS = PageFacts(env="tabletop", planned_cpu_s=7200.0, spent_cpu_s=5400.0, machine={"processor": "2 cores", "python": "3.11"})
