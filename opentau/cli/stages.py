@@ -77,9 +77,7 @@ def run_until(command: str, argv: Sequence[str], *, description: str, stage: str
     name = f"{stage}-{parsed.iteration if has_iteration else 0}"
     expected_s = {cost.stage: cost.expected_s for cost in estimate(options)}
     if name not in expected_s:
-        fix = "label demonstrations with +value.labels.demonstration_share=0.3" if name in ("label-0", "update-0") else ""
-        fix = fix or f"it plans {options.iterations} iterations (iterations=N)"
-        arguments.error(f"the run has no stage {name}; {fix}")
+        arguments.error(f"the run has no stage {name}; {_instead(name, stage, options)}")
     directory = runs_dir() / (options.run_id or options.default_run_id(config))
     if parsed.dry_run:
         print_plan(options, directory, last_stage=name)
@@ -103,6 +101,15 @@ def run_until(command: str, argv: Sequence[str], *, description: str, stage: str
     if parsed.json:
         _print_stage(directory, name)
     return 0
+
+
+def _instead(name: str, stage: str, options: LoopOptions) -> str:
+    """Return what would give a run a stage that it does not plan."""
+    if name in ("label-0", "update-0"):
+        return "label demonstrations with +value.labels.demonstration_share=0.3"
+    if stage in ("value", "label") and not options.learns_values:
+        return "its improver learns without a value function and labels; choose another one, such as improve=recap"
+    return f"it plans {options.iterations} iterations (iterations=N)"
 
 
 def _up_to(name: str, expected_s: Mapping[str, float]) -> dict[str, float]:

@@ -170,3 +170,18 @@ def test_every_command_teaches(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_does_not_go_together_with_steering_by_noise_is_refused(override: str, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         LoopOptions.from_config(compose_config("loop", ["improve=dsrl", override]))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("label", "improve=dsrl"), "without a value function and labels"),
+        (("value", "improve=metadata"), "without a value function and labels"),
+        (("collect", "--iteration=3"), "it plans 2 iterations"),
+        (("update", "--iteration=0"), "value.labels.demonstration_share"),
+    ],
+)
+def test_a_stage_that_a_run_does_not_have_is_answered_with_what_would_give_it(words, message, capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(list(words))
+    assert message in capsys.readouterr().err
