@@ -10,6 +10,7 @@ from opentau.checkpoint import read_manifest
 from opentau.cli.compose import compose_config
 from opentau.errors import OptionError
 from opentau.loop.run import Product
+from opentau.policies.bundled import Scored, checkpoint_path
 from opentau.policies.lerobot.folder import LeRobotFolder, is_lerobot_folder
 from opentau.rollout.remote_policy import RemotePolicy, is_remote_policy
 
@@ -17,6 +18,7 @@ from opentau.rollout.remote_policy import RemotePolicy, is_remote_policy
 def checkpoint_and_config(words: Sequence[str], *, command: str) -> tuple[Product, dict[str, Any]]:
     """Return the checkpoint that a command names first, or as policy.args.checkpoint, and the composed options.
 
+    A policy that comes with OpenTau brings the environment and tasks that it is scored on, unless others are given.
     Raises `OptionError` where there is none and `CheckpointError` for a folder that holds no policy.
     """
     named, overrides = (None, words) if not words or "=" in words[0] else (words[0], words[1:])
@@ -25,9 +27,12 @@ def checkpoint_and_config(words: Sequence[str], *, command: str) -> tuple[Produc
     if folder is None:
         raise OptionError(
             f"name the checkpoint first, as in `opentau {command} runs/RUN/stages/sft-0-…`, "
-            "or policy=lerobot policy.args.checkpoint=FOLDER"
+            "or policy=bundled/NAME, or policy=lerobot policy.args.checkpoint=FOLDER"
         )
-    path = Path(folder).expanduser()
+    path = checkpoint_path(folder)
+    scored = Scored.read(path)
+    if scored is not None and (missing := scored.missing_from(list(overrides))):
+        config = compose_config("loop", [*missing, *overrides])
     return Product(stage="checkpoint", path=path, id=_id(path), summary={}), config
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from opentau.checkpoint import read_manifest
 from opentau.data.images import ImageFit
 from opentau.errors import CheckpointError, OptionError
+from opentau.policies.bundled import checkpoint_path
 from opentau.policies.config import IndicatorPlace, PolicyConfig, chosen
 
 CONFIG_FILE = "config.json"
@@ -52,7 +53,7 @@ def pretrained(
     The cameras take the places of the checkpoint's in `camera_order`, by default by their names; there may be fewer or more of
     them, as long as the policy does not know each by a vector of its own. Raises `OptionError` for data that does not fit.
     """
-    path = Path(checkpoint).expanduser()
+    path = checkpoint_path(checkpoint)
     checkpoint_id = str(read_manifest(path)["id"])
     own = _config_of(path)
     order = tuple(camera_order or sorted(cameras))
