@@ -47,17 +47,25 @@ class TaskScore:
     failed_states: tuple[int, ...]
     """Official initial states on which it failed."""
     wall_s: float
+    refusal: str = ""
+    """What the expert has no skill for; such a state counts as failed."""
 
 
 def score_task(job: Job) -> TaskScore:
     """Play the clean expert once from each of a task's official states that the job names."""
     began = time.perf_counter()
     env = LiberoEnv(suite=job.suite, task_id=job.task_id, stepping=job.stepping, image_size=8)
+    steps, failed, refusal = [], [], ""
+    states = range(job.first_state, job.first_state + job.num_states)
     expert = TaskExpert(env)
-    steps, failed = [], []
-    for state in range(job.first_state, job.first_state + job.num_states):
+    for state in states:
         env.reset(options={"initial_state": state})
-        expert.start(seed=state, is_clean=True)
+        try:
+            expert.start(seed=state, is_clean=True)
+        except ValueError as error:
+            refusal = str(error)
+            failed.append(state)
+            continue
         is_success, is_over, num_steps = False, False, 0
         while not is_over:
             _, is_success, is_truncated, _ = env.advance(expert.act())
@@ -75,6 +83,7 @@ def score_task(job: Job) -> TaskScore:
         median_steps=int(np.median(steps)) if steps else None,
         failed_states=tuple(failed),
         wall_s=time.perf_counter() - began,
+        refusal=refusal,
     )
 
 
@@ -89,7 +98,7 @@ def table(scores: list[TaskScore]) -> list[str]:
     lines = [f"{'task':>4}  {'prompt':<90}{'successes':>10}{'steps':>7}{'wall_s':>8}  failed states"]
     for score in scores:
         result, steps = f"{score.successes}/{score.episodes}", score.median_steps or "-"
-        failed = " ".join(map(str, score.failed_states)) or "-"
+        failed = score.refusal or " ".join(map(str, score.failed_states)) or "-"
         lines.append(f"{score.task_id:>4}  {score.prompt:<90}{result:>10}{steps:>7}{score.wall_s:>8.0f}  {failed}")
     return [*lines, f"mean {np.mean([score.successes / score.episodes for score in scores]):.1%}"]
 
