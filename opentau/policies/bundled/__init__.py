@@ -1,6 +1,7 @@
 """Trained policies that come with OpenTau: one folder each, a sealed checkpoint with its card and what it is scored on.
 
-`policy=bundled/NAME` and `bundled:NAME` mean them wherever a checkpoint is named. A card has the command that made the policy.
+`policy=bundled/NAME` and `bundled:NAME` mean them wherever a checkpoint is named.
+The commands that made them are in docs/results.md.
 """
 
 from __future__ import annotations
