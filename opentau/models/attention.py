@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -89,7 +89,7 @@ class Attention(nn.Module):
         return self.o_proj(read_BNTD.transpose(1, 2).flatten(2))
 
     def _split(self, x_BTX: Tensor) -> Tensor:
-        return x_BTX.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        return x_BTX.view(*x_BTX.shape[:2], -1, self.head_dim).transpose(1, 2)
 
 
 def _attend(queries_BNTD: Tensor, keys_values: KeysValues, *, mask_B1TC: Tensor | None, is_grouped: bool) -> Tensor:
@@ -104,12 +104,13 @@ def _attend(queries_BNTD: Tensor, keys_values: KeysValues, *, mask_B1TC: Tensor 
         seen = spread(keys_values, num_heads=queries_BNTD.shape[1]) if is_grouped and mask_B1TC is not None else keys_values
         is_shared = is_grouped and mask_B1TC is None
         return F.scaled_dot_product_attention(queries_BNTD, *seen, attn_mask=mask_B1TC, enable_gqa=is_shared)
-    attend = partial(F.scaled_dot_product_attention, attn_mask=mask_B1TC, enable_gqa=is_grouped)
     is_half = torch.is_autocast_enabled("cpu")
-    with torch.autocast("cpu", enabled=False):
+    with torch.autocast("cpu", enabled=False) if is_half else nullcontext():
         if is_half and (is_grouped or mask_B1TC is None):
             return _attend_by_products(queries_BNTD, keys_values, mask_B1TC=mask_B1TC)
-        return attend(queries_BNTD.float(), keys_BGTD.float(), values_BGTD.float())
+        return F.scaled_dot_product_attention(
+            queries_BNTD.float(), keys_BGTD.float(), values_BGTD.float(), attn_mask=mask_B1TC, enable_gqa=is_grouped
+        )
 
 
 def spread(keys_values: KeysValues, *, num_heads: int) -> KeysValues:
