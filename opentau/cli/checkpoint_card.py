@@ -42,9 +42,9 @@ def main(argv: Sequence[str]) -> int:
         raise OptionError(f"--episodes is {parsed.episodes}; it is at least 1")
     policy, config = checkpoint_and_config(parsed.options, command="checkpoint card")
     under = list(filter(None, parsed.under.split(",")))
-    config["gate"] = config["gate"] | {"guards": under}
-    options = LoopOptions.from_config(config)
     told = {name: value for name, value in config.items() if name != "fleet"} | {"inference": identifying(config["inference"])}
+    config["gate"] = config["gate"] | {"guards": under}  # no part of the run's name: a card under more goes on
+    options = LoopOptions.from_config(config)
     run_id = f"card-{policy.id[:8]}-{content_hash([told, parsed.episodes, parsed.official])[:6]}"
     with (
         open_run(runs_dir() / run_id, config=config, command="opentau checkpoint card", expected_s={}) as run,
