@@ -14,10 +14,12 @@ from opentau.loop.ledger import LEDGER_FILE, read_results
 from opentau.loop.run import STAGES_FOLDER, STATE_FILE
 from opentau.runfold import fold
 from opentau.study.plan import RunPlan
-from opentau.study.rows import FINAL, FIRST, PolicyScore, Row
+from opentau.study.rows import COLLECT_PREFIX, FINAL, FIRST, PolicyScore, Row
 
 CURVES = ("train/held_out_loss", "train/cond_gap")
 FACT_PREFIXES = ("train/", "value/", "positive_")
+COLLECTED = ("episodes", "steps")
+"""Facts of the stages that collect."""
 FACTS = ("autonomous_successes", "autonomous", "intervention_steps", "wins", "losses", "pairs")
 
 Curves = Mapping[str, tuple[tuple[float, float], ...]]
@@ -117,5 +119,5 @@ def _facts(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
         f"{stage} {name}": float(value)
         for stage, manifest in manifests.items()
         for name, value in manifest["content"]["summary"].items()
-        if name in FACTS or name.startswith(FACT_PREFIXES)
+        if name in FACTS or name.startswith(FACT_PREFIXES) or (name in COLLECTED and stage.startswith(COLLECT_PREFIX))
     }

@@ -64,6 +64,7 @@ def page_text(study: StudyPlan, *, rows: Sequence[Row], facts: PageFacts, has_cu
         *_section("Runs", table=tables.rows_table(rows), lead=RUNS_LEAD),
         *_section("Gains", table=tables.gains_table(gains, seed=BOOTSTRAP_SEED), lead=GAINS_LEAD),
         *_section("Comparisons", table=_comparisons_table(compared, differences), lead=COMPARISONS_LEAD),
+        *_section("Episodes", table=tables.efficiency_table(rows, gains, seed=BOOTSTRAP_SEED), lead=EFFICIENCY_LEAD),
         *_section("Throughput", table=tables.throughput_table(gains, seed=BOOTSTRAP_SEED), lead=THROUGHPUT_LEAD),
         *_section("Steps to success", table=tables.steps_table(gains, seed=BOOTSTRAP_SEED), lead=STEPS_LEAD),
         *_section(
@@ -86,6 +87,10 @@ GAINS_LEAD = (
 COMPARISONS_LEAD = (
     "Final policy minus the control's, on the cells that both have, paired by episode. The sign-flip test is two-sided, with "
     "cells as clusters."
+)
+EFFICIENCY_LEAD = (
+    "How many episodes a policy played to learn from, mean over cells, and how many of them a point of gain took; policies of "
+    "several tasks played them on all of these together."
 )
 THROUGHPUT_LEAD = "Successes per simulated hour, mean over cells; a failure is charged the longest episode."
 STEPS_LEAD = "Median control steps on the episodes that iteration 0 and the final policy both solve, all cells together."

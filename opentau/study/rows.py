@@ -13,6 +13,8 @@ from opentau.config import options_from
 
 FIRST, FINAL = "first", "final"
 """Scores that every row has: iteration 0's policy, and the one that stands at the end."""
+COLLECT_PREFIX = "collect-"
+"""Of the stages that play episodes to learn from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,11 @@ class Row:
     def cell(self) -> tuple[int, int]:
         """Return (task, seed)."""
         return self.task, self.seed
+
+    def collected(self, name: str) -> float | None:
+        """Return the sum of a fact, such as 'episodes', over the stages that collect; None where none of them tells it."""
+        told = [value for fact, value in self.facts.items() if fact.startswith(COLLECT_PREFIX) and fact.split()[1] == name]
+        return sum(told) if told else None
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:

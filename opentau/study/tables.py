@@ -136,6 +136,32 @@ def throughput_table(pairs: Mapping[str, Sequence[Pair]], *, seed: int) -> str:
     return table(("variant", "iteration 0, per hour", "final, per hour", "ratio", "bootstrap 95 %"), lines)
 
 
+def efficiency_table(rows: Sequence[Row], pairs: Mapping[str, Sequence[Pair]], *, seed: int) -> str:
+    """Return one line a variant that collects, {variant: pairs}: what it played, and how much of that a point of gain takes."""
+    lines = []
+    for variant, cells in pairs.items():
+        played = {row.cell: row.collected("episodes") for row in rows if row.variant == variant}
+        known = [count for pair in cells if (count := played[pair.cell]) is not None]
+        if len(known) < len(cells):
+            continue
+        episodes, difference = math.fsum(known) / len(known), success_difference(cells, seed=seed)
+        steps = _collected_mean(rows, variant, "intervention_steps") / max(_collected_mean(rows, variant, "steps"), 1.0)
+        gained = difference_cells(difference)[:2]
+        per_point = [
+            number(episodes / (100 * gain), decimals=1) if gain > 0 else NONE
+            for gain in (difference.estimate, difference.bootstrap.high, difference.bootstrap.low)
+        ]
+        interval = f"{per_point[1]} to {per_point[2]}" if difference.bootstrap.low > 0 else f"{per_point[1]}, no upper limit"
+        lines.append((f"`{variant}`", f"{episodes:g}", points(steps, is_signed=False), *gained, per_point[0], interval))
+    columns = ("variant", "episodes played", "of their steps by an expert, %", "gain, points", "bootstrap 95 %")
+    return table((*columns, "episodes a point", "bootstrap 95 %"), lines)
+
+
+def _collected_mean(rows: Sequence[Row], variant: str, name: str) -> float:
+    counts = [row.collected(name) or 0.0 for row in rows if row.variant == variant]
+    return math.fsum(counts) / len(counts)
+
+
 def steps_table(pairs: Mapping[str, Sequence[Pair]], *, seed: int) -> str:
     """Return one line a variant, {variant: pairs}: median steps on episodes that both policies solve."""
     lines = []

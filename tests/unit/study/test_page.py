@@ -133,6 +133,23 @@ def test_the_tables_hold_the_numbers_of_the_rows(tmp_path: Path) -> None:
     assert f"{31 / hours_final / (10 / hours_first):.2f}" in section(text, "Throughput")
 
 
+def test_the_page_says_how_many_episodes_a_point_of_gain_took(tmp_path: Path) -> None:
+    played = {"collect-1 episodes": 30.0, "collect-2 episodes": 30.0, "final-2 episodes": 1000.0}
+    steps = {"collect-1 steps": 900.0, "collect-2 steps": 1100.0, "collect-1 intervention_steps": 50.0}
+    rows = [
+        dataclasses.replace(each, facts={**each.facts, **played, **steps} if each.variant == "recap" else each.facts)
+        for each in rows_with(recap=(30, 30, 30), resft=(20, 20, 20))
+    ]
+    lines = [line for line in section(page(tmp_path, rows), "Episodes").splitlines() if "`" in line]
+    (cells,) = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[:4] == ["`recap`", "60", "2.5", "+50.0"]
+    assert cells[5] == "1.2"
+    low, high = map(float, cells[6].split(" to "))
+    assert low < 1.2 < high
+    lost = [dataclasses.replace(each, scores={**each.scores, "final": share(9, episodes=40)}) for each in rows]
+    assert "no upper limit" in section(page(tmp_path, lost), "Episodes")
+
+
 def test_zero_successes_of_iteration_0_are_explained(tmp_path: Path) -> None:
     rows = [row("recap", seed=seed, first=share(0), final=share(5)) for seed in SEEDS]
     text = page(tmp_path, rows)
