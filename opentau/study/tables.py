@@ -145,14 +145,15 @@ def efficiency_table(rows: Sequence[Row], pairs: Mapping[str, Sequence[Pair]], *
         if len(known) < len(cells):
             continue
         episodes, difference = math.fsum(known) / len(known), success_difference(cells, seed=seed)
-        steps = _collected_mean(rows, variant, "intervention_steps") / max(_collected_mean(rows, variant, "steps"), 1.0)
+        expert_share = _collected_mean(rows, variant, "intervention_steps") / max(_collected_mean(rows, variant, "steps"), 1.0)
         gained = difference_cells(difference)[:2]
         per_point = [
             number(episodes / (100 * gain), decimals=1) if gain > 0 else NONE
             for gain in (difference.estimate, difference.bootstrap.high, difference.bootstrap.low)
         ]
-        interval = f"{per_point[1]} to {per_point[2]}" if difference.bootstrap.low > 0 else f"{per_point[1]}, no upper limit"
-        lines.append((f"`{variant}`", f"{episodes:g}", points(steps, is_signed=False), *gained, per_point[0], interval))
+        most = f" to {per_point[2]}" if difference.bootstrap.low > 0 else ", no upper limit"
+        interval = NONE if difference.bootstrap.high <= 0 else per_point[1] + most
+        lines.append((f"`{variant}`", f"{episodes:g}", points(expert_share, is_signed=False), *gained, per_point[0], interval))
     columns = ("variant", "episodes played", "of their steps by an expert, %", "gain, points", "bootstrap 95 %")
     return table((*columns, "episodes a point", "bootstrap 95 %"), lines)
 
